@@ -1,0 +1,67 @@
+//! Whose fault a failure is. A verdict that blames the recipe for a full disk is worth less than none.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Who has to act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fault {
+    /// The recipe under test does not do what it must.
+    Recipe,
+    /// An assertion or hook of this repository is wrong: it panicked, hung, or asked for what cannot be.
+    Assertion,
+    /// The machine, the network, a registry, a full disk.
+    Infrastructure,
+    /// A bug of the harness itself.
+    Harness,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Fault::Recipe => "recipe",
+            Fault::Assertion => "assertion",
+            Fault::Infrastructure => "infrastructure",
+            Fault::Harness => "harness",
+        })
+    }
+}
+
+/// A failure with its fault, as it travels from the keeper to a trial and into the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub fault: Fault,
+    pub message: String,
+}
+
+impl Failure {
+    pub fn new(fault: Fault, message: impl fmt::Display) -> Self {
+        Failure { fault, message: message.to_string() }
+    }
+
+    /// The recipe's fault, with the error's whole chain of causes.
+    pub fn recipe(error: anyhow::Error) -> Self {
+        Failure::new(Fault::Recipe, format!("{error:#}"))
+    }
+
+    pub fn infrastructure(error: anyhow::Error) -> Self {
+        Failure::new(Fault::Infrastructure, format!("{error:#}"))
+    }
+
+    pub fn harness(error: anyhow::Error) -> Self {
+        Failure::new(Fault::Harness, format!("{error:#}"))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.fault {
+            Fault::Recipe | Fault::Assertion => f.write_str(&self.message),
+            fault => write!(f, "{fault} trouble, not the recipe's fault: {}", self.message),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,66 @@
+//! Lists the modules of `generic/` and `overlays/`, so that dropping a file there is all it takes to add assertions.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+fn main() {
+    // `#[harness::test]` marks its function for editors under this name.
+    println!("cargo::rustc-check-cfg=cfg(rust_analyzer)");
+    let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
+    let root = package.ancestors().find(|dir| dir.join("overlays").is_dir()).expect("the package lies in the checkout");
+    let mut modules = String::new();
+    for top in ["generic", "overlays"] {
+        let dir = root.join(top);
+        println!("cargo::rerun-if-changed={}", dir.display());
+        // Relative, because rust-analyzer sees no module behind an absolute path.
+        writeln!(modules, "#[path = {:?}]\npub mod {top} {{", relative(&out, &dir)).expect("a string takes it");
+        list(&dir, top == "overlays", &mut modules);
+        modules.push_str("}\n");
+    }
+    let file = out.join("assertions.rs");
+    // Written only on change: otherwise every build would compile the assertions again.
+    if fs::read_to_string(&file).ok().as_deref() != Some(&modules) {
+        fs::write(&file, modules).expect("OUT_DIR can be written to");
+    }
+}
+
+/// One line a module; folders of `overlays` are recipes and say so to the registry.
+fn list(dir: &Path, recipes: bool, modules: &mut String) {
+    let mut entries: Vec<PathBuf> = fs::read_dir(dir)
+        .unwrap_or_else(|error| panic!("failed to list `{}`: {error}", dir.display()))
+        .map(|entry| entry.expect("an entry can be read").path())
+        .collect();
+    entries.sort();
+    let mut seen = Vec::new();
+    for entry in entries {
+        let file = entry.file_name().and_then(|name| name.to_str()).expect("names are UTF-8").to_owned();
+        let stem = file.strip_suffix(".rs").unwrap_or(&file).to_owned();
+        let module = stem.replace('-', "_");
+        if file.starts_with('.') {
+            continue;
+        }
+        let line = format!("#[path = {file:?}]\npub mod {module}");
+        if entry.is_dir() && recipes {
+            writeln!(modules, "{line} {{").expect("a string takes it");
+            writeln!(modules, "::harness::inventory::submit! {{ ::harness::assertion::OverlayFolder {{ module: {module:?}, recipe: {stem:?} }} }}")
+                .expect("a string takes it");
+            list(&entry, false, modules);
+            modules.push_str("}\n");
+        } else if file.ends_with(".rs") {
+            writeln!(modules, "{line};").expect("a string takes it");
+        } else {
+            continue;
+        }
+        assert!(!seen.contains(&module), "two entries of `{}` would both be the module `{module}`", dir.display());
+        seen.push(module);
+    }
+}
+
+fn relative(from: &Path, to: &Path) -> String {
+    let common = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
+    let up = from.components().skip(common).map(|_| "..".into());
+    let down = to.components().skip(common).map(|part| part.as_os_str().to_owned());
+    up.chain(down).collect::<PathBuf>().to_str().expect("paths are UTF-8").to_owned()
+}
