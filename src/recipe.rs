@@ -1,0 +1,140 @@
+//! A recipe: where it comes from, its versions, and its deployable states.
+
+pub mod abra;
+pub mod backup;
+mod bundle;
+pub mod checkout;
+pub mod compose;
+pub mod env;
+pub mod git;
+mod lock;
+pub mod mirror;
+pub mod name;
+mod refs;
+pub mod route;
+pub mod secret;
+pub mod source;
+pub mod stack;
+pub mod suggest;
+pub mod tree;
+pub mod version;
+mod working_copy;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use abra::Form;
+use backup::BackupPlan;
+use env::AppEnv;
+use mirror::{Mirror, Reference};
+use name::RecipeName;
+use route::Route;
+use secret::SecretSpec;
+use source::Source;
+use stack::Stack;
+use tree::Tree;
+use version::{Base, Revision, Version};
+
+/// A recipe, its head and its base, as they were when it was opened.
+pub struct Recipe {
+    pub name: RecipeName,
+    /// Where it came from, for people.
+    pub source: String,
+    pub head: Revision,
+    pub base: Base,
+    pub mirror: Mirror,
+}
+
+/// One revision of the app under one domain: everything that is needed to deploy it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AppState {
+    pub env: AppEnv,
+    pub stack: Stack,
+    pub secrets: Vec<SecretSpec>,
+    pub backup: BackupPlan,
+    /// How visitors reach it, or why they cannot.
+    pub route: Result<Route, String>,
+}
+
+impl Recipe {
+    /// Finds the recipe in the first source that has it, brings its mirror up to date, and decides head and base.
+    pub fn open(
+        name: &RecipeName,
+        sources: &[Source],
+        state: &Path,
+        reference: &Reference,
+        pinned_base: Option<&str>,
+    ) -> Result<Recipe> {
+        let mirror = Mirror::open(name, sources, state, reference)?;
+        let head = mirror.resolve(reference)?;
+        // A tagged head is ordered by its tag; only an untagged one has to be looked up in the history.
+        let ancestors = if head.version.is_none() { mirror.ancestors(&head.commit)? } else { Default::default() };
+        let base = version::base(mirror.versions(), &ancestors, &head, pinned_base)?;
+        Ok(Recipe { name: name.clone(), source: mirror.origin.clone(), head, base, mirror })
+    }
+
+    /// The revision of a published version.
+    pub fn revision_of(&self, version: &Version) -> Result<Revision> {
+        self.mirror.resolve(&Reference::Named(version.tag.clone()))
+    }
+
+    /// What a reader of the run should know about the repository.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = self.mirror.notes.clone();
+        for tag in self.mirror.skipped_tags() {
+            notes.push(format!("the tag `{}` is no published version: {}", tag.tag, tag.reason));
+        }
+        notes
+    }
+
+    /// The app as a revision defines it, with `extra` keys set on top of its environment. An upgrade keeps the `.env` of the installed app, as an operator's does; keys
+    /// that only the newer sample has are taken over, as its release notes would ask for.
+    pub fn state(
+        &self,
+        revision: &Revision,
+        domain: &str,
+        extra: &BTreeMap<String, String>,
+        installed: Option<&AppState>,
+        form: &Form,
+    ) -> Result<AppState> {
+        let tree = self.mirror.tree(revision)?;
+        let env = match installed {
+            None => AppEnv::new(&tree, &self.name, domain, extra)?,
+            Some(installed) => {
+                let mut env = AppEnv::new(&tree, &self.name, domain, &BTreeMap::new())?;
+                env.keep(&installed.env);
+                env.extend(extra);
+                env
+            }
+        };
+        AppState::load(&self.name, &tree, env, form)
+    }
+}
+
+impl AppState {
+    /// Loads the compose files that the environment names, and marks the stack as abra would.
+    pub fn load(recipe: &RecipeName, tree: &Tree, env: AppEnv, form: &Form) -> Result<AppState> {
+        let compose = compose::load(tree, &env)?;
+        let mut secrets = env.secrets()?;
+        for spec in &mut secrets {
+            // A secret may be named otherwise than its variable; the variable in its name tells which it is.
+            let of_variable = |(_, variables): &(&String, &Vec<String>)| variables.contains(&spec.variable);
+            if let Some((key, _)) = compose.secret_variables.iter().find(of_variable) {
+                spec.key = key.clone();
+            }
+        }
+        let mut stack = compose.stack;
+        if stack.services.is_empty() {
+            bail!("the compose files define no service");
+        }
+        abra::label(&mut stack, recipe, &env, form);
+        compose::template::render_configs(&mut stack);
+        let domain = env.get("DOMAIN").unwrap_or_default();
+        let backup = backup::plan(&stack).context("failed to read the backup labels")?;
+        stack.notes.extend(backup.notes.iter().cloned());
+        Ok(AppState { secrets, route: route::find(&stack, domain), backup, stack, env })
+    }
+}

@@ -1,0 +1,192 @@
+//! Where recipes come from: a bundled folder, a git repository, or a maintainer's working copy.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::name::RecipeName;
+use super::suggest::{listed, nearest};
+
+/// One place to look for recipes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A folder with one directory per recipe, which holds one directory per published version and `head`.
+    Bundled { folder: PathBuf },
+    /// A git URL, or a path, in which `{recipe}` stands for the name.
+    Git { url: String },
+    /// One working copy, uncommitted changes included.
+    WorkingCopy { path: PathBuf },
+}
+
+/// A source, made definite for one recipe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Bundled { dir: PathBuf },
+    Remote { url: String },
+    Local { path: PathBuf },
+    WorkingCopy { path: PathBuf },
+}
+
+impl Source {
+    /// The origin of this recipe, or `None` when this source does not have it (a bundled folder without such a
+    /// directory, a path that does not exist).
+    pub(crate) fn origin(&self, name: &RecipeName) -> Result<Option<Origin>> {
+        match self {
+            Source::Bundled { folder } => {
+                let dir = folder.join(name.as_str());
+                Ok(dir.is_dir().then_some(Origin::Bundled { dir }))
+            }
+            Source::WorkingCopy { path } => {
+                let path = path.canonicalize().with_context(|| format!("failed to open `{}`", path.display()))?;
+                Ok(Some(Origin::WorkingCopy { path }))
+            }
+            Source::Git { url } => {
+                let url = url.replace("{recipe}", name.as_str());
+                match local_path(&url)? {
+                    None => Ok(Some(Origin::Remote { url })),
+                    Some(path) if !path.exists() => Ok(None),
+                    Some(path) => {
+                        let path = path.canonicalize().with_context(|| format!("failed to open `{url}`"))?;
+                        Ok(Some(Origin::Local { path }))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Recipes that a bundled folder offers, for suggestions.
+    fn offers(&self) -> Vec<String> {
+        let Source::Bundled { folder } = self else { return Vec::new() };
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries
+            .filter(|entry| entry.path().is_dir())
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|name| name.parse::<RecipeName>().is_ok())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+/// The first origin that has the recipe.
+pub(crate) fn find(name: &RecipeName, sources: &[Source]) -> Result<Origin> {
+    for source in sources {
+        if let Some(origin) = source.origin(name)? {
+            return Ok(origin);
+        }
+    }
+    let tried: Vec<String> = sources.iter().map(ToString::to_string).collect();
+    let offers: Vec<String> = sources.iter().flat_map(Source::offers).collect();
+    let near = nearest(name.as_str(), offers.iter().map(String::as_str), 3);
+    let shown = if near.is_empty() { offers.iter().map(String::as_str).collect() } else { near };
+    let tried =
+        if tried.is_empty() { "no source is configured".into() } else { format!("looked in {}", tried.join(", ")) };
+    bail!("no recipe `{name}`: {tried}; possible are {}", listed(shown, 8))
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Bundled { folder } => write!(f, "`{}`", folder.display()),
+            Source::Git { url } => write!(f, "`{}`", redact(url)),
+            Source::WorkingCopy { path } => write!(f, "working copy `{}`", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Bundled { dir: path } | Origin::Local { path } => write!(f, "{}", path.display()),
+            Origin::Remote { url } => f.write_str(&redact(url)),
+            Origin::WorkingCopy { path } => write!(f, "working copy {}", path.display()),
+        }
+    }
+}
+
+/// The path that a URL means, when it means one. Only plain transports are accepted; `ext::…` would run a program.
+fn local_path(url: &str) -> Result<Option<PathBuf>> {
+    if let Some(path) = url.strip_prefix("file://") {
+        return Ok(Some(PathBuf::from(path)));
+    }
+    if let Some((scheme, _)) = url.split_once("://") {
+        if !["https", "http", "ssh", "git"].contains(&scheme) {
+            bail!(
+                "source `{}` uses `{scheme}`: possible are `https`, `http`, `ssh`, `git`, `file` or a path",
+                redact(url)
+            );
+        }
+        return Ok(None);
+    }
+    if url.contains("::") || url.starts_with('-') || url.is_empty() {
+        bail!("source `{url}` is neither a git URL nor a path");
+    }
+    // `git@host:path` is scp's way to write an ssh address; a path with a colon has a slash before it.
+    let scp_like = url.split_once(':').is_some_and(|(host, _)| !host.contains('/'));
+    Ok((!scp_like).then(|| Path::new(url).to_path_buf()))
+}
+
+/// A URL without user name and password.
+pub(crate) fn redact(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://{host}{path}"),
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(name: &str) -> RecipeName {
+        name.parse().unwrap()
+    }
+
+    fn git(url: &str) -> Source {
+        Source::Git { url: url.into() }
+    }
+
+    #[test]
+    fn sources_are_tried_in_order_and_those_without_the_recipe_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("bundled/custom-html")).unwrap();
+        let bundled = Source::Bundled { folder: dir.path().join("bundled") };
+        let missing = git(dir.path().join("none/{recipe}").to_str().unwrap());
+        let remote = git("https://example.org/{recipe}.git");
+        let sources = [missing, bundled, remote];
+        assert!(matches!(find(&name("custom-html"), &sources).unwrap(), Origin::Bundled { .. }));
+        let expected = Origin::Remote { url: "https://example.org/n8n.git".into() };
+        assert_eq!(find(&name("n8n"), &sources).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_unknown_recipe_names_where_it_was_looked_for_and_what_is_possible() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("custom-html")).unwrap();
+        let bundled = Source::Bundled { folder: dir.path().to_path_buf() };
+        let error = find(&name("custom-htm"), &[bundled]).unwrap_err().to_string();
+        let folder = dir.path().display();
+        assert_eq!(error, format!("no recipe `custom-htm`: looked in `{folder}`; possible are `custom-html`"));
+        let error = find(&name("x"), &[]).unwrap_err().to_string();
+        assert_eq!(error, "no recipe `x`: no source is configured; possible are none");
+    }
+
+    #[test]
+    fn dangerous_and_unknown_transports_are_refused() {
+        let error = git("ext::sh -c id").origin(&name("x")).unwrap_err().to_string();
+        assert_eq!(error, "source `ext::sh -c id` is neither a git URL nor a path");
+        let error = git("ftp://u:p@h/x").origin(&name("x")).unwrap_err().to_string();
+        assert!(error.starts_with("source `ftp://h/x` uses `ftp`: possible are `https`"), "{error}");
+        assert!(git("-upload-pack=x").origin(&name("x")).is_err());
+        assert!(matches!(git("git@h.org:r/{recipe}").origin(&name("x")), Ok(Some(Origin::Remote { .. }))));
+    }
+
+    #[test]
+    fn credentials_are_not_shown() {
+        assert_eq!(redact("https://user:token@h.org/a@b"), "https://h.org/a@b");
+        assert_eq!(git("https://user:token@h.org/{recipe}").to_string(), "`https://h.org/{recipe}`");
+    }
+}
