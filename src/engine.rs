@@ -1,0 +1,259 @@
+//! The contract that every engine meets, and the closed set of engines.
+//!
+//! An engine changes the world and observes it; it judges nothing. Whether a service converged, whether an upgrade
+//! reached its commit and whether a backup holds the data is decided above it, from the observations below, so that
+//! all engines are judged by the same code.
+
+pub mod embedded;
+mod observation;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::recipe::secret::SecretValue;
+use crate::recipe::stack::Stack;
+pub use observation::{Health, ServiceState, TaskPhase, TaskState, UpdateState, UpdateStatus};
+
+/// Where an engine records what it is about to create, before it does: the keeper's journal, or a test's.
+pub trait Ledger: Send + Sync {
+    /// Written and synced *before* the request that creates `name`; an error means that nothing may be created.
+    fn creating(&self, kind: Kind, name: &str) -> Result<()>;
+    /// The request was answered: `id` is what the engine calls the thing.
+    fn created(&self, kind: Kind, name: &str, id: &str) -> Result<()>;
+    /// The thing is gone.
+    fn removed(&self, kind: Kind, name: &str) -> Result<()>;
+}
+
+/// Kinds of things a deployment creates and teardown has to remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    Service,
+    Container,
+    Network,
+    Volume,
+    Secret,
+    Config,
+    /// A process tree with its namespaces, as the embedded engine's pod.
+    Process,
+    Mount,
+    /// A directory outside the deployment proper: a checkout, a snapshot.
+    Directory,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Kind::Service => "service",
+            Kind::Container => "container",
+            Kind::Network => "network",
+            Kind::Volume => "volume",
+            Kind::Secret => "secret",
+            Kind::Config => "config",
+            Kind::Process => "process",
+            Kind::Mount => "mount",
+            Kind::Directory => "directory",
+        };
+        f.write_str(name)
+    }
+}
+
+/// What `deploy` is given: a complete stack, and the values of its secrets.
+#[derive(Clone)]
+pub struct Deployment {
+    pub stack: Stack,
+    /// Values by secret key; every non-external secret of the stack has one.
+    pub secrets: BTreeMap<String, SecretValue>,
+}
+
+/// A command to run inside a service's container.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Exec {
+    pub service: String,
+    pub argv: Vec<String>,
+    /// Bytes for standard input; empty closes it at once.
+    pub stdin: Vec<u8>,
+    /// `uid`, `uid:gid` or a name; the container's own user by default.
+    pub user: Option<String>,
+    /// The command is killed after this time, and the call fails.
+    pub deadline: Duration,
+}
+
+/// What a command answered. A failed command is an exit code with its output, never an error and never empty data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecOutput {
+    /// 127: not found, 126: not executable, 128 plus the signal when killed.
+    pub code: i32,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    /// Output beyond the engine's cap was dropped.
+    pub truncated: bool,
+    /// The task it ran in.
+    pub task: String,
+}
+
+/// Why a call into a container could not be answered. Callers branch on it: only `Interrupted` is worth a retry.
+#[derive(Debug)]
+pub enum CallError {
+    /// The container is being replaced, or stopped during the call; the partial output is in the message.
+    Interrupted(anyhow::Error),
+    /// There is no such file. Waiting will not bring it.
+    NotFound(anyhow::Error),
+    /// Anything else: no such service, a deadline, an engine failure.
+    Failed(anyhow::Error),
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CallError::Interrupted(error) | CallError::NotFound(error) | CallError::Failed(error) => {
+                write!(f, "{error:#}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for CallError {}
+
+/// A file in a snapshot's or volume's manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Relative to the volume's root.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Lower-case hex SHA-256 of the content; empty for anything that is not a regular file.
+    pub sha256: String,
+}
+
+/// What a log line came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    pub task: String,
+    /// `stdout` or `stderr`.
+    pub stream: String,
+    pub text: String,
+}
+
+/// The engines. A closed set, so an enum: a new engine is one file, one variant and one arm per call.
+pub enum Engine {
+    Embedded(embedded::Embedded),
+}
+
+/// What an engine needs to start.
+#[derive(Clone)]
+pub struct EngineContext {
+    /// Unique id of the run; everything created carries it.
+    pub run_id: String,
+    /// A private directory of the run for the engine's own state: volumes, logs, container roots.
+    pub dir: PathBuf,
+    /// Where unpacked images are kept between runs.
+    pub image_cache: PathBuf,
+    /// Image reference without tag (`nginx`, `registry.example.org/app`) to what stands in for it.
+    pub image_map: BTreeMap<String, String>,
+    pub ledger: Arc<dyn Ledger>,
+}
+
+impl Engine {
+    /// Creates what is missing and updates in place what changed; returns when the request is accepted, not when the
+    /// services have converged. Services that the stack no longer names are left alone (abra deploys with
+    /// `Prune=false`).
+    pub async fn deploy(&self, deployment: &Deployment) -> Result<()> {
+        match self {
+            Engine::Embedded(engine) => engine.deploy(deployment).await,
+        }
+    }
+
+    /// Every service that exists now, sorted by name, those the last stack did not name included.
+    pub async fn services(&self) -> Result<Vec<ServiceState>> {
+        match self {
+            Engine::Embedded(engine) => engine.services().await,
+        }
+    }
+
+    /// Runs a command in the newest running container of a service.
+    pub async fn exec(&self, exec: &Exec) -> Result<ExecOutput, CallError> {
+        match self {
+            Engine::Embedded(engine) => engine.exec(exec).await,
+        }
+    }
+
+    /// The log of a service, oldest line first, over all its tasks; only the last `tail` lines when given.
+    pub async fn logs(&self, service: &str, tail: Option<usize>) -> Result<Vec<LogLine>> {
+        match self {
+            Engine::Embedded(engine) => engine.logs(service, tail).await,
+        }
+    }
+
+    /// Reads a file as the service's container sees it, mounts included.
+    pub async fn read_file(&self, service: &str, path: &str) -> Result<Vec<u8>, CallError> {
+        match self {
+            Engine::Embedded(engine) => engine.read_file(service, path).await,
+        }
+    }
+
+    /// Writes a file as the service's container sees it, creating parent directories.
+    pub async fn write_file(&self, service: &str, path: &str, bytes: &[u8]) -> Result<(), CallError> {
+        match self {
+            Engine::Embedded(engine) => engine.write_file(service, path, bytes).await,
+        }
+    }
+
+    /// Writes a file straight into a volume (by its key in the stack), whoever mounts it and how.
+    pub async fn write_volume(&self, volume: &str, path: &str, bytes: &[u8]) -> Result<()> {
+        match self {
+            Engine::Embedded(engine) => engine.write_volume(volume, path, bytes).await,
+        }
+    }
+
+    /// Reads a file straight from a volume; `None` when it is not there.
+    pub async fn read_volume(&self, volume: &str, path: &str) -> Result<Option<Vec<u8>>> {
+        match self {
+            Engine::Embedded(engine) => engine.read_volume(volume, path).await,
+        }
+    }
+
+    /// Writes a tar archive of the given paths of a volume (empty: all of it) to `archive`, and says what it holds.
+    /// A path that does not exist is an error.
+    pub async fn archive_volume(&self, volume: &str, paths: &[String], archive: &Path) -> Result<Vec<FileEntry>> {
+        match self {
+            Engine::Embedded(engine) => engine.archive_volume(volume, paths, archive).await,
+        }
+    }
+
+    /// Unpacks an archive over a volume; files that the archive does not name stay, as with backup-bot-two.
+    pub async fn restore_volume(&self, volume: &str, archive: &Path) -> Result<()> {
+        match self {
+            Engine::Embedded(engine) => engine.restore_volume(volume, archive).await,
+        }
+    }
+
+    /// Whether a port of the service's newest running container accepts a connection now.
+    pub async fn connects(&self, service: &str, port: u16) -> Result<bool> {
+        match self {
+            Engine::Embedded(engine) => engine.connects(service, port).await,
+        }
+    }
+
+    /// The base address (`http://127.0.0.1:40123`) under which the port of a service answers from this machine.
+    /// It stays valid across updates.
+    pub async fn publish(&self, service: &str, port: u16) -> Result<String> {
+        match self {
+            Engine::Embedded(engine) => engine.publish(service, port).await,
+        }
+    }
+
+    /// Removes everything the engine created, services first, and returns what is still there afterwards: empty is
+    /// the proven zero. Errors of single removals do not stop the others.
+    pub async fn remove(&self) -> Result<Vec<(Kind, String)>> {
+        match self {
+            Engine::Embedded(engine) => engine.remove().await,
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The embedded engine: services as real containers in one private pod, without a daemon.
+//!
+//! The pod is a set of Linux namespaces that this process owns; it dies with this process, whatever kills it. Services
+//! run as in Swarm: replicas, restarts, health checks, updates in place with their orders and failure actions. Where
+//! it cannot be, or deliberately is not, like Swarm:
+//!
+//! - A name leads to the addresses of a service's replicas, not to a virtual one; they stay the same over updates.
+//! - Containers reach each other and nothing outside the pod.
+//! - Health checks run at once and often while a container starts (see [`health`]).
+//! - An update watches new tasks for 500 ms where Swarm's default is 5 s (`update_config.monitor` is honoured).
+//! - There are no limits of memory and processor time, no devices, no added capabilities, and nothing of the host is
+//!   mounted into a container.
+//! - A stop takes 60 s at most, and no time at all when the whole app is removed.
+
+pub mod builtin;
+mod call;
+mod container;
+mod core;
+mod dns;
+mod fault;
+pub mod health;
+mod idmap;
+pub mod image;
+mod logs;
+mod names;
+mod pod;
+mod preflight;
+mod publish;
+mod remove;
+mod spec;
+mod stage;
+mod state;
+mod task;
+mod traces;
+mod update;
+mod volumes;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+
+use self::core::Core;
+use self::pod::Pod;
+use self::publish::Published;
+use self::traces::{Facts, Process};
+use super::{CallError, Deployment, EngineContext, Exec, ExecOutput, FileEntry, Kind, LogLine, ServiceState};
+use crate::recipe::stack::Stack;
+
+pub use self::preflight::preflight;
+pub use self::remove::{Swept, sweep};
+pub use self::stage::stage;
+
+/// A pod with the containers of one app. Dropping it ends every process in it; [`Embedded::remove`] also removes what
+/// is on disk.
+pub struct Embedded {
+    core: Arc<Core>,
+    published: tokio::sync::Mutex<BTreeMap<(String, u16), Published>>,
+}
+
+impl Drop for Embedded {
+    /// The engine's own tasks hold the pod, too: it has to be told.
+    fn drop(&mut self) {
+        self.core.close();
+        self.core.pod.kill();
+    }
+}
+
+impl Embedded {
+    /// Starts an empty pod. The executable of this process must call [`stage`] first thing in its `main`. A failure
+    /// leaves nothing.
+    pub async fn start(context: EngineContext) -> Result<Embedded> {
+        context.ledger.creating(Kind::Process, &context.run_id)?;
+        match start_pod(&context).await {
+            Ok((program, pod)) => {
+                context.ledger.created(Kind::Process, &context.run_id, &pod.pids[0].to_string())?;
+                Ok(Embedded { core: Core::new(context, program, pod), published: Default::default() })
+            }
+            Err(error) => {
+                // What cannot be removed is found by the next sweep.
+                if remove::files_left(&context.dir).is_ok_and(|left| left.is_empty()) {
+                    context.ledger.removed(Kind::Process, &context.run_id)?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Creates what is missing and updates in place what changed. Nothing is changed when anything in the deployment
+    /// cannot be had.
+    pub async fn deploy(&self, deployment: &Deployment) -> Result<()> {
+        let core = &self.core;
+        let _turn = core.deploying.lock().await;
+        let stack = &deployment.stack;
+        let specs = stack.services.iter().map(|(name, service)| Ok((name, spec::resolve(deployment, name, service)?)));
+        let specs = specs.collect::<Result<Vec<_>>>()?;
+        let digests = spec::file_digests(deployment);
+        core.read(|state| spec::check_unchanged(&state.files, &digests))?;
+        core.change(|state| {
+            state.stack.clone_from(&stack.name);
+            state.files.extend(digests);
+            state.volumes.extend(stack.volumes.iter().map(|(key, volume)| (key.clone(), volume.name.clone())));
+        });
+        for (_, spec) in &specs {
+            for network in spec.networks.keys() {
+                core.ensure_network(network).await?;
+            }
+            for volume in spec.mounts.iter().filter_map(|mount| mount.volume.as_deref()) {
+                core.ensure_volume(volume)?;
+            }
+        }
+        for (name, spec) in specs {
+            let new = core.read(|state| !state.services.contains_key(name));
+            if new {
+                core.context.ledger.creating(Kind::Service, name)?;
+            }
+            update::apply(core, name, spec);
+            if new {
+                core.context.ledger.created(Kind::Service, name, name)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub async fn services(&self) -> Result<Vec<ServiceState>> {
+        Ok(self.core.read(|state| state.services.iter().map(|(name, record)| record.observe(name)).collect()))
+    }
+
+    pub async fn exec(&self, exec: &Exec) -> Result<ExecOutput, CallError> {
+        call::exec(&self.core, exec).await
+    }
+
+    pub async fn logs(&self, service: &str, tail: Option<usize>) -> Result<Vec<LogLine>> {
+        logs::read(&self.core.dir("logs"), service, tail)
+            .with_context(|| format!("failed to read the log of service `{service}`"))
+    }
+
+    pub async fn read_file(&self, service: &str, path: &str) -> Result<Vec<u8>, CallError> {
+        call::read_file(&self.core, service, path).await
+    }
+
+    pub async fn write_file(&self, service: &str, path: &str, bytes: &[u8]) -> Result<(), CallError> {
+        call::write_file(&self.core, service, path, bytes).await
+    }
+
+    pub async fn write_volume(&self, volume: &str, path: &str, bytes: &[u8]) -> Result<()> {
+        volumes::write(&self.core, volume, path, bytes).await
+    }
+
+    pub async fn read_volume(&self, volume: &str, path: &str) -> Result<Option<Vec<u8>>> {
+        volumes::read(&self.core, volume, path).await
+    }
+
+    pub async fn archive_volume(&self, volume: &str, paths: &[String], archive: &Path) -> Result<Vec<FileEntry>> {
+        volumes::archive(&self.core, volume, paths, archive).await
+    }
+
+    pub async fn restore_volume(&self, volume: &str, archive: &Path) -> Result<()> {
+        volumes::restore(&self.core, volume, archive).await
+    }
+
+    pub async fn connects(&self, service: &str, port: u16) -> Result<bool> {
+        publish::connects(&self.core, service, port).await
+    }
+
+    /// The same address for every call with the same service and port.
+    pub async fn publish(&self, service: &str, port: u16) -> Result<String> {
+        let mut published = self.published.lock().await;
+        if let Some(published) = published.get(&(service.to_owned(), port)) {
+            return Ok(published.address.clone());
+        }
+        let new = publish::publish(&self.core, service, port).await?;
+        let address = new.address.clone();
+        published.insert((service.to_owned(), port), new);
+        Ok(address)
+    }
+
+    pub async fn remove(&self) -> Result<Vec<(Kind, String)>> {
+        self.published.lock().await.clear();
+        remove::remove(&self.core).await
+    }
+}
+
+/// Makes the engine's directories and starts the pod, with the record that recognises it written before and after.
+async fn start_pod(context: &EngineContext) -> Result<(PathBuf, Pod)> {
+    let dir = &context.dir;
+    for name in ["volumes", "containers", "logs"] {
+        // Nobody else has any business in it: containers may leave programs there that run as their owner.
+        let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.join(name));
+        created.with_context(|| format!("failed to create `{}`", dir.join(name).display()))?;
+    }
+    let program = pod::executable(dir)?;
+    let mut facts = Facts::new(&context.run_id)?;
+    facts.write(dir)?;
+    let pod = Pod::start(&dir.join("logs/pod.log")).await?;
+    facts.processes = pod.pids.into_iter().filter_map(Process::find).collect();
+    facts.user_namespace = Some(pod.namespace_number()?);
+    facts.write(dir)?;
+    Ok((program, pod))
+}
+
+/// One line for every image of the stacks that something else stands in for.
+pub fn stand_ins<'a>(stacks: impl Iterator<Item = &'a Stack>, map: &BTreeMap<String, String>) -> Vec<String> {
+    let stand_in = |image: &&str| Some((image.to_string(), image::stand_in(image, map)?));
+    let lines = images(stacks).into_iter().filter_map(|image| stand_in(&image));
+    lines
+        .map(|(image, stand_in)| format!("`{image}` is not what runs: `{stand_in}` stands in for it (harness.toml)"))
+        .collect()
+}
+
+/// Images of the stacks that this build cannot have, each as one sentence.
+pub fn impossible_images<'a>(stacks: impl Iterator<Item = &'a Stack>, map: &BTreeMap<String, String>) -> Vec<String> {
+    images(stacks).into_iter().filter_map(|image| image::cannot_resolve(image, map)).collect()
+}
+
+fn images<'a>(stacks: impl Iterator<Item = &'a Stack>) -> BTreeSet<&'a str> {
+    stacks.flat_map(|stack| stack.services.values()).map(|service| service.image.as_str()).collect()
+}

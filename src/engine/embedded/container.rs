@@ -1,0 +1,223 @@
+//! The keeper's side of one container: what it is started with, and how it is reached while it runs.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::Signal;
+use tokio::task::JoinHandle;
+
+use super::builtin;
+use super::core::{Core, bridge_index};
+use super::image::{Image, Root};
+use super::logs::{self, Log};
+use super::spec::{NamedMount, Spec};
+use super::stage::Stage;
+use super::stage::container::{
+    Builtin, ContainerEvent, ContainerSpec, FileSpec, Interface, MountSource, MountSpec, RootSpec,
+};
+use super::state::PREFIX;
+use super::wire::Socket;
+use super::{dns, state};
+use crate::recipe::stack::MountKind;
+
+/// A container that writes on after its end is not waited for longer than this.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A running container.
+pub struct Container {
+    pub dir: PathBuf,
+    pub hostname: String,
+    /// Its pid 1. Signals and commands go through it: a number could mean another process by now.
+    pub process: OwnedFd,
+    /// What its program was given, which commands run in it get as well.
+    pub env: Vec<(String, String)>,
+    pub user: Option<String>,
+    pub working_dir: Option<String>,
+}
+
+/// What only the task that runs a container needs.
+pub struct Running {
+    pub container: Arc<Container>,
+    events: Socket,
+    resolver: JoinHandle<()>,
+    pumps: [JoinHandle<Result<()>>; 2],
+}
+
+/// Which container to start.
+#[derive(Clone)]
+pub struct Plan {
+    pub service: String,
+    pub task: String,
+    pub slot: u32,
+    pub spec: Arc<Spec>,
+    pub addresses: Vec<(String, std::net::Ipv4Addr)>,
+    /// Its host table, as of now.
+    pub hosts: String,
+    pub hostname: String,
+}
+
+impl Container {
+    /// Sends a signal to pid 1; one that is gone needs none.
+    pub fn signal(&self, signal: Signal) {
+        let _ = rustix::process::pidfd_send_signal(&self.process, signal);
+    }
+}
+
+/// Starts a container and returns when its program runs.
+pub async fn start(core: &Arc<Core>, plan: &Plan, image: &Image) -> Result<Running> {
+    let dir = core.dir("containers").join(&plan.task);
+    std::fs::create_dir_all(&dir).with_context(|| format!("failed to create `{}`", dir.display()))?;
+    std::fs::write(dir.join("hosts"), &plan.hosts).context("failed to write the host table")?;
+    let spec = container_spec(core, plan, image, &dir)?;
+    let log = Log::open(&core.dir("logs"), &plan.service, plan.slot, &plan.task)?;
+    let (out, stdout) = std::io::pipe().context("failed to make a pipe")?;
+    let (err, stderr) = std::io::pipe().context("failed to make a pipe")?;
+    let pumps = [("stdout", out), ("stderr", err)]
+        .map(|(stream, reader)| tokio::spawn(logs::pump(stream, reader.into(), Arc::clone(&log))));
+    let events = core.pod.stage(Stage::Container, &spec, &[stdout.as_fd(), stderr.as_fd()]).await?;
+    drop((stdout, stderr));
+    let (_, fds) = events.reply::<ContainerEvent>().await?;
+    let Ok([process, resolver]) = <[OwnedFd; 2]>::try_from(fds) else {
+        bail!("the container came without its process")
+    };
+    let resolver = tokio::spawn(dns::serve(Arc::clone(core), plan.service.clone(), plan.task.clone(), resolver));
+    let container = Arc::new(Container {
+        dir,
+        hostname: spec.hostname,
+        process,
+        env: spec.env,
+        user: spec.user,
+        working_dir: spec.working_dir,
+    });
+    Ok(Running { container, events, resolver, pumps })
+}
+
+impl Running {
+    /// Waits until every process of the container is gone; the exit code, or why there is none. May be cancelled
+    /// and called again.
+    pub async fn exit(&self) -> Result<i32> {
+        match self.events.reply::<ContainerEvent>().await.context("lost the container")?.0 {
+            ContainerEvent::Exited { code } => Ok(code),
+            ContainerEvent::Started => bail!("a container started twice"),
+        }
+    }
+
+    /// Ends what served the container, with its last output written.
+    pub async fn finish(self) {
+        self.container.signal(Signal::KILL);
+        self.resolver.abort();
+        for pump in self.pumps {
+            let abort = pump.abort_handle();
+            if tokio::time::timeout(LAST_WORDS, pump).await.is_err() {
+                abort.abort();
+            }
+        }
+    }
+}
+
+fn container_spec(core: &Core, plan: &Plan, image: &Image, dir: &Path) -> Result<ContainerSpec> {
+    let service = &plan.spec.service;
+    let builtin = (image.root == Root::Builtin)
+        .then(|| Builtin { program: core.program.clone(), stands_in_for: image.reference.clone() });
+    let root = match &image.root {
+        Root::Builtin | Root::Host => RootSpec::Userland { builtin },
+        Root::Unpacked(path) => RootSpec::Directory(path.clone()),
+    };
+    let files = plan.spec.files.iter().map(|file| FileSpec {
+        target: file.mount.target.clone(),
+        uid: file.mount.uid,
+        gid: file.mount.gid,
+        mode: file.mount.mode,
+        content: file.content.0.to_vec(),
+    });
+    Ok(ContainerSpec {
+        hostname: plan.hostname.clone(),
+        root,
+        dir: dir.to_owned(),
+        argv: argv(plan, image)?,
+        env: env(plan, image),
+        working_dir: service.working_dir.clone().or_else(|| image.config.working_dir.clone()),
+        user: service.user.clone().or_else(|| image.config.user.clone()),
+        read_only: service.read_only,
+        init: service.init,
+        mounts: mounts(core, plan, image, dir)?,
+        files: files.collect(),
+        interfaces: interfaces(core, plan)?,
+    })
+}
+
+/// Docker's rule: a new entrypoint also drops the image's command.
+fn argv(plan: &Plan, image: &Image) -> Result<Vec<String>> {
+    let service = &plan.spec.service;
+    let entrypoint = service.entrypoint.as_ref().unwrap_or(&image.config.entrypoint);
+    let command = match (&service.command, &service.entrypoint) {
+        (Some(command), _) => command.as_slice(),
+        (None, Some(_)) => &[],
+        (None, None) => &image.config.cmd,
+    };
+    let argv: Vec<String> = entrypoint.iter().chain(command).cloned().collect();
+    if argv.is_empty() {
+        bail!("no command specified: neither the service nor the image `{}` has one", image.reference);
+    }
+    Ok(argv)
+}
+
+/// The image's environment, overridden by the service's.
+fn env(plan: &Plan, image: &Image) -> Vec<(String, String)> {
+    let own = &plan.spec.service.environment;
+    let mut env: Vec<(String, String)> =
+        image.config.env.iter().filter(|(key, _)| !own.contains_key(key)).cloned().collect();
+    env.extend(own.iter().map(|(key, value)| (key.clone(), value.clone())));
+    if image.root == Root::Builtin {
+        let path = format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", builtin::BIN);
+        let defaults = [("PATH", path), (builtin::STANDS_IN_FOR, image.reference.clone())];
+        env.extend(
+            defaults.into_iter().filter(|(key, _)| !own.contains_key(*key)).map(|(key, value)| (key.into(), value)),
+        );
+    }
+    env
+}
+
+fn mounts(core: &Core, plan: &Plan, image: &Image, dir: &Path) -> Result<Vec<MountSpec>> {
+    let mut mounts = Vec::new();
+    let anonymous = |number: usize| {
+        let path = dir.join("anonymous").join(number.to_string());
+        std::fs::create_dir_all(&path).context("failed to create an anonymous volume")?;
+        Ok::<_, anyhow::Error>(MountSource::Directory(path))
+    };
+    for (number, NamedMount { mount, volume }) in plan.spec.mounts.iter().enumerate() {
+        let source = match (&mount.kind, volume) {
+            (MountKind::Volume(_), Some(name)) => MountSource::Directory(core.dir("volumes").join(name)),
+            (MountKind::Volume(key), None) => bail!("the volume `{key}` has no name"),
+            (MountKind::Anonymous, _) => anonymous(number)?,
+            (MountKind::Tmpfs { size }, _) => MountSource::Tmpfs { size: *size },
+            (MountKind::Bind(path), _) => bail!(
+                "invalid mount config for type \"bind\": `{}` at `{}`: the embedded engine mounts nothing of this \
+                 machine into a container",
+                path.display(),
+                mount.target
+            ),
+        };
+        let copy_up = !mount.no_copy;
+        mounts.push(MountSpec { source, target: mount.target.clone(), read_only: mount.read_only, copy_up });
+    }
+    let declared =
+        image.config.volumes.iter().filter(|path| !plan.spec.mounts.iter().any(|mount| mount.mount.target == **path));
+    for (number, target) in (mounts.len()..).zip(declared.collect::<Vec<_>>()) {
+        let source = anonymous(number)?;
+        mounts.push(MountSpec { source, target: target.clone(), read_only: false, copy_up: true });
+    }
+    Ok(mounts)
+}
+
+fn interfaces(core: &Core, plan: &Plan) -> Result<Vec<Interface>> {
+    let interface = |(network, address): &(String, std::net::Ipv4Addr)| {
+        let number = core.read(|state: &state::State| state.networks.get(network).copied());
+        let number = number.with_context(|| format!("the network `{network}` does not exist"))?;
+        Ok(Interface { bridge: bridge_index(number), cable: core.next_cable(), address: *address, prefix: PREFIX })
+    };
+    plan.addresses.iter().map(interface).collect()
+}

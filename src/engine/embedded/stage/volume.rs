@@ -1,0 +1,219 @@
+//! `__volume`: works on a directory of the pod, whoever owns the files in it.
+//!
+//! The stage makes the directory its root first: whatever links a container has put there, nothing outside it can be
+//! read or written.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tar::{EntryType, Header};
+
+use super::super::super::FileEntry;
+use super::super::wire::{self, Reply};
+use super::files::{open_regular, write};
+use super::{next_fd, request};
+
+/// Something to do with the directory `dir`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct VolumeRequest {
+    pub dir: PathBuf,
+    pub action: VolumeAction,
+}
+
+/// Paths are relative to the directory.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum VolumeAction {
+    /// The answer carries the opened file; `false` without one when it is not there.
+    Read { path: PathBuf },
+    /// The content comes as a descriptor.
+    Write { path: PathBuf },
+    /// The archive to write comes as a descriptor; the answer is what it holds.
+    Archive { paths: Vec<PathBuf> },
+    /// The archive to read comes as a descriptor.
+    Restore,
+    /// Removes the directory and everything in it.
+    Remove,
+}
+
+pub fn run(socket: &OwnedFd) -> Result<()> {
+    let (VolumeRequest { dir, action }, fds) = request::<VolumeRequest>(socket)?;
+    let mut fds = fds.into_iter();
+    if let VolumeAction::Remove = action {
+        remove(&dir)?;
+        return wire::send(socket, &Reply::Ok(()), &[]);
+    }
+    nix::unistd::chroot(&dir).with_context(|| format!("failed to enter `{}`", dir.display()))?;
+    nix::unistd::chdir("/").context("failed to enter the volume")?;
+    match action {
+        VolumeAction::Read { path } => match Path::new("/").join(inside(&path)?) {
+            path if !path.exists() => wire::send(socket, &Reply::Ok(false), &[]),
+            path => wire::send(socket, &Reply::Ok(true), &[open_regular(&path)?.as_fd()]),
+        },
+        VolumeAction::Write { path } => {
+            write(&Path::new("/").join(inside(&path)?), File::from(next_fd(&mut fds, "content")?))?;
+            wire::send(socket, &Reply::Ok(()), &[])
+        }
+        VolumeAction::Archive { paths } => {
+            let held = archive(&paths, File::from(next_fd(&mut fds, "archive")?))?;
+            wire::send(socket, &Reply::Ok(held), &[])
+        }
+        VolumeAction::Restore => {
+            restore(File::from(next_fd(&mut fds, "archive")?))?;
+            wire::send(socket, &Reply::Ok(()), &[])
+        }
+        VolumeAction::Remove => Ok(()),
+    }
+}
+
+fn remove(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("failed to remove `{}`", dir.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A path without leading slash, `.` and `..`.
+fn inside(path: &Path) -> Result<PathBuf> {
+    let parts = path.components().filter(|part| !matches!(part, Component::RootDir | Component::CurDir));
+    let inside: PathBuf = parts.collect();
+    ensure!(
+        inside.components().all(|part| matches!(part, Component::Normal(_))),
+        "`{}` leads out of the volume",
+        path.display()
+    );
+    Ok(inside)
+}
+
+fn archive(paths: &[PathBuf], target: File) -> Result<Vec<FileEntry>> {
+    let mut archive = tar::Builder::new(io::BufWriter::new(target));
+    let mut held = Vec::new();
+    let everything = [PathBuf::new()];
+    for path in if paths.is_empty() { &everything } else { paths } {
+        let path = inside(path)?;
+        ensure!(Path::new("/").join(&path).symlink_metadata().is_ok(), "`{}` is not in the volume", path.display());
+        add(&mut archive, &path, &mut held)?;
+    }
+    let mut target = archive.into_inner().context("failed to finish the archive")?;
+    target.flush().context("failed to write the archive")?;
+    target.get_ref().sync_all().context("failed to sync the archive")?;
+    Ok(held)
+}
+
+type Archive = tar::Builder<io::BufWriter<File>>;
+
+/// Adds a path and what is below it, in the order of names. Sockets, pipes and devices are not data.
+fn add(archive: &mut Archive, path: &Path, held: &mut Vec<FileEntry>) -> Result<()> {
+    let full = Path::new("/").join(path);
+    let metadata = match full.symlink_metadata() {
+        Ok(metadata) => metadata,
+        // A live app may remove its files while we read.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| format!("failed to look at `{}`", path.display())),
+    };
+    let mut header = Header::new_gnu();
+    header.set_metadata(&metadata);
+    header.set_size(0);
+    let sha256 = if metadata.is_dir() {
+        if path != Path::new("") {
+            archive.append_data(&mut header, path, io::empty()).context("failed to archive a directory")?;
+        }
+        String::new()
+    } else if metadata.is_symlink() {
+        let link = fs::read_link(&full).with_context(|| format!("failed to read `{}`", path.display()))?;
+        archive.append_link(&mut header, path, link).context("failed to archive a link")?;
+        String::new()
+    } else if metadata.is_file() {
+        add_file(archive, header, path)?
+    } else {
+        return Ok(());
+    };
+    if path != Path::new("") {
+        let size = if metadata.is_file() { metadata.size() } else { 0 };
+        held.push(FileEntry { path: path.to_string_lossy().into_owned(), size, sha256 });
+    }
+    if metadata.is_dir() {
+        let entries = fs::read_dir(&full).with_context(|| format!("failed to list `{}`", path.display()))?;
+        let mut names = entries
+            .map(|entry| entry.map(|entry| entry.file_name()))
+            .collect::<io::Result<Vec<_>>>()
+            .with_context(|| format!("failed to list `{}`", path.display()))?;
+        names.sort();
+        for name in names {
+            add(archive, &path.join(name), held)?;
+        }
+    }
+    Ok(())
+}
+
+/// Archives a file and returns the SHA-256 of what went into the archive.
+fn add_file(archive: &mut Archive, mut header: Header, path: &Path) -> Result<String> {
+    let file = open_regular(&Path::new("/").join(path))?;
+    let size = file.metadata().with_context(|| format!("failed to look at `{}`", path.display()))?.size();
+    header.set_size(size);
+    // A file that shrinks while it is read is filled up with zeros, as GNU tar does: the header is out already.
+    let mut content = Hashed { inner: file.chain(io::repeat(0)).take(size), digest: Sha256::new() };
+    archive
+        .append_data(&mut header, path, &mut content)
+        .with_context(|| format!("failed to archive `{}`", path.display()))?;
+    Ok(HEXLOWER.encode(&content.digest.finalize()))
+}
+
+struct Hashed<R> {
+    inner: R,
+    digest: Sha256,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.digest.update(&buffer[..read]);
+        Ok(read)
+    }
+}
+
+fn restore(source: File) -> Result<()> {
+    let mut archive = tar::Archive::new(io::BufReader::new(source));
+    archive.set_preserve_permissions(true);
+    archive.set_preserve_ownerships(true);
+    archive.set_overwrite(true);
+    for entry in archive.entries().context("failed to read the archive")? {
+        let mut entry = entry.context("failed to read the archive")?;
+        let path = inside(&entry.path().context("failed to read the archive")?)?;
+        make_way(&Path::new("/").join(&path), entry.header().entry_type())
+            .and_then(|()| entry.unpack_in("/"))
+            .with_context(|| format!("failed to restore `{}`", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Removes what stands at the place of an entry of another kind.
+fn make_way(path: &Path, kind: EntryType) -> io::Result<()> {
+    let Ok(metadata) = path.symlink_metadata() else { return Ok(()) };
+    if metadata.is_dir() && kind != EntryType::Directory {
+        fs::remove_dir_all(path)
+    } else if !metadata.is_dir() && kind == EntryType::Directory {
+        fs::remove_file(path)
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_lead_out_are_refused() {
+        assert_eq!(inside(Path::new("/a/./b")).unwrap(), Path::new("a/b"));
+        assert_eq!(inside(Path::new("a/../b")).unwrap_err().to_string(), "`a/../b` leads out of the volume");
+    }
+}

@@ -1,0 +1,152 @@
+//! What an engine sees of services and tasks, in Swarm's words.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+/// One service as the engine sees it now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ServiceState {
+    /// The key in the compose file (`app`), without the stack's name.
+    pub name: String,
+    /// The image reference of the *current* spec, which after a rollback is the old one.
+    pub image: String,
+    /// Tasks wanted.
+    pub replicas: u32,
+    /// `deploy.labels` of the current spec.
+    pub labels: BTreeMap<String, String>,
+    /// Grows with every accepted change of the spec.
+    pub spec_version: u64,
+    /// `None` before the first update and after an update that changed nothing.
+    pub update: Option<UpdateStatus>,
+    /// Every task the engine remembers, newest first, stopped ones included.
+    pub tasks: Vec<TaskState>,
+}
+
+impl ServiceState {
+    /// Tasks that should be running, newest first.
+    pub fn wanted(&self) -> impl Iterator<Item = &TaskState> {
+        self.tasks.iter().filter(|task| task.desired_running)
+    }
+
+    /// Tasks of the current spec that ended by themselves: restarts after a crash.
+    pub fn failures(&self) -> impl Iterator<Item = &TaskState> {
+        self.tasks.iter().filter(|task| task.spec_version == self.spec_version && task.failed())
+    }
+}
+
+/// How the last update of a service went, in Swarm's words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateStatus {
+    pub state: UpdateState,
+    /// The engine's own message, such as "update rolled back due to failure or early termination of task …".
+    pub message: String,
+}
+
+/// Swarm's update states: only `Updating` and `RollbackStarted` are in flight, `Paused` is for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateState {
+    Updating,
+    Completed,
+    Paused,
+    RollbackStarted,
+    RollbackCompleted,
+    RollbackPaused,
+}
+
+impl fmt::Display for UpdateState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            UpdateState::Updating => "updating",
+            UpdateState::Completed => "completed",
+            UpdateState::Paused => "paused",
+            UpdateState::RollbackStarted => "rollback_started",
+            UpdateState::RollbackCompleted => "rollback_completed",
+            UpdateState::RollbackPaused => "rollback_paused",
+        };
+        f.write_str(name)
+    }
+}
+
+/// One task: a container, past or present, of a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskState {
+    pub id: String,
+    /// 1-based replica number.
+    pub slot: u32,
+    pub phase: TaskPhase,
+    pub health: Health,
+    /// The image reference the task was started from.
+    pub image: String,
+    /// What the reference resolved to, when the engine knows it.
+    pub digest: Option<String>,
+    /// The spec version the task was made for.
+    pub spec_version: u64,
+    /// False once the engine wants the task gone: replaced, scaled down or removed.
+    pub desired_running: bool,
+    /// Exit code, 128 plus the signal for a killed task; `None` while it runs.
+    pub exit_code: Option<i32>,
+    /// Why the task is not running, in the engine's words; empty when there is nothing to say.
+    pub error: String,
+    /// When the task's process started.
+    pub started_at: Option<SystemTime>,
+    /// Output of the latest health check, cut to a few hundred characters.
+    pub health_output: String,
+}
+
+impl TaskState {
+    /// Whether the task ended although nobody asked it to.
+    pub fn failed(&self) -> bool {
+        matches!(self.phase, TaskPhase::Failed | TaskPhase::Rejected | TaskPhase::Complete)
+    }
+}
+
+/// Swarm's task states, as far as they differ for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskPhase {
+    Pending,
+    /// Images, mounts and networks are being set up.
+    Preparing,
+    /// The process runs but its health check has not passed yet.
+    Starting,
+    Running,
+    /// Exited with code 0 without being asked to.
+    Complete,
+    /// Exited with another code, became unhealthy, or could not be started.
+    Failed,
+    /// The engine refused it: no such image, a mount that cannot be made.
+    Rejected,
+    /// Stopped on request.
+    Shutdown,
+}
+
+impl fmt::Display for TaskPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            TaskPhase::Pending => "pending",
+            TaskPhase::Preparing => "preparing",
+            TaskPhase::Starting => "starting",
+            TaskPhase::Running => "running",
+            TaskPhase::Complete => "complete",
+            TaskPhase::Failed => "failed",
+            TaskPhase::Rejected => "rejected",
+            TaskPhase::Shutdown => "shutdown",
+        };
+        f.write_str(name)
+    }
+}
+
+/// The health of a task's container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// No health check is defined.
+    None,
+    Starting,
+    Healthy,
+    Unhealthy,
+}
