@@ -1,0 +1,320 @@
+//! What a run was asked to do: flags over environment over `recipe.toml` over `harness.toml` over defaults.
+
+pub mod cli;
+pub mod docs;
+pub mod files;
+pub mod reference;
+pub mod state;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::recipe::mirror::Reference;
+use crate::recipe::name::RecipeName;
+use crate::recipe::source::Source;
+use crate::tier::Tier;
+use cli::Cli;
+use files::{HarnessToml, RecipeToml};
+
+/// Everything one recipe's run was asked to do. Reading it creates nothing.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub recipe: RecipeName,
+    pub sources: Vec<Source>,
+    pub reference: Reference,
+    /// The base that was asked for, by flag or by `recipe.toml`.
+    pub base: Option<String>,
+    pub tiers: BTreeSet<Tier>,
+    /// Tiers whose generic assertions were opted out of, aloud.
+    pub skip_generic: BTreeSet<Tier>,
+    pub engine: EngineChoice,
+    pub keep: Keep,
+    /// Where mirrors, images and runs live.
+    pub state: PathBuf,
+    pub run_dir: Option<PathBuf>,
+    pub zone: String,
+    pub keep_runs: usize,
+    pub images: BTreeMap<String, String>,
+    /// The overlay folder of the recipe, whether it exists or not.
+    pub overlay: PathBuf,
+    pub settings: Settings,
+}
+
+/// What the keeper and the assertions need to know while the run goes on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Settings {
+    pub recipe_toml: RecipeToml,
+    /// Deploying and converging; `None` leaves it to the recipe's timeout label, else [`Settings::DEPLOY`].
+    pub deploy: Option<Duration>,
+    pub backup: Duration,
+    pub assertion: Duration,
+    pub call: Duration,
+    pub stable: Duration,
+}
+
+impl Settings {
+    /// abra's own default for the timeout label, as recipes write it: `${TIMEOUT:-300}`.
+    pub const DEPLOY: Duration = Duration::from_secs(300);
+}
+
+/// Which engine was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineChoice {
+    Auto,
+    Embedded,
+}
+
+/// Whether the app stays up at the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    #[default]
+    Never,
+    OnFailure,
+    Always,
+}
+
+/// The environment, as far as it is read: a function, so that tests need not touch the process's own.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+impl Config {
+    /// Puts the layers together for one recipe. Errors are one line each, and nothing was created.
+    pub fn resolve(cli: &Cli, env: Env<'_>, root: &Path, recipe: &str) -> Result<Self> {
+        let recipe: RecipeName = recipe.parse()?;
+        let harness: HarnessToml = files::read(&root.join("harness.toml"))?;
+        let overlay = root.join("overlays").join(recipe.as_str());
+        let recipe_toml: RecipeToml = files::read(&overlay.join("recipe.toml"))?;
+        check_recipe_toml(&recipe_toml)
+            .with_context(|| format!("failed to use `{}/recipe.toml`", overlay.display()))?;
+        Ok(Config {
+            sources: sources(cli, &harness, root, &recipe)?,
+            reference: reference::from(cli)?,
+            base: cli.base.clone().or_else(|| recipe_toml.upgrade.base.clone()),
+            tiers: tiers(&cli.tiers)?,
+            skip_generic: skip_generic(cli, env)?,
+            engine: engine(cli.engine.as_deref().or(harness.engine.as_deref()))?,
+            keep: keep(cli.keep.as_deref())?,
+            state: state::dir(env)?,
+            run_dir: cli.run_dir.clone(),
+            zone: zone(harness.zone.as_deref())?,
+            keep_runs: harness.keep_runs.unwrap_or(50),
+            images: harness.embedded.images.clone(),
+            settings: settings(recipe_toml, &harness),
+            recipe,
+            overlay,
+        })
+    }
+}
+
+fn settings(recipe_toml: RecipeToml, harness: &HarnessToml) -> Settings {
+    let deadlines = recipe_toml.deadlines.or(&harness.deadlines);
+    Settings {
+        deploy: deadlines.deploy,
+        backup: deadlines.backup.unwrap_or(Duration::from_secs(300)),
+        assertion: deadlines.assertion.unwrap_or(Duration::from_secs(60)),
+        call: deadlines.call.unwrap_or(Duration::from_secs(30)),
+        stable: recipe_toml.stable.unwrap_or(Duration::from_secs(1)),
+        recipe_toml,
+    }
+}
+
+fn check_recipe_toml(toml: &RecipeToml) -> Result<()> {
+    if !toml.http.path.starts_with('/') {
+        bail!("`http.path` is `{}`: write a path that starts with `/`", toml.http.path);
+    }
+    if toml.http.status.is_empty() {
+        bail!("`http.status` is empty, so nothing could ever be accepted: name at least one status code");
+    }
+    if let Some((tier, _)) = toml.skip.iter().find(|(_, reason)| reason.trim().is_empty()) {
+        bail!("`skip.{tier}` has no reason: an intended skip needs one");
+    }
+    if toml.skip.contains_key(&Tier::Install) {
+        bail!("`skip.install` cannot be: without an install nothing is proven");
+    }
+    Ok(())
+}
+
+fn sources(cli: &Cli, harness: &HarnessToml, root: &Path, recipe: &RecipeName) -> Result<Vec<Source>> {
+    if let Some(path) = &cli.recipe_dir {
+        if cli.recipe.len() > 1 {
+            bail!(
+                "`--recipe-dir` goes with one recipe, but {} were given: {}",
+                cli.recipe.len(),
+                cli.recipe.join(", ")
+            );
+        }
+        return Ok(vec![Source::WorkingCopy { path: path.clone() }]);
+    }
+    let listed = &harness.recipes.sources;
+    if listed.is_empty() {
+        bail!(
+            "no source for recipe `{recipe}`: name one in `recipes.sources` of `{}`",
+            root.join("harness.toml").display()
+        );
+    }
+    Ok(listed.iter().map(|text| source(text, root)).collect())
+}
+
+/// An address has a scheme, a host with a colon, or the placeholder; everything else is a folder of the checkout.
+fn source(text: &str, root: &Path) -> Source {
+    let remote = text.contains("://") || text.contains('@');
+    if remote {
+        Source::Git { url: text.to_owned() }
+    } else if text.contains("{recipe}") {
+        Source::Git { url: root.join(text).display().to_string() }
+    } else {
+        Source::Bundled { folder: root.join(text) }
+    }
+}
+
+fn tiers(names: &[String]) -> Result<BTreeSet<Tier>> {
+    if names.is_empty() {
+        return Ok(Tier::ALL.into());
+    }
+    names.iter().map(|name| name.trim().parse().with_context(|| "failed to read `--tiers` (or STAGES)")).collect()
+}
+
+fn skip_generic(cli: &Cli, env: Env<'_>) -> Result<BTreeSet<Tier>> {
+    let mut skipped: BTreeSet<Tier> = match cli.skip_generic.as_deref() {
+        None => BTreeSet::new(),
+        Some("all") => Tier::ALL.into(),
+        Some(names) => names
+            .split(',')
+            .map(|name| name.trim().parse().with_context(|| "failed to read `--skip-generic`"))
+            .collect::<Result<_>>()?,
+    };
+    if switch(env, "CCCI_SKIP_GENERIC")? {
+        skipped.extend(Tier::ALL);
+    }
+    for tier in Tier::ALL {
+        if switch(env, &format!("CCCI_SKIP_GENERIC_{}", tier.name().to_uppercase()))? {
+            skipped.insert(tier);
+        }
+    }
+    Ok(skipped)
+}
+
+fn switch(env: Env<'_>, name: &str) -> Result<bool> {
+    match env(name).as_deref() {
+        None | Some("" | "0") => Ok(false),
+        Some("1") => Ok(true),
+        Some(value) => bail!("{name} is `{value}`: write `1`, or leave it out"),
+    }
+}
+
+fn engine(name: Option<&str>) -> Result<EngineChoice> {
+    match name {
+        None | Some("auto") => Ok(EngineChoice::Auto),
+        Some("embedded") => Ok(EngineChoice::Embedded),
+        Some(other) => bail!("unknown engine `{other}`: the engines are auto, embedded"),
+    }
+}
+
+fn keep(when: Option<&str>) -> Result<Keep> {
+    match when {
+        None => Ok(Keep::Never),
+        Some("always") => Ok(Keep::Always),
+        Some("on-failure") => Ok(Keep::OnFailure),
+        Some(other) => bail!("unknown `--keep={other}`: write `--keep` or `--keep=on-failure`"),
+    }
+}
+
+fn zone(zone: Option<&str>) -> Result<String> {
+    let zone = zone.unwrap_or("harness.test");
+    let label = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    if zone.len() > 40 || !zone.split('.').all(label) {
+        bail!("`zone = \"{zone}\"` in harness.toml is no domain of at most 40 characters");
+    }
+    Ok(zone.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    fn root(harness: &str, recipe_toml: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("harness.toml"), harness).unwrap();
+        let overlay = dir.path().join("overlays/wiki");
+        std::fs::create_dir_all(&overlay).unwrap();
+        std::fs::write(overlay.join("recipe.toml"), recipe_toml).unwrap();
+        dir
+    }
+
+    fn resolve(arguments: &[&str], env: &[(&str, &str)], harness: &str, recipe_toml: &str) -> Result<Config> {
+        let dir = root(&format!("{harness}\n[recipes]\nsources = [\"recipes\"]\n"), recipe_toml);
+        let cli = Cli::try_parse_from([&["recipe"], arguments].concat()).unwrap();
+        let env: BTreeMap<String, String> = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        Config::resolve(&cli, &|key| env.get(key).cloned(), dir.path(), "wiki")
+    }
+
+    fn refusal(arguments: &[&str], env: &[(&str, &str)], harness: &str, recipe_toml: &str) -> String {
+        format!("{:#}", resolve(arguments, env, harness, recipe_toml).unwrap_err())
+    }
+
+    #[test]
+    fn flags_come_before_recipe_toml_and_recipe_toml_before_harness_toml() {
+        let harness = "deadlines.assertion = \"7s\"\ndeadlines.call = \"8s\"";
+        let toml = "[deadlines]\nassertion = \"9s\"\n[upgrade]\nbase = \"1.0.0+1\"";
+        let config = resolve(&[], &[], harness, toml).unwrap();
+        assert_eq!(config.settings.assertion, Duration::from_secs(9));
+        assert_eq!(config.settings.call, Duration::from_secs(8));
+        assert_eq!(config.settings.backup, Duration::from_secs(300));
+        assert_eq!(config.base.as_deref(), Some("1.0.0+1"));
+        let config = resolve(&["--base", "2.0.0+1"], &[], harness, toml).unwrap();
+        assert_eq!(config.base.as_deref(), Some("2.0.0+1"));
+    }
+
+    #[test]
+    fn generic_assertions_are_opted_out_of_by_flag_or_environment_only() {
+        assert!(resolve(&[], &[], "", "").unwrap().skip_generic.is_empty());
+        let by_flag = resolve(&["--skip-generic=backup"], &[], "", "").unwrap().skip_generic;
+        assert_eq!(by_flag, BTreeSet::from([Tier::Backup]));
+        let by_env = resolve(&[], &[("CCCI_SKIP_GENERIC_UPGRADE", "1")], "", "").unwrap().skip_generic;
+        assert_eq!(by_env, BTreeSet::from([Tier::Upgrade]));
+        assert_eq!(resolve(&[], &[("CCCI_SKIP_GENERIC", "1")], "", "").unwrap().skip_generic.len(), 5);
+    }
+
+    #[test]
+    fn malformed_values_get_one_line_each() {
+        for (arguments, line) in [
+            (
+                ["--tiers", "install,backups"],
+                "failed to read `--tiers` (or STAGES): unknown tier `backups`: the tiers are install, upgrade, backup, \
+                 restore, custom",
+            ),
+            (["--engine", "podman"], "unknown engine `podman`: the engines are auto, embedded"),
+            (["--keep=never", "x"], "unknown `--keep=never`: write `--keep` or `--keep=on-failure`"),
+            (["--pr", "seven"], "`--pr seven` is no number of a pull request"),
+        ] {
+            assert_eq!(refusal(&arguments, &[], "", ""), line);
+        }
+        let line = refusal(&[], &[("CCCI_SKIP_GENERIC", "yes")], "", "");
+        assert_eq!(line, "CCCI_SKIP_GENERIC is `yes`: write `1`, or leave it out");
+    }
+
+    #[test]
+    fn a_recipe_toml_that_could_never_fail_is_refused() {
+        let line = refusal(&[], &[], "", "[http]\nstatus = []");
+        assert!(
+            line.ends_with("`http.status` is empty, so nothing could ever be accepted: name at least one status code")
+        );
+        assert!(refusal(&[], &[], "", "[skip]\nbackup = \" \"").contains("`skip.backup` has no reason"));
+        assert!(refusal(&[], &[], "", "[skip]\ninstall = \"x\"").contains("`skip.install` cannot be"));
+    }
+
+    #[test]
+    fn a_source_is_an_address_a_template_or_a_folder() {
+        let root = Path::new("/root-of-checkout");
+        assert!(matches!(source("https://git.example.org/{recipe}.git", root), Source::Git { .. }));
+        let Source::Git { url } = source("../others/{recipe}", root) else { panic!() };
+        assert_eq!(url, "/root-of-checkout/../others/{recipe}");
+        let Source::Bundled { folder } = source("recipes", root) else { panic!() };
+        assert_eq!(folder, Path::new("/root-of-checkout/recipes"));
+    }
+}

@@ -1,0 +1,243 @@
+//! The two configuration files: `harness.toml` for the whole checkout, `overlays/<recipe>/recipe.toml` for one recipe.
+//!
+//! Every key is declared here and nowhere else; unknown keys are errors. `docs/configuration.md` is made from these
+//! comments, and a test holds it to them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::tier::Tier;
+
+/// `harness.toml`
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HarnessToml {
+    /// What deploys: `auto` takes the first engine that is usable here and says which and why.
+    pub engine: Option<String>,
+    /// The domain below which every run gets a name of its own, such as `cust-3fa9c1.harness.test`.
+    pub zone: Option<String>,
+    /// How many finished runs are kept, with journal and logs; older ones are removed.
+    pub keep_runs: Option<usize>,
+    pub recipes: RecipesSection,
+    pub embedded: EmbeddedSection,
+    /// Deadlines for every recipe; `recipe.toml` and the recipe's own timeout label come before these.
+    pub deadlines: Deadlines,
+}
+
+/// Where recipes come from.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RecipesSection {
+    /// Tried in this order: a folder of this checkout that has a directory named after the recipe, a path, or a git
+    /// address in which `{recipe}` stands for the name.
+    pub sources: Vec<String>,
+}
+
+/// The embedded engine.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EmbeddedSection {
+    /// What stands in for an image, by its name without the tag: `builtin:static-web`, `host`, `oci:<layout>[:tag]`,
+    /// or another reference. The header of a run names every stand-in it used.
+    pub images: BTreeMap<String, String>,
+}
+
+/// `overlays/<recipe>/recipe.toml`
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RecipeToml {
+    pub http: Http,
+    pub deadlines: Deadlines,
+    /// A service must have run this long without a restart before it counts as stable; 1 s when not given.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "Option<String>")]
+    pub stable: Option<Duration>,
+    /// Keys added to the app's `.env` for the whole run.
+    pub env: BTreeMap<String, String>,
+    pub upgrade: Upgrade,
+    /// Ports that must accept connections before a tier counts as reached.
+    pub ready: Vec<Ready>,
+    /// The longest time an operation may take, by tier; its generic `within_budget` assertion fails beyond it.
+    pub budget: BTreeMap<Tier, Span>,
+    /// Tiers that cannot be proven for this recipe, each with the reason: an intended skip instead of an unverified one.
+    pub skip: BTreeMap<Tier, String>,
+}
+
+/// What counts as an answer over HTTP.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// The path that is asked for.
+    pub path: String,
+    /// Accepted status codes; redirects are not followed. 404 is never accepted by default, because a router answers
+    /// so for an app that is not there.
+    pub status: Vec<u16>,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Http { path: "/".into(), status: vec![200, 301, 302, 303, 307, 308, 401, 403] }
+    }
+}
+
+/// How long things may take, as `90s` or `5m`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Deadlines {
+    /// Deploying, and converging after it. Otherwise the recipe's `coop-cloud.<stack>.timeout` label, else 5 m.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "Option<String>")]
+    pub deploy: Option<Duration>,
+    /// A backup or a restore, each with its hooks; 5 m when not given.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "Option<String>")]
+    pub backup: Option<Duration>,
+    /// One assertion or hook; 1 m when not given.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "Option<String>")]
+    pub assertion: Option<Duration>,
+    /// An HTTP answer or a command in a container that is being replaced; 30 s when not given.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "Option<String>")]
+    pub call: Option<Duration>,
+}
+
+/// The upgrade to the head.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Upgrade {
+    /// The published version to upgrade from, when the newest older one will not do.
+    pub base: Option<String>,
+    /// Volumes that the head gives up on purpose: their data need not survive the upgrade.
+    pub drops: Vec<String>,
+    /// Keys added to the app's `.env` from the upgrade on, as an operator would who reads the release notes.
+    pub env: BTreeMap<String, String>,
+}
+
+/// A port that must accept connections.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ready {
+    /// The service, as the compose file names it.
+    pub service: String,
+    /// The port inside its container.
+    pub tcp: u16,
+}
+
+/// A length of time, as `30s` or `2m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl Serialize for Span {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        humantime_serde::serialize(&self.0, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        humantime_serde::deserialize(deserializer).map(Span)
+    }
+}
+
+impl JsonSchema for Span {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Span".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        String::json_schema(generator)
+    }
+}
+
+impl Deadlines {
+    /// These, with `other` filling what they leave open.
+    pub fn or(&self, other: &Deadlines) -> Deadlines {
+        Deadlines {
+            deploy: self.deploy.or(other.deploy),
+            backup: self.backup.or(other.backup),
+            assertion: self.assertion.or(other.assertion),
+            call: self.call.or(other.call),
+        }
+    }
+}
+
+/// Reads one of the files; a missing one gives the defaults, anything else that goes wrong is an error that quotes the
+/// line.
+pub fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(&text).with_context(|| format!("failed to read `{}`", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
+        Err(error) => Err(error).with_context(|| format!("failed to read `{}`", path.display())),
+    }
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T> {
+    // The parser's message spans several lines, with the offending one quoted and underlined; that is worth keeping.
+    Ok(toml::from_str(text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_recipe_toml_is_read() {
+        let toml: RecipeToml = parse(
+            r#"
+            stable = "3s"
+            [http]
+            path = "/health"
+            status = [204]
+            [deadlines]
+            deploy = "10m"
+            [upgrade]
+            base = "1.0.0+2.0"
+            [[ready]]
+            service = "db"
+            tcp = 5432
+            [budget]
+            upgrade = "20s"
+            [skip]
+            backup = "holds no data"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(toml.stable, Some(Duration::from_secs(3)));
+        assert_eq!((toml.http.path.as_str(), toml.http.status.as_slice()), ("/health", [204].as_slice()));
+        assert_eq!(toml.deadlines.deploy, Some(Duration::from_secs(600)));
+        assert_eq!(toml.budget[&Tier::Upgrade], Span(Duration::from_secs(20)));
+        assert_eq!(toml.skip[&Tier::Backup], "holds no data");
+        assert_eq!(toml.ready[0].tcp, 5432);
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_it_and_its_line() {
+        let error = parse::<RecipeToml>("[http]\npaht = \"/\"\n").unwrap_err().to_string();
+        assert!(error.contains("line 2, column 1"), "{error}");
+        assert!(error.contains("unknown field `paht`, expected `path` or `status`"), "{error}");
+    }
+
+    #[test]
+    fn a_malformed_value_is_an_error() {
+        let error = parse::<RecipeToml>("stable = \"soon\"").unwrap_err().to_string();
+        assert!(error.contains("stable"), "{error}");
+        let error = parse::<RecipeToml>("[skip]\nbackups = \"x\"").unwrap_err().to_string();
+        assert!(error.contains("backups"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_file_gives_the_defaults_and_an_unreadable_one_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let toml: RecipeToml = read(&dir.path().join("none.toml")).unwrap();
+        assert_eq!(toml.http.path, "/");
+        let error = read::<RecipeToml>(dir.path()).unwrap_err().to_string();
+        assert!(error.starts_with("failed to read `"), "{error}");
+    }
+}

@@ -1,0 +1,178 @@
+//! From a command line to a decided run: the recipe is read, the plan made, and every mistake found that can be found
+//! before anything is created.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::config::cli::Cli;
+use crate::config::files::RecipeToml;
+use crate::config::{Config, Keep};
+use crate::engine::embedded;
+use crate::keeper::spec::{Client, RunSpec};
+use crate::keeper::sweep::runs_dir;
+use crate::plan::{Facts, Plan};
+use crate::recipe::abra::Form;
+use crate::recipe::version::{Base, Revision};
+use crate::recipe::{AppState, Recipe};
+
+/// A run that is decided and not begun.
+pub struct Prepared {
+    pub spec: RunSpec,
+    pub run_dir: PathBuf,
+    pub keep: Keep,
+    /// Which engine, and why, for people.
+    pub engine: String,
+    /// One line for every image that something else stands in for.
+    pub stand_ins: Vec<String>,
+    /// The harness's own arguments of this run, to repeat it.
+    pub arguments: String,
+}
+
+/// Decides the run of one recipe.
+pub fn prepare(cli: &Cli, recipe: &str) -> Result<Prepared> {
+    let config = Config::resolve(cli, &|key| std::env::var(key).ok(), &root(), recipe)?;
+    let recipe =
+        Recipe::open(&config.recipe, &config.sources, &config.state, &config.reference, config.base.as_deref())?;
+    let run_id = run_id(config.recipe.as_str());
+    let domain = domain(config.recipe.as_str(), &run_id, &config.zone);
+    let toml = &config.settings.recipe_toml;
+    let mut notes = recipe.notes();
+    let base = base(&recipe, &domain, toml)?;
+    // An upgrade goes on from the installed app's `.env`, which has the other keys already.
+    let mut extra = if base.is_some() { BTreeMap::new() } else { toml.env.clone() };
+    extra.extend(toml.upgrade.env.clone());
+    let form = Form::Chaos { revision: recipe.head.clone() };
+    let head = recipe.state(&recipe.head, &domain, &extra, base.as_ref().map(|(_, state)| state), &form);
+    let head = head.with_context(|| format!("failed to read the head {}", recipe.head))?;
+    notes.extend(head.stack.notes.iter().cloned());
+    let plan = Plan::make(Facts {
+        recipe: &config.recipe,
+        source: &recipe.source,
+        head: &recipe.head,
+        base: &recipe.base,
+        has_backup: !head.backup.services.is_empty(),
+        tiers: &config.tiers,
+        declared_skips: &toml.skip,
+        skip_generic: &config.skip_generic,
+        notes,
+    })?;
+    let (base_revision, base) = base.filter(|_| plan.base.is_some()).unzip();
+    check(base.iter().chain([&head]), &config)?;
+    let run_dir = run_dir(&config, &run_id)?;
+    let client = Client::look_up(std::process::id() as i32).context("failed to look this process up in /proc")?;
+    Ok(Prepared {
+        engine: "embedded, because it is the only engine of this version: containers of its own, no daemon".into(),
+        stand_ins: embedded::stand_ins(base.iter().chain([&head]).map(|state| &state.stack), &config.images),
+        arguments: arguments(cli, config.recipe.as_str()),
+        keep: config.keep,
+        run_dir,
+        spec: RunSpec {
+            run_id,
+            plan,
+            domain,
+            images: absolute(config.images, &root()),
+            state: config.state,
+            keep_runs: config.keep_runs,
+            overlay: config.overlay,
+            settings: config.settings,
+            mirror: recipe.mirror,
+            base,
+            base_revision,
+            head,
+            client,
+        },
+    })
+}
+
+/// Image layouts are named relative to `harness.toml`, wherever a run is started.
+fn absolute(images: BTreeMap<String, String>, root: &Path) -> BTreeMap<String, String> {
+    let absolute = |value: String| match value.strip_prefix("oci:") {
+        Some(layout) => format!("oci:{}", root.join(layout).display()),
+        None => value,
+    };
+    images.into_iter().map(|(name, value)| (name, absolute(value))).collect()
+}
+
+/// The base's revision and the app as it defines it, if there is a base.
+fn base(recipe: &Recipe, domain: &str, toml: &RecipeToml) -> Result<Option<(Revision, AppState)>> {
+    let Base::Version(version) = &recipe.base else { return Ok(None) };
+    let revision = recipe.revision_of(version)?;
+    let form = Form::Pinned { version: version.to_string() };
+    let state = recipe.state(&revision, domain, &toml.env, None, &form);
+    Ok(Some((revision, state.with_context(|| format!("failed to read the base {version}"))?)))
+}
+
+/// The top of the checkout: `HARNESS_ROOT`, else where the library was compiled.
+pub fn root() -> PathBuf {
+    std::env::var_os("HARNESS_ROOT").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).to_owned(), PathBuf::from)
+}
+
+/// `custom-html-20261123t220102-3fa9c1`: sorts by time, and its last six characters are unique enough for a domain.
+fn run_id(recipe: &str) -> String {
+    let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+    let stamp: String = now.chars().filter(|c| !"-:Z".contains(*c)).collect();
+    format!("{recipe}-{}-{:06x}", stamp.to_lowercase(), rand::random::<u32>() & 0xff_ffff)
+}
+
+/// `cust-3fa9c1.harness.test`. Short, because Swarm limits the names of secrets and configs to 64 characters and the
+/// stack name stands in each.
+fn domain(recipe: &str, run_id: &str, zone: &str) -> String {
+    let short: String = recipe.chars().take(4).collect();
+    format!("{}-{}.{zone}", short.trim_end_matches('-'), &run_id[run_id.len() - 6..])
+}
+
+/// What would fail later is refused now.
+fn check<'a>(states: impl Iterator<Item = &'a AppState> + Clone, config: &Config) -> Result<()> {
+    let stacks = states.map(|state| &state.stack);
+    let mut problems: Vec<String> = stacks.clone().flat_map(crate::recipe::abra::check_names).collect();
+    problems.extend(embedded::impossible_images(stacks, &config.images));
+    if !problems.is_empty() {
+        bail!("{}", problems.join("; "));
+    }
+    Ok(())
+}
+
+fn run_dir(config: &Config, run_id: &str) -> Result<PathBuf> {
+    let Some(dir) = &config.run_dir else { return Ok(runs_dir(&config.state).join(run_id)) };
+    let dir = std::path::absolute(dir).with_context(|| format!("failed to use `--run-dir {}`", dir.display()))?;
+    match std::fs::read_dir(&dir) {
+        Ok(mut entries) => match entries.next() {
+            Some(_) => bail!("`--run-dir {}` is not empty: name a new directory, or an empty one", dir.display()),
+            None => Ok(dir),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(dir),
+        Err(error) => Err(error).with_context(|| format!("failed to use `--run-dir {}`", dir.display())),
+    }
+}
+
+/// The flags that lead to the same run again. What came from the environment is written out.
+fn arguments(cli: &Cli, recipe: &str) -> String {
+    let mut arguments = format!("--recipe {recipe}");
+    let mut add = |flag: &str, value: Option<String>| {
+        if let Some(value) = value {
+            arguments.push_str(&format!(" {flag} {value}"));
+        }
+    };
+    add("--recipe-dir", cli.recipe_dir.as_ref().map(|dir| dir.display().to_string()));
+    add("--ref", cli.reference.clone());
+    add("--pr", cli.pr.clone());
+    add("--base", cli.base.clone());
+    add("--engine", cli.engine.clone());
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn run_ids_are_unique_and_the_domain_is_short() {
+        let (one, two) = (run_id("custom-html"), run_id("custom-html"));
+        assert_ne!(one, two);
+        let domain = domain("custom-html", "custom-html-20261123t220102-3fa9c1", "harness.test");
+        assert_eq!(domain, "cust-3fa9c1.harness.test");
+        assert_eq!(super::domain("abc-de", "x-3fa9c1", "harness.test"), "abc-3fa9c1.harness.test");
+    }
+}
