@@ -1,0 +1,222 @@
+//! The assertion's side of a run: it starts the keeper when the first trial needs it, and sees that it ends.
+
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use once_cell::sync::OnceCell;
+use tokio::sync::{Mutex, watch};
+
+use crate::app::App;
+use crate::config::state::create_private;
+use crate::fault::Failure;
+use crate::keeper::journal::{Outcome, Record};
+use crate::keeper::protocol::{Answer, Blocked, Call, TeardownReport};
+use crate::keeper::socket::{self, Wire};
+use crate::keeper::spec::RunSpec;
+use crate::keeper::{self, sweep};
+use crate::poll::{Look, Poll};
+use crate::process;
+use crate::tier::Tier;
+
+/// A keeper that has not answered by then never will.
+const START: Duration = Duration::from_secs(10);
+/// Teardown reports within its own limit; this is that and a margin.
+const TEARDOWN: Duration = Duration::from_secs(90);
+
+/// One run, as the test process sees it.
+pub struct Session {
+    pub spec: RunSpec,
+    pub run_dir: PathBuf,
+    /// The keeper, once it was started; it turns true when its process has ended.
+    keeper: OnceCell<watch::Receiver<bool>>,
+    ended: Mutex<Option<TeardownReport>>,
+}
+
+/// What entering a tier gave.
+pub enum Entry {
+    /// The app, as it stays for as long as the lease is held.
+    Entered(Box<App>, Lease),
+    Blocked(Blocked),
+}
+
+/// A place in a tier: no further operation begins before it is dropped. It is apart from the [`App`], so that an
+/// assertion that hangs cannot hold on to it.
+pub struct Lease {
+    _wire: Wire,
+}
+
+impl Session {
+    /// A run that is decided but not begun: nothing exists yet.
+    pub fn new(spec: RunSpec, run_dir: PathBuf) -> Self {
+        Session { spec, run_dir, keeper: OnceCell::new(), ended: Mutex::default() }
+    }
+
+    /// Whether a keeper was started.
+    pub fn has_begun(&self) -> bool {
+        self.keeper.get().is_some()
+    }
+
+    /// Starts the keeper, unless somebody has already.
+    pub fn begin(&self) -> Result<()> {
+        self.keeper.get_or_try_init(|| self.start()).map(|_| ())
+    }
+
+    /// Enters a tier. Hooks that stand before an operation are run through `hooks` if this client is chosen to.
+    pub async fn enter(&self, tier: Tier, hooks: impl AsyncFn(App, Tier) -> Result<(), Failure>) -> Result<Entry> {
+        let mut wire = self.connect().await?;
+        wire.send(&Call::Enter { tier }).await.map_err(gone)?;
+        loop {
+            match wire.receive().await.map_err(gone)? {
+                Some(Answer::Entered(context)) => {
+                    return Ok(Entry::Entered(
+                        Box::new(App::new(*context, self.run_dir.clone())),
+                        Lease { _wire: wire },
+                    ));
+                }
+                Some(Answer::Blocked(blocked)) => return Ok(Entry::Blocked(blocked)),
+                Some(Answer::RunHooks(context)) => {
+                    let tier = context.tier;
+                    let failure = hooks(App::new(*context, self.run_dir.clone()), tier).await.err();
+                    wire.send(&Call::HooksDone { failure }).await.map_err(gone)?;
+                }
+                Some(Answer::Failed(failure)) => return Err(failure.into()),
+                Some(other) => return Err(gone(anyhow!("it answered with something else: {other:?}"))),
+                None => return Err(gone(anyhow!("it closed the connection"))),
+            }
+        }
+    }
+
+    /// Tells the journal how a trial ended.
+    pub async fn report(
+        &self,
+        name: &str,
+        tier: Option<Tier>,
+        outcome: Outcome,
+        took: Duration,
+        message: &str,
+    ) -> Result<()> {
+        let (name, message) = (name.to_owned(), message.to_owned());
+        let call = Call::TrialFinished { name, tier, outcome, millis: took.as_millis() as u64, message };
+        self.ask(&call).await.map(|_| ())
+    }
+
+    /// Tears the run down, once, and returns the report. A keeper that is gone or does not answer is replaced by a
+    /// sweep of what it left.
+    pub async fn tear_down(&self, reason: &str) -> Result<TeardownReport> {
+        let mut ended = self.ended.lock().await;
+        if let Some(report) = &*ended {
+            return Ok(report.clone());
+        }
+        if !self.has_begun() {
+            return Ok(TeardownReport::default());
+        }
+        let asked = tokio::time::timeout(TEARDOWN, self.ask(&Call::Teardown { reason: reason.to_owned() })).await;
+        let report = match asked {
+            Ok(Ok(Answer::TornDown(report))) => self.after_keeper(report).await,
+            _ => self.sweep().await?,
+        };
+        *ended = Some(report.clone());
+        Ok(report)
+    }
+
+    /// Leaves the app up: the keeper outlives this process.
+    pub async fn keep(&self) -> Result<TeardownReport> {
+        match self.ask(&Call::Keep).await? {
+            Answer::TornDown(report) => {
+                *self.ended.lock().await = Some(report.clone());
+                Ok(report)
+            }
+            Answer::Failed(failure) => Err(failure.into()),
+            other => Err(gone(anyhow!("it answered with something else: {other:?}"))),
+        }
+    }
+
+    /// Hands every record of the run to `seen`, past ones first, until the keeper ends.
+    pub async fn watch(&self, mut seen: impl FnMut(Record)) -> Result<()> {
+        let mut wire = self.connect().await?;
+        wire.send(&Call::Watch).await?;
+        while let Some(Answer::Record(record)) = wire.receive().await? {
+            seen(*record);
+        }
+        Ok(())
+    }
+
+    /// The report, once the keeper itself is gone: a run that has ended has no process left.
+    async fn after_keeper(&self, mut report: TeardownReport) -> TeardownReport {
+        let Some(mut ended) = self.keeper.get().cloned() else { return report };
+        if tokio::time::timeout(START, ended.wait_for(|ended| *ended)).await.is_err() {
+            report.leftovers.push("the keeper's own process, which did not end after teardown".into());
+        }
+        report
+    }
+
+    async fn sweep(&self) -> Result<TeardownReport> {
+        let dead = anyhow!("the keeper died; its log is `{}`", self.run_dir.join("keeper.log").display());
+        let swept =
+            sweep::one(&self.run_dir).await.with_context(|| format!("{dead:#}, and the sweep after it failed"))?;
+        let mut leftovers = swept.map(|it| it.leftovers).unwrap_or_default();
+        leftovers.insert(0, format!("{dead:#}"));
+        Ok(TeardownReport { leftovers, ..TeardownReport::default() })
+    }
+
+    /// One question, one answer.
+    pub async fn ask(&self, call: &Call) -> Result<Answer> {
+        let mut wire = self.connect().await?;
+        wire.send(call).await?;
+        wire.receive().await?.ok_or_else(|| anyhow!("the keeper closed the connection"))
+    }
+
+    async fn connect(&self) -> Result<Wire> {
+        socket::connect(&self.run_dir).await.map_err(gone)
+    }
+
+    fn start(&self) -> Result<watch::Receiver<bool>> {
+        create_private(&self.run_dir)?;
+        self.spec.write(&self.run_dir)?;
+        let log =
+            std::fs::File::create(self.run_dir.join("keeper.log")).context("failed to create the keeper's log")?;
+        let mut command = process::command("/proc/self/exe");
+        command.arg(keeper::SUBCOMMAND).arg(&self.run_dir).stdin(std::process::Stdio::null());
+        command.stdout(log.try_clone().context("failed to share the keeper's log")?).stderr(log);
+        // The keeper outlives this call on purpose; a thread takes its exit code, so that no zombie is left.
+        let mut child = command.spawn().context("failed to start the keeper")?;
+        let (tell, ended) = watch::channel(false);
+        std::thread::spawn(move || {
+            let _ = child.wait();
+            let _ = tell.send(true);
+        });
+        runtime().block_on(self.wait_for_keeper())?;
+        Ok(ended)
+    }
+
+    async fn wait_for_keeper(&self) -> Result<()> {
+        let poll = Poll { interval: Duration::from_millis(2), deadline: START };
+        let answered = poll.until("the keeper to answer", async || {
+            Ok(match socket::connect(&self.run_dir).await {
+                Ok(_) => Look::Ready(()),
+                Err(error) => Look::NotYet(format!("{error:#}{}", log_of(&self.run_dir))),
+            })
+        });
+        answered.await.map_err(|error| Failure::infrastructure(error).into())
+    }
+}
+
+fn log_of(run_dir: &Path) -> String {
+    let log = std::fs::read_to_string(run_dir.join("keeper.log")).unwrap_or_default();
+    if log.trim().is_empty() { String::new() } else { format!("; its log says: {}", log.trim()) }
+}
+
+/// The runtime of the test process. More threads than cores, because an assertion may block one of them for good.
+pub fn runtime() -> &'static tokio::runtime::Runtime {
+    static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(8).enable_all().build();
+        runtime.expect("threads can be started")
+    });
+    &RUNTIME
+}
+
+fn gone(error: anyhow::Error) -> anyhow::Error {
+    Failure::harness(error.context("the keeper does not answer")).into()
+}

@@ -1,0 +1,190 @@
+//! The process that owns one app: it deploys, performs the operations, and tears down, whatever happens to those who
+//! asked for it.
+
+pub mod canary;
+pub mod converge;
+pub mod journal;
+pub mod lock;
+pub mod operate;
+pub mod protocol;
+pub mod serve;
+pub mod socket;
+pub mod spec;
+pub mod stage;
+pub mod sweep;
+pub mod teardown;
+pub mod watch;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex as StdMutex};
+
+use anyhow::{Context as _, Result};
+use tokio::sync::{Mutex, Notify, RwLock, RwLockMappedWriteGuard, RwLockReadGuard, RwLockWriteGuard};
+use tokio::task::AbortHandle;
+
+use crate::engine::Engine;
+use crate::fault::{Failure, Fault};
+use crate::recipe::checkout::Checkout;
+use crate::recipe::secret::SecretValue;
+use canary::Planted;
+use journal::{Event, Journal};
+use protocol::{Deployed, OperationReport, Snapshot, TeardownReport};
+use spec::RunSpec;
+use stage::Progress;
+
+/// The hidden subcommand that makes an executable a keeper: `__keeper <run directory>`.
+pub const SUBCOMMAND: &str = "__keeper";
+
+/// What a hook that runs before the install hears when it asks for the app.
+const NOT_DEPLOYED: &str = "nothing is deployed: before the install and after teardown there is no app to talk to";
+
+/// One run, as long as its keeper lives.
+pub struct Keeper {
+    pub spec: RunSpec,
+    pub dir: PathBuf,
+    pub journal: Arc<Journal>,
+    /// `None` before the install, and after teardown.
+    pub engine: RwLock<Option<Engine>>,
+    pub app: Mutex<AppRecord>,
+    pub memory: StdMutex<BTreeMap<String, String>>,
+    pub progress: StdMutex<Progress>,
+    /// Told whenever `progress` changes.
+    pub changed: Notify,
+    /// The operation under way, so that teardown can end it.
+    pub operation: StdMutex<Option<AbortHandle>>,
+    /// Teardown happens once; who comes later gets the same report.
+    pub teardown: Mutex<Option<TeardownReport>>,
+    /// The client was told that the app stays up.
+    pub kept: std::sync::atomic::AtomicBool,
+    /// Told when the keeper may end.
+    pub finished: Notify,
+}
+
+/// What the operations left behind, for the next one and for assertions.
+pub struct AppRecord {
+    pub deployed: DeployedState,
+    pub checkout: Option<Checkout>,
+    /// Values by the secret's name in Swarm, so that a new version of a secret is a new value.
+    pub secrets: BTreeMap<String, SecretValue>,
+    /// The app's address, or why there is none.
+    pub url: Result<String, String>,
+    pub planted: Vec<Planted>,
+    pub operations: BTreeMap<crate::tier::Tier, OperationReport>,
+    pub failures_before: BTreeMap<String, usize>,
+    pub snapshot: Option<Snapshot>,
+}
+
+impl Default for AppRecord {
+    fn default() -> Self {
+        AppRecord {
+            url: Err("nothing is deployed yet".into()),
+            deployed: DeployedState::default(),
+            checkout: None,
+            secrets: BTreeMap::new(),
+            planted: Vec::new(),
+            operations: BTreeMap::new(),
+            failures_before: BTreeMap::new(),
+            snapshot: None,
+        }
+    }
+}
+
+/// The stack that was deployed last.
+#[derive(Default)]
+pub struct DeployedState {
+    pub form: Option<Deployed>,
+    pub state: Option<crate::recipe::AppState>,
+}
+
+/// Runs a keeper to its end.
+pub fn main(run_dir: &Path) -> ExitCode {
+    // A session of its own: neither Ctrl-C nor the end of a terminal reaches it.
+    if let Err(error) = rustix::process::setsid() {
+        eprintln!("failed to leave the session: {error}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    match runtime.context("failed to start the runtime").and_then(|runtime| runtime.block_on(run(run_dir))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(run_dir: &Path) -> Result<()> {
+    let spec = RunSpec::read(run_dir)?;
+    let lock = lock::RunLock::take(run_dir)?;
+    let journal = Arc::new(Journal::open(run_dir)?);
+    journal.write_synced(Event::RunStarted {
+        run_id: spec.run_id.clone(),
+        recipe: spec.plan.recipe.to_string(),
+        engine: "embedded".into(),
+        pid: std::process::id(),
+    })?;
+    let listener = socket::bind(run_dir)?;
+    let keeper = Arc::new(Keeper::new(spec, run_dir, journal));
+    // Dead runs are cleaned beside the live one: a run must not wait for another's leftovers.
+    tokio::spawn({
+        let keeper = keeper.clone();
+        async move {
+            let spec = &keeper.spec;
+            sweep::before_run(&spec.state, &spec.run_id, spec.keep_runs, &keeper.journal).await;
+        }
+    });
+    tokio::spawn(watch::client(keeper.clone()));
+    tokio::spawn(watch::signals(keeper.clone()));
+    tokio::select! {
+        result = serve::listen(&keeper, listener) => result?,
+        () = keeper.finished.notified() => {}
+    }
+    let clean = keeper.teardown.lock().await.as_ref().is_some_and(|report| report.leftovers.is_empty());
+    lock.release(clean);
+    Ok(())
+}
+
+impl Keeper {
+    fn new(spec: RunSpec, dir: &Path, journal: Arc<Journal>) -> Self {
+        Keeper {
+            spec,
+            dir: dir.to_owned(),
+            journal,
+            engine: RwLock::default(),
+            app: Mutex::default(),
+            memory: StdMutex::default(),
+            progress: StdMutex::default(),
+            changed: Notify::new(),
+            operation: StdMutex::default(),
+            teardown: Mutex::default(),
+            kept: false.into(),
+            finished: Notify::new(),
+        }
+    }
+
+    /// The running engine, for observing and calling.
+    pub async fn engine(&self) -> Result<RwLockReadGuard<'_, Engine>, Failure> {
+        let engine = RwLockReadGuard::try_map(self.engine.read().await, Option::as_ref);
+        engine.map_err(|_| Failure::new(Fault::Assertion, NOT_DEPLOYED))
+    }
+
+    /// The running engine, for changing what it runs.
+    pub async fn engine_mut(&self) -> Result<RwLockMappedWriteGuard<'_, Engine>, Failure> {
+        let engine = RwLockWriteGuard::try_map(self.engine.write().await, Option::as_mut);
+        engine.map_err(|_| Failure::new(Fault::Harness, NOT_DEPLOYED))
+    }
+
+    /// Where the run's private checkout of the recipe lies.
+    pub fn checkout_dir(&self) -> PathBuf {
+        self.dir.join("recipe")
+    }
+
+    pub fn engine_dir(&self) -> PathBuf {
+        self.dir.join("engine")
+    }
+
+    pub fn snapshots_dir(&self) -> PathBuf {
+        self.dir.join("snapshots")
+    }
+}

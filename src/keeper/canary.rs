@@ -1,0 +1,143 @@
+//! Canaries: files that the harness puts into every named volume, so that data loss shows without any configuration.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::Keeper;
+use super::operate::backup::volumes_of;
+use super::protocol::Canary;
+use crate::engine::{CallError, Engine};
+use crate::fault::Failure;
+use crate::poll::{Look, Poll};
+use crate::recipe::AppState;
+use crate::recipe::stack::{MountKind, Stack};
+
+/// The name of every canary file. A dot keeps web servers and databases from minding it.
+pub const NAME: &str = ".harness-canary";
+
+/// A canary as it was planted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planted {
+    pub volume: String,
+    /// Relative to the volume's root.
+    pub path: String,
+    /// What the file must say from now on.
+    pub content: String,
+    /// Whether the labels put this file into a snapshot.
+    pub backed_up: bool,
+}
+
+/// Whether a path in a snapshot is the harness's own file.
+pub fn is_canary(path: &str) -> bool {
+    path.rsplit('/').next() == Some(NAME)
+}
+
+/// Writes a fresh canary into every named volume of the deployed stack; they replace those of an earlier tier.
+pub async fn plant(keeper: &Arc<Keeper>, why: &str) -> Result<(), Failure> {
+    let state = keeper.app.lock().await.deployed.state.clone();
+    let Some(state) = state else { return Ok(()) };
+    let planted = chosen(&state, &format!("{}-{why}", keeper.spec.run_id));
+    let engine = keeper.engine().await?;
+    for canary in &planted {
+        let write = engine.write_volume(&canary.volume, &canary.path, canary.content.as_bytes()).await;
+        let write = write.with_context(|| format!("failed to plant a canary in the volume `{}`", canary.volume));
+        write.map_err(Failure::infrastructure)?;
+    }
+    keeper.app.lock().await.planted = planted;
+    Ok(())
+}
+
+/// Overwrites the canaries that a snapshot holds, and makes sure that they are changed: only then does their return
+/// prove a restore.
+pub async fn change(keeper: &Arc<Keeper>) -> Result<(), Failure> {
+    let planted = keeper.app.lock().await.planted.clone();
+    let engine = keeper.engine().await?;
+    for canary in planted.iter().filter(|canary| canary.backed_up) {
+        overwrite(&engine, canary).await.map_err(Failure::infrastructure)?;
+    }
+    Ok(())
+}
+
+async fn overwrite(engine: &Engine, canary: &Planted) -> Result<()> {
+    let Planted { volume, path, content, .. } = canary;
+    let changed = format!("changed after the backup of {content}");
+    engine.write_volume(volume, path, changed.as_bytes()).await.context("failed to change a canary")?;
+    let seen = engine.read_volume(volume, path).await.context("failed to read a canary again")?;
+    ensure!(seen.as_deref() == Some(changed.as_bytes()), "the canary in the volume `{volume}` cannot be changed");
+    Ok(())
+}
+
+/// What became of the canaries: through the container of a service that mounts the volume, because that is what the
+/// app sees. Volumes that `recipe.toml` declares to be dropped by the upgrade are not looked at.
+pub async fn look(keeper: &Arc<Keeper>) -> Result<Vec<Canary>, Failure> {
+    let (planted, state) = {
+        let app = keeper.app.lock().await;
+        (app.planted.clone(), app.deployed.state.clone())
+    };
+    let stack = state.map(|state| state.stack).unwrap_or_default();
+    let engine = keeper.engine().await?;
+    let mut canaries = Vec::new();
+    let dropped = &keeper.spec.settings.recipe_toml.upgrade.drops;
+    for canary in planted.into_iter().filter(|canary| !dropped.contains(&canary.volume)) {
+        canaries.push(look_at(keeper, &engine, &stack, canary).await.map_err(Failure::recipe)?);
+    }
+    Ok(canaries)
+}
+
+async fn look_at(keeper: &Keeper, engine: &Engine, stack: &Stack, canary: Planted) -> Result<Canary> {
+    let mount = mounts(stack).remove(&canary.volume);
+    let (seen_through, found) = match mount {
+        Some((service, target)) => {
+            let path = format!("{}/{}", target.trim_end_matches('/'), canary.path);
+            let read = read_through(keeper, engine, &service, &path).await?;
+            (format!("`{path}` in service `{service}`"), read)
+        }
+        // The data may still lie there, but no user of the app will ever see it again.
+        None => ("nothing, for no service mounts the volume any more".to_owned(), None),
+    };
+    let found = found.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    Ok(Canary { volume: canary.volume, seen_through, expected: canary.content, found })
+}
+
+async fn read_through(keeper: &Keeper, engine: &Engine, service: &str, path: &str) -> Result<Option<Vec<u8>>> {
+    let poll = Poll::within(keeper.spec.settings.call);
+    poll.until(format!("a container of service `{service}`"), async || match engine.read_file(service, path).await {
+        Ok(bytes) => Ok(Look::Ready(Some(bytes))),
+        Err(CallError::Interrupted(error)) => Ok(Look::NotYet(format!("{error:#}"))),
+        Err(CallError::NotFound(_)) => Ok(Look::Ready(None)),
+        Err(CallError::Failed(error)) => Err(error),
+    })
+    .await
+}
+
+/// For each named volume, a service that mounts it and where.
+fn mounts(stack: &Stack) -> BTreeMap<String, (String, String)> {
+    let mut mounts = BTreeMap::new();
+    for (name, service) in &stack.services {
+        for mount in &service.mounts {
+            if let MountKind::Volume(volume) = &mount.kind {
+                mounts.entry(volume.clone()).or_insert_with(|| (name.clone(), mount.target.clone()));
+            }
+        }
+    }
+    mounts
+}
+
+/// One canary in the root of every mounted named volume. Where the labels limit a volume to some of its paths, the
+/// canary in its root is outside the snapshot, and the restore is proven by the files alone.
+fn chosen(state: &AppState, content: &str) -> Vec<Planted> {
+    let whole: BTreeMap<String, bool> =
+        volumes_of(&state.backup).map(|(volume, paths)| (volume, paths.is_empty())).collect();
+    let external = |volume: &String| state.stack.volumes.get(volume).is_some_and(|it| it.external);
+    let volumes = mounts(&state.stack).into_keys().filter(|volume| !external(volume));
+    volumes
+        .map(|volume| Planted {
+            content: format!("{content}-{volume}"),
+            backed_up: whole.get(&volume) == Some(&true),
+            path: NAME.to_owned(),
+            volume,
+        })
+        .collect()
+}

@@ -1,0 +1,299 @@
+//! Waiting for a deployment by evidence: update state, task identity, health, failures. Never by "something answers".
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::Keeper;
+use crate::engine::{Health, ServiceState, TaskPhase, TaskState, UpdateState};
+use crate::fault::{Failure, Fault};
+use crate::mask::Masks;
+use crate::poll::{Look, Poll};
+use crate::recipe::stack::Stack;
+
+/// A service that failed this often since the deployment will not come up; waiting longer only costs time.
+const CRASH_LOOP: usize = 3;
+
+/// Without a health check, all there is to see is that the process does not end at once.
+const STEADY: Duration = Duration::from_millis(500);
+
+/// Log lines shown of a service that does not come up.
+const LOG_TAIL: usize = 10;
+
+/// What has to become true.
+pub struct Expect<'a> {
+    pub stack: &'a Stack,
+    /// Spec versions before the change.
+    pub before: &'a BTreeMap<String, u64>,
+}
+
+/// Waits until every service of the stack runs what was deployed, or can no longer get there.
+pub async fn wait(keeper: &Arc<Keeper>, expect: Expect<'_>, deadline: Duration) -> Result<(), Failure> {
+    let poll = Poll { interval: Duration::from_millis(10), deadline };
+    let waited = poll.until(format!("the stack `{}` to converge", expect.stack.name), async || {
+        let services = observe(keeper).await?;
+        match judge(&services, &expect) {
+            Verdict::Converged => Ok(Look::Ready(Ok(()))),
+            Verdict::NotYet(reason) => Ok(Look::NotYet(reason)),
+            Verdict::Never { service, reason } => Ok(Look::Ready(Err((service, reason)))),
+        }
+    });
+    match waited.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err((service, reason))) => {
+            let log = last_words(keeper, &service).await;
+            Err(Failure::new(Fault::Recipe, format!("{reason}{log}")))
+        }
+        Err(error) => {
+            let mut logs = String::new();
+            for service in unsettled(keeper, &expect).await {
+                logs.push_str(&last_words(keeper, &service).await);
+            }
+            Err(Failure::new(Fault::Recipe, format!("{error:#}{logs}")))
+        }
+    }
+}
+
+/// Waits until the ports that `recipe.toml` names accept connections.
+pub async fn ready(keeper: &Arc<Keeper>, deadline: Duration) -> Result<(), Failure> {
+    for port in &keeper.spec.settings.recipe_toml.ready {
+        let what = format!("port {} of service `{}` to accept connections", port.tcp, port.service);
+        let ready = Poll::within(deadline).until(what, async || {
+            match keeper.engine().await?.connects(&port.service, port.tcp).await? {
+                true => Ok(Look::Ready(())),
+                false => Ok(Look::NotYet("it refuses them".into())),
+            }
+        });
+        ready.await.map_err(Failure::recipe)?;
+    }
+    Ok(())
+}
+
+enum Verdict {
+    Converged,
+    NotYet(String),
+    Never { service: String, reason: String },
+}
+
+fn judge(services: &[ServiceState], expect: &Expect<'_>) -> Verdict {
+    let mut waiting = Vec::new();
+    for name in expect.stack.services.keys() {
+        let Some(service) = services.iter().find(|service| service.name == *name) else {
+            waiting.push(format!("service `{name}` does not exist yet"));
+            continue;
+        };
+        let changed = expect.before.get(name) != Some(&service.spec_version);
+        if let Some(reason) = hopeless(service, changed) {
+            return Verdict::Never { service: name.clone(), reason };
+        }
+        waiting.extend(unsettled_because(service, changed));
+    }
+    if waiting.is_empty() { Verdict::Converged } else { Verdict::NotYet(waiting.join("; ")) }
+}
+
+/// Why a service will not converge any more. Of the update states only `updating` and `rollback_started` are in
+/// flight; `paused` is for ever, and a rollback leaves healthy replicas of the old version behind.
+fn hopeless(service: &ServiceState, changed: bool) -> Option<String> {
+    let name = &service.name;
+    if let Some(update) = service.update.as_ref().filter(|_| changed) {
+        let failed =
+            matches!(update.state, UpdateState::Paused | UpdateState::RollbackCompleted | UpdateState::RollbackPaused);
+        if failed {
+            let task = newest_failure(service).map(|task| format!("; {}", describe(task))).unwrap_or_default();
+            return Some(format!("the update of service `{name}` failed: {} ({}){task}", update.state, update.message));
+        }
+        if matches!(update.state, UpdateState::Updating | UpdateState::RollbackStarted) {
+            return None;
+        }
+    }
+    let failures: Vec<&TaskState> = service.failures().collect();
+    if let Some(rejected) = failures.iter().find(|task| task.phase == TaskPhase::Rejected) {
+        return Some(format!("service `{name}` cannot start: {}", describe(rejected)));
+    }
+    if failures.len() >= CRASH_LOOP {
+        let last = describe(failures[0]);
+        return Some(format!(
+            "service `{name}` does not stay up: {} tasks ended by themselves, the last one: {last}",
+            failures.len()
+        ));
+    }
+    None
+}
+
+fn unsettled_because(service: &ServiceState, changed: bool) -> Option<String> {
+    let name = &service.name;
+    if let Some(update) = service.update.as_ref().filter(|_| changed)
+        && matches!(update.state, UpdateState::Updating | UpdateState::RollbackStarted)
+    {
+        return Some(format!("service `{name}` is {}: {}", update.state, tasks(service)));
+    }
+    let settled = |task: &&TaskState| {
+        task.phase == TaskPhase::Running
+            && (task.health == Health::Healthy || task.health == Health::None && has_run(task, STEADY))
+            && task.spec_version == service.spec_version
+    };
+    let running = service.wanted().filter(settled).count();
+    if running == service.replicas as usize && service.wanted().count() == running {
+        return None;
+    }
+    Some(format!("service `{name}`: {running}/{} tasks run; {}", service.replicas, tasks(service)))
+}
+
+fn has_run(task: &TaskState, time: Duration) -> bool {
+    task.started_at.and_then(|started| SystemTime::now().duration_since(started).ok()).is_some_and(|age| age >= time)
+}
+
+fn tasks(service: &ServiceState) -> String {
+    let described: Vec<String> = service.tasks.iter().take(3).map(describe).collect();
+    if described.is_empty() { "it has no task yet".into() } else { described.join(", ") }
+}
+
+fn newest_failure(service: &ServiceState) -> Option<&TaskState> {
+    service.tasks.iter().find(|task| task.failed())
+}
+
+/// `task app.1.x is failed (exit code 1: …)`, with what its health check said.
+pub fn describe(task: &TaskState) -> String {
+    let mut text = format!("task `{}` is {}", task.id, task.phase);
+    match (task.exit_code, task.error.is_empty()) {
+        (Some(code), true) => text.push_str(&format!(" (exit code {code})")),
+        (Some(code), false) => text.push_str(&format!(" (exit code {code}: {})", task.error)),
+        (None, false) => text.push_str(&format!(" ({})", task.error)),
+        (None, true) => {}
+    }
+    if matches!(task.health, Health::Starting | Health::Unhealthy) && !task.health_output.is_empty() {
+        text.push_str(&format!(", its health check says {:?}", task.health_output.trim()));
+    }
+    text
+}
+
+async fn observe(keeper: &Keeper) -> anyhow::Result<Vec<ServiceState>> {
+    keeper.engine().await?.services().await
+}
+
+async fn unsettled(keeper: &Keeper, expect: &Expect<'_>) -> Vec<String> {
+    let Ok(services) = observe(keeper).await else { return Vec::new() };
+    let unsettled = services.iter().filter(|service| {
+        let changed = expect.before.get(&service.name) != Some(&service.spec_version);
+        expect.stack.services.contains_key(&service.name) && unsettled_because(service, changed).is_some()
+    });
+    unsettled.map(|service| service.name.clone()).collect()
+}
+
+/// The last log lines of a service, masked, as an appendix to a message.
+pub async fn last_words(keeper: &Keeper, service: &str) -> String {
+    let Ok(engine) = keeper.engine().await else { return String::new() };
+    let lines = match engine.logs(service, Some(LOG_TAIL)).await {
+        Ok(lines) => lines,
+        Err(error) => return format!("\nthe log of service `{service}` could not be read: {error:#}"),
+    };
+    if lines.is_empty() {
+        return format!("\nservice `{service}` has logged nothing");
+    }
+    let secrets = keeper.app.lock().await.secrets.clone();
+    let masks = Masks::new(secrets.values().map(|value| value.expose()));
+    let Ok(masks) = masks else { return String::new() };
+    let text: String = lines.iter().map(|line| format!("\n  {}", masks.mask(&line.text))).collect();
+    format!("\nlast log lines of service `{service}`:{text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::UpdateStatus;
+    use crate::recipe::stack::Service;
+
+    fn task(phase: TaskPhase) -> TaskState {
+        TaskState {
+            id: "app.1.x".into(),
+            slot: 1,
+            phase,
+            health: Health::None,
+            image: "nginx:2".into(),
+            digest: None,
+            spec_version: 2,
+            desired_running: phase == TaskPhase::Running,
+            exit_code: (phase == TaskPhase::Failed).then_some(1),
+            error: String::new(),
+            started_at: Some(SystemTime::UNIX_EPOCH),
+            health_output: String::new(),
+        }
+    }
+
+    fn verdict(update: Option<UpdateState>, tasks: Vec<TaskState>) -> Verdict {
+        let stack = Stack { services: [("app".to_owned(), Service::default())].into(), ..Stack::default() };
+        let update = update.map(|state| UpdateStatus { state, message: "said Swarm".into() });
+        let service =
+            ServiceState { name: "app".into(), replicas: 1, spec_version: 2, update, tasks, ..Default::default() };
+        judge(&[service], &Expect { stack: &stack, before: &[("app".to_owned(), 1)].into() })
+    }
+
+    #[test]
+    fn full_replicas_of_the_new_spec_are_convergence() {
+        assert!(matches!(verdict(Some(UpdateState::Completed), vec![task(TaskPhase::Running)]), Verdict::Converged));
+        assert!(matches!(verdict(None, vec![task(TaskPhase::Running)]), Verdict::Converged));
+    }
+
+    #[test]
+    fn a_rolled_back_update_is_a_failure_although_everything_runs() {
+        let Verdict::Never { reason, .. } =
+            verdict(Some(UpdateState::RollbackCompleted), vec![task(TaskPhase::Running), task(TaskPhase::Failed)])
+        else {
+            panic!("a rollback was taken for a success")
+        };
+        assert_eq!(
+            reason,
+            "the update of service `app` failed: rollback_completed (said Swarm); task `app.1.x` is failed (exit code 1)"
+        );
+    }
+
+    #[test]
+    fn a_paused_update_never_ends() {
+        let Verdict::Never { reason, .. } = verdict(Some(UpdateState::Paused), vec![]) else { panic!() };
+        assert_eq!(reason, "the update of service `app` failed: paused (said Swarm)");
+    }
+
+    #[test]
+    fn tasks_of_the_old_spec_and_unhealthy_ones_do_not_count() {
+        let old = TaskState { spec_version: 1, ..task(TaskPhase::Running) };
+        let Verdict::NotYet(reason) = verdict(None, vec![old]) else { panic!() };
+        assert_eq!(reason, "service `app`: 0/1 tasks run; task `app.1.x` is running");
+        let sick =
+            TaskState { health: Health::Starting, health_output: "refused\n".into(), ..task(TaskPhase::Running) };
+        let Verdict::NotYet(reason) = verdict(None, vec![sick]) else { panic!() };
+        assert_eq!(
+            reason,
+            "service `app`: 0/1 tasks run; task `app.1.x` is running, its health check says \"refused\""
+        );
+    }
+
+    #[test]
+    fn without_a_health_check_a_task_has_to_run_for_a_moment() {
+        let young = TaskState { started_at: Some(SystemTime::now()), ..task(TaskPhase::Running) };
+        assert!(matches!(verdict(None, vec![young.clone()]), Verdict::NotYet(_)));
+        let healthy = TaskState { health: Health::Healthy, ..young };
+        assert!(matches!(verdict(None, vec![healthy]), Verdict::Converged));
+    }
+
+    #[test]
+    fn a_rollback_under_way_is_waited_for() {
+        let Verdict::NotYet(reason) = verdict(Some(UpdateState::RollbackStarted), vec![]) else { panic!() };
+        assert_eq!(reason, "service `app` is rollback_started: it has no task yet");
+    }
+
+    #[test]
+    fn an_image_that_does_not_exist_and_a_crash_loop_end_the_wait() {
+        let rejected = TaskState { error: "No such image: nginx:99".into(), ..task(TaskPhase::Rejected) };
+        let Verdict::Never { reason, .. } = verdict(None, vec![rejected]) else { panic!() };
+        assert_eq!(reason, "service `app` cannot start: task `app.1.x` is rejected (No such image: nginx:99)");
+        let Verdict::Never { reason, .. } = verdict(None, vec![task(TaskPhase::Failed); 3]) else { panic!() };
+        assert!(reason.starts_with("service `app` does not stay up: 3 tasks ended by themselves"), "{reason}");
+    }
+
+    #[test]
+    fn a_service_that_is_not_there_is_waited_for() {
+        let stack = Stack { services: [("app".to_owned(), Service::default())].into(), ..Stack::default() };
+        let Verdict::NotYet(reason) = judge(&[], &Expect { stack: &stack, before: &BTreeMap::new() }) else { panic!() };
+        assert_eq!(reason, "service `app` does not exist yet");
+    }
+}

@@ -1,0 +1,292 @@
+//! The journal of a run: append-only, synced before anything is created, and the one record that every report and
+//! every cleanup is folded from.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+use crate::engine::{Kind, Ledger};
+use crate::fault::Failure;
+use crate::tier::Tier;
+
+/// The journal's file name in a run directory.
+pub const FILE: &str = "events.jsonl";
+
+/// One line of the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// When, as RFC 3339 with milliseconds, UTC.
+    pub at: String,
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// Everything that can happen in a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    RunStarted {
+        run_id: String,
+        recipe: String,
+        engine: String,
+        pid: u32,
+    },
+    Creating {
+        kind: Kind,
+        name: String,
+    },
+    Created {
+        kind: Kind,
+        name: String,
+        id: String,
+    },
+    Removed {
+        kind: Kind,
+        name: String,
+    },
+    /// A stack is about to be handed to the engine. `in_place` is false exactly for the one create-and-deploy.
+    Deploying {
+        what: String,
+        in_place: bool,
+    },
+    HookFinished {
+        tier: Tier,
+        name: String,
+        millis: u64,
+        failure: Option<String>,
+    },
+    OperationStarted {
+        tier: Tier,
+        what: String,
+    },
+    OperationFinished {
+        tier: Tier,
+        millis: u64,
+        failure: Option<Failure>,
+    },
+    TrialFinished {
+        name: String,
+        tier: Option<Tier>,
+        outcome: Outcome,
+        millis: u64,
+        message: String,
+    },
+    Note {
+        text: String,
+    },
+    TeardownStarted {
+        reason: String,
+    },
+    /// What is still there afterwards; empty is the proven zero.
+    TeardownFinished {
+        millis: u64,
+        leftovers: Vec<String>,
+    },
+}
+
+/// How a trial ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Passed,
+    Failed,
+    Ignored,
+}
+
+/// An open journal; every record goes to the file first, then to whoever watches.
+pub struct Journal {
+    path: PathBuf,
+    file: Mutex<File>,
+    watchers: broadcast::Sender<Record>,
+}
+
+impl Journal {
+    /// Opens the journal of a run, creating it. What cannot be journalled must not be created, so failing here ends
+    /// the run.
+    pub fn open(run_dir: &Path) -> Result<Self> {
+        let path = run_dir.join(FILE);
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("failed to open the journal `{}`", path.display()))?;
+        Ok(Journal { path, file: Mutex::new(file), watchers: broadcast::Sender::new(1024) })
+    }
+
+    /// Appends a record; the caller goes on only when it is written.
+    pub fn write(&self, event: Event) -> Result<()> {
+        self.append(event, false)
+    }
+
+    /// Appends a record and syncs it to the disk: for everything that teardown after a power loss depends on.
+    pub fn write_synced(&self, event: Event) -> Result<()> {
+        self.append(event, true)
+    }
+
+    fn append(&self, event: Event, sync: bool) -> Result<()> {
+        let record = Record { at: now(), event };
+        let mut line = serde_json::to_vec(&record).context("failed to encode a journal record")?;
+        line.push(b'\n');
+        let mut file = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let written = file.write_all(&line).and_then(|()| if sync { file.sync_data() } else { Ok(()) });
+        written.with_context(|| format!("failed to write to the journal `{}`", self.path.display()))?;
+        // Nobody watching is fine: the file is the record.
+        let _ = self.watchers.send(record);
+        Ok(())
+    }
+
+    /// The records so far, and a receiver of those to come; none is lost or doubled between the two.
+    pub fn follow(&self) -> Result<(Vec<Record>, broadcast::Receiver<Record>)> {
+        let _still = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        Ok((read(&self.path)?, self.watchers.subscribe()))
+    }
+
+    pub fn read(&self) -> Result<Vec<Record>> {
+        read(&self.path)
+    }
+}
+
+impl Ledger for Journal {
+    fn creating(&self, kind: Kind, name: &str) -> Result<()> {
+        self.write_synced(Event::Creating { kind, name: name.to_owned() })
+    }
+
+    fn created(&self, kind: Kind, name: &str, id: &str) -> Result<()> {
+        self.write_synced(Event::Created { kind, name: name.to_owned(), id: id.to_owned() })
+    }
+
+    fn removed(&self, kind: Kind, name: &str) -> Result<()> {
+        self.write(Event::Removed { kind, name: name.to_owned() })
+    }
+}
+
+/// Reads a journal. A torn last line, as a power loss leaves it, is ignored; a broken line elsewhere is an error.
+pub fn read(path: &Path) -> Result<Vec<Record>> {
+    let file = File::open(path).with_context(|| format!("failed to open the journal `{}`", path.display()))?;
+    let mut reader = BufReader::new(file);
+    let mut records = Vec::new();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = reader.read_until(b'\n', &mut line);
+        read.with_context(|| format!("failed to read the journal `{}`", path.display()))?;
+        if line.last() != Some(&b'\n') {
+            return Ok(records);
+        }
+        let number = records.len() + 1;
+        let record = serde_json::from_slice(&line)
+            .with_context(|| format!("line {number} of the journal `{}` is broken", path.display()))?;
+        records.push(record);
+    }
+}
+
+/// How often the app was created and deployed; a run is right only with 1.
+pub fn deploy_count(records: &[Record]) -> usize {
+    records.iter().filter(|record| matches!(record.event, Event::Deploying { in_place: false, .. })).count()
+}
+
+/// What was created, or about to be, and not removed: what a sweep has to look for.
+pub fn outstanding(records: &[Record]) -> Vec<(Kind, String)> {
+    let mut open: Vec<(Kind, String)> = Vec::new();
+    for record in records {
+        match &record.event {
+            Event::Creating { kind, name } if !open.contains(&(*kind, name.clone())) => {
+                open.push((*kind, name.clone()))
+            }
+            Event::Removed { kind, name } => open.retain(|it| it != &(*kind, name.clone())),
+            _ => {}
+        }
+    }
+    open
+}
+
+/// Whether the run's teardown ended in a proven zero.
+pub fn is_torn_down(records: &[Record]) -> bool {
+    records.iter().any(|it| matches!(&it.event, Event::TeardownFinished { leftovers, .. } if leftovers.is_empty()))
+}
+
+fn now() -> String {
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+}
+
+/// Milliseconds, as the journal counts.
+pub fn millis(duration: Duration) -> u64 {
+    duration.as_millis() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn journal() -> (tempfile::TempDir, Journal) {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path()).unwrap();
+        (dir, journal)
+    }
+
+    #[test]
+    fn what_was_written_is_read_back_in_order() {
+        let (_dir, journal) = journal();
+        journal.creating(Kind::Volume, "a_content").unwrap();
+        journal.created(Kind::Volume, "a_content", "17").unwrap();
+        journal.creating(Kind::Service, "a_app").unwrap();
+        journal.removed(Kind::Volume, "a_content").unwrap();
+        let records = journal.read().unwrap();
+        assert_eq!(records.len(), 4);
+        assert_eq!(outstanding(&records), [(Kind::Service, "a_app".to_owned())]);
+    }
+
+    #[test]
+    fn a_torn_last_line_is_ignored_at_every_length() {
+        let (dir, journal) = journal();
+        journal.write(Event::Note { text: "first".into() }).unwrap();
+        let whole = std::fs::read(dir.path().join(FILE)).unwrap();
+        journal.write(Event::Note { text: "second".into() }).unwrap();
+        let both = std::fs::read(dir.path().join(FILE)).unwrap();
+        for cut in whole.len()..both.len() {
+            std::fs::write(dir.path().join(FILE), &both[..cut]).unwrap();
+            assert_eq!(journal.read().unwrap().len(), 1, "cut at byte {cut}");
+        }
+    }
+
+    #[test]
+    fn a_broken_line_that_is_not_the_last_is_an_error() {
+        let (dir, journal) = journal();
+        std::fs::write(dir.path().join(FILE), "{\"at\":\n{}\n").unwrap();
+        let error = journal.read().unwrap_err().to_string();
+        assert!(error.starts_with("line 1 of the journal `"), "{error}");
+    }
+
+    #[test]
+    fn an_unwritable_journal_refuses_the_record() {
+        let error = Journal::open(Path::new("/proc")).map(|_| ()).unwrap_err().to_string();
+        assert_eq!(error, "failed to open the journal `/proc/events.jsonl`");
+    }
+
+    #[test]
+    fn only_the_first_deploy_counts() {
+        let (_dir, journal) = journal();
+        journal.write(Event::Deploying { what: "base".into(), in_place: false }).unwrap();
+        journal.write(Event::Deploying { what: "head".into(), in_place: true }).unwrap();
+        assert_eq!(deploy_count(&journal.read().unwrap()), 1);
+    }
+
+    #[tokio::test]
+    async fn a_watcher_sees_the_past_and_the_future_once() {
+        let (_dir, journal) = journal();
+        journal.write(Event::Note { text: "past".into() }).unwrap();
+        let (past, mut future) = journal.follow().unwrap();
+        journal.write(Event::Note { text: "future".into() }).unwrap();
+        assert_eq!(past.len(), 1);
+        assert_eq!(future.recv().await.unwrap().event, Event::Note { text: "future".into() });
+        assert!(future.try_recv().is_err());
+    }
+}

@@ -1,0 +1,69 @@
+//! Whether a run lives: a lock held by its keeper, released by the kernel however the keeper ends. Never age, never a
+//! process number.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use rustix::fs::{FlockOperation, flock};
+
+const FILE: &str = "lock";
+
+/// The lock of a run that this process holds.
+pub struct RunLock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl RunLock {
+    /// Takes the lock of a run that is about to begin.
+    pub fn take(run_dir: &Path) -> Result<Self> {
+        let path = run_dir.join(FILE);
+        let file = File::create(&path).with_context(|| format!("failed to create `{}`", path.display()))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .with_context(|| format!("failed to lock `{}`: does another keeper run there?", path.display()))?;
+        Ok(RunLock { path, _file: file })
+    }
+
+    /// Takes the lock of a run that may be dead; `None` when it lives, or was torn down and has none.
+    pub fn probe(run_dir: &Path) -> Result<Option<Self>> {
+        let path = run_dir.join(FILE);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("failed to open `{}`", path.display())),
+        };
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(RunLock { path, _file: file })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("failed to lock `{}`", path.display())),
+        }
+    }
+
+    /// Lets go. A run that ended in a proven zero needs no second look, so its lock file goes too.
+    pub fn release(self, clean: bool) {
+        if clean {
+            // A lock file that stays only costs a later sweep one look.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_held_lock_means_alive_and_a_free_one_dead() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(RunLock::probe(dir.path()).unwrap().is_none(), "a run without a lock file needs no sweep");
+        let lock = RunLock::take(dir.path()).unwrap();
+        assert!(RunLock::probe(dir.path()).unwrap().is_none(), "the run lives");
+        let error = RunLock::take(dir.path()).err().unwrap().to_string();
+        assert!(error.ends_with("does another keeper run there?"), "{error}");
+        drop(lock);
+        let probed = RunLock::probe(dir.path()).unwrap().expect("the run is dead");
+        probed.release(true);
+        assert!(RunLock::probe(dir.path()).unwrap().is_none());
+    }
+}

@@ -1,0 +1,192 @@
+//! The operations: one file each, performed here and nowhere else, each once.
+
+pub mod backup;
+pub mod install;
+pub mod install_steps;
+pub mod restore;
+pub mod upgrade;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use super::converge::{self, Expect};
+use super::journal::{Event, millis};
+use super::protocol::{Deployed, OperationReport};
+use super::spec::RunSpec;
+use super::{DeployedState, Keeper};
+use crate::config::Settings;
+use crate::engine::Deployment;
+use crate::fault::{Failure, Fault};
+use crate::recipe::AppState;
+use crate::recipe::abra;
+use crate::recipe::secret::{SecretSpec, SecretValue};
+use crate::recipe::stack::{FileObject, Stack};
+use crate::tier::Tier;
+
+/// Performs the operation of a tier within its deadline, and journals how it went.
+pub async fn perform(keeper: &Arc<Keeper>, tier: Tier, what: String) -> Result<(), Failure> {
+    let start = Instant::now();
+    keeper.journal.write(Event::OperationStarted { tier, what: what.clone() }).map_err(Failure::infrastructure)?;
+    let deadline = deadline(keeper, tier);
+    let result = match tokio::time::timeout(deadline, operation(keeper, tier)).await {
+        Ok(result) => result,
+        Err(_) => Err(Failure::new(
+            Fault::Recipe,
+            format!("the operation did not end within {}", humantime::format_duration(deadline)),
+        )),
+    };
+    let took = start.elapsed();
+    let finished = Event::OperationFinished { tier, millis: millis(took), failure: result.as_ref().err().cloned() };
+    keeper.journal.write(finished).map_err(Failure::infrastructure)?;
+    result?;
+    let limit = keeper.spec.settings.recipe_toml.budget.get(&tier).map_or(deadline, |budget| budget.0);
+    keeper.app.lock().await.operations.insert(tier, OperationReport { what, took, limit });
+    Ok(())
+}
+
+async fn operation(keeper: &Arc<Keeper>, tier: Tier) -> Result<(), Failure> {
+    match tier {
+        Tier::Install => install::run(keeper).await,
+        Tier::Upgrade => upgrade::run(keeper).await,
+        Tier::Backup => backup::run(keeper).await,
+        Tier::Restore => restore::run(keeper).await,
+        Tier::Custom => Ok(()),
+    }
+}
+
+/// A whole operation, with a margin over the wait inside it: the inner wait says more about what it saw.
+fn deadline(keeper: &Keeper, tier: Tier) -> Duration {
+    let settings = &keeper.spec.settings;
+    match tier {
+        Tier::Install | Tier::Upgrade => converge_deadline(keeper, &keeper.spec.head.stack) + Duration::from_secs(60),
+        _ => settings.backup,
+    }
+}
+
+/// How long a deployment may take to converge: `recipe.toml`, else the recipe's own timeout label, else abra's default.
+fn converge_deadline(keeper: &Keeper, stack: &Stack) -> Duration {
+    keeper.spec.settings.deploy.or_else(|| abra::timeout(stack)).unwrap_or(Settings::DEPLOY)
+}
+
+/// Deploys a state, creating it or updating it in place, and waits until it has converged and answers on its ports.
+async fn deploy(keeper: &Arc<Keeper>, state: &AppState, form: Deployed, what: &str) -> Result<(), Failure> {
+    let stack = &state.stack;
+    let problems = abra::check_names(stack);
+    if !problems.is_empty() {
+        return Err(Failure::new(Fault::Recipe, problems.join("; ")));
+    }
+    let secrets = secrets(keeper, state).await?;
+    let in_place = keeper.app.lock().await.deployed.form.is_some();
+    let before = update_marks(keeper).await?;
+    keeper
+        .journal
+        .write_synced(Event::Deploying { what: what.to_owned(), in_place })
+        .map_err(Failure::infrastructure)?;
+    keeper.app.lock().await.deployed = DeployedState { form: Some(form), state: Some(state.clone()) };
+    let mut deployment = Deployment { stack: stack.clone(), secrets };
+    // For the engine they are like any other: it is given their values.
+    deployment.stack.secrets.values_mut().for_each(|object| object.external = false);
+    {
+        let engine = keeper.engine_mut().await?;
+        engine.deploy(&deployment).await.map_err(Failure::recipe)?;
+    }
+    let expect = Expect { stack, before: &before };
+    converge::wait(keeper, expect, converge_deadline(keeper, stack)).await?;
+    publish(keeper, state).await?;
+    converge::ready(keeper, converge_deadline(keeper, stack)).await?;
+    note_failures(keeper).await
+}
+
+/// Spec versions before a change, so that the state of the last update is not taken for that of this one.
+async fn update_marks(keeper: &Keeper) -> Result<BTreeMap<String, u64>, Failure> {
+    let engine = keeper.engine.read().await;
+    let Some(engine) = engine.as_ref() else { return Ok(BTreeMap::new()) };
+    let services = engine.services().await.map_err(Failure::infrastructure)?;
+    Ok(services.into_iter().map(|service| (service.name, service.spec_version)).collect())
+}
+
+/// Values for every secret of the stack: kept over an upgrade where the name is the same, made where it is new.
+async fn secrets(keeper: &Keeper, state: &AppState) -> Result<BTreeMap<String, SecretValue>, Failure> {
+    let mut app = keeper.app.lock().await;
+    let mut values = BTreeMap::new();
+    for (key, object) in &state.stack.secrets {
+        check_secret(key, object, &state.stack.name)?;
+        let value = match app.secrets.get(&object.name) {
+            Some(value) => value.clone(),
+            None => generate(keeper, state, key)?,
+        };
+        app.secrets.insert(object.name.clone(), value.clone());
+        values.insert(key.clone(), value);
+    }
+    Ok(values)
+}
+
+/// Recipes declare their secrets `external`, because abra creates them before the stack. Those of this app carry its
+/// name; anything else would be another app's.
+fn check_secret(key: &str, object: &FileObject, stack: &str) -> Result<(), Failure> {
+    if object.external && !object.name.starts_with(&format!("{stack}_")) {
+        let message = format!("secret `{key}` is external and named `{}`: it does not belong to this app", object.name);
+        return Err(Failure::new(Fault::Recipe, message));
+    }
+    if let Some(file) = &object.file {
+        let message = format!("secret `{key}` is read from `{}`: a secret in a repository is none", file.display());
+        return Err(Failure::new(Fault::Recipe, message));
+    }
+    Ok(())
+}
+
+fn generate(keeper: &Keeper, state: &AppState, key: &str) -> Result<SecretValue, Failure> {
+    let declared = state.secrets.iter().find(|spec| spec.key == *key).cloned();
+    let spec = declared.unwrap_or_else(|| SecretSpec::undeclared(key));
+    if !spec.generate {
+        let message = format!(
+            "secret `{key}` is not to be generated (`generate=false`), and nothing supplied it: let `{}` write its value \
+             to `$APP_SECRETS_DIR/{key}`",
+            keeper.spec.overlay.join(install_steps::FILE).display()
+        );
+        return Err(Failure::new(Fault::Recipe, message));
+    }
+    spec.value().map_err(Failure::recipe)
+}
+
+/// Publishes the app's route on this machine, and remembers the address or why there is none.
+async fn publish(keeper: &Keeper, state: &AppState) -> Result<(), Failure> {
+    let url = match &state.route {
+        Ok(route) => {
+            let engine = keeper.engine_mut().await?;
+            let published = engine
+                .publish(&route.service, route.port)
+                .await
+                .with_context(|| format!("failed to publish port {} of service `{}`", route.port, route.service));
+            Ok(published.map_err(Failure::infrastructure)?)
+        }
+        Err(reason) => Err(reason.clone()),
+    };
+    keeper.app.lock().await.url = url;
+    Ok(())
+}
+
+/// Counts what failed on the way here, so that assertions can tell a bumpy start from a restart afterwards.
+async fn note_failures(keeper: &Keeper) -> Result<(), Failure> {
+    let services = {
+        let engine = keeper.engine().await?;
+        engine.services().await.map_err(Failure::infrastructure)?
+    };
+    let counts = services.iter().map(|service| (service.name.clone(), service.failures().count()));
+    keeper.app.lock().await.failures_before = counts.collect();
+    Ok(())
+}
+
+/// Images by service, as the compose files name them.
+pub fn images(stack: &Stack) -> BTreeMap<String, String> {
+    stack.services.iter().map(|(name, service)| (name.clone(), service.image.clone())).collect()
+}
+
+/// Services of the base that the head no longer names. abra deploys with `Prune=false`, so they would live on.
+pub fn dropped(spec: &RunSpec) -> Vec<String> {
+    let Some(base) = &spec.base else { return Vec::new() };
+    base.stack.services.keys().filter(|name| !spec.head.stack.services.contains_key(*name)).cloned().collect()
+}

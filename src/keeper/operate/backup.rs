@@ -1,0 +1,107 @@
+//! Backup: a snapshot by the recipe's `backupbot.*` labels, hooks included.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::engine::{CallError, Engine, Exec, FileEntry, Kind, Ledger as _};
+use crate::fault::{Failure, Fault};
+use crate::keeper::protocol::Snapshot;
+use crate::keeper::{Keeper, canary};
+use crate::poll::{Look, Poll};
+use crate::recipe::backup::{BackupPlan, BackupService};
+
+/// Plants canaries in the volumes that the labels promise, then makes one archive a volume.
+pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
+    canary::plant(keeper, "backup").await?;
+    let plan = plan(keeper).await;
+    let id = format!("snapshot-{}", &keeper.spec.run_id[keeper.spec.run_id.len().saturating_sub(6)..]);
+    let dir = keeper.snapshots_dir().join(&id);
+    let made = make(keeper, &plan, &dir).await;
+    let volumes = made.map_err(Failure::recipe)?;
+    let promised: BTreeSet<String> = volumes_of(&plan).map(|(volume, _)| volume).collect();
+    let snapshot = Snapshot { id, volumes, promised: promised.into_iter().collect() };
+    keeper.app.lock().await.snapshot = Some(snapshot);
+    Ok(())
+}
+
+/// The labels of what is deployed, which is what a backup bot would read.
+pub(super) async fn plan(keeper: &Keeper) -> BackupPlan {
+    let app = keeper.app.lock().await;
+    app.deployed.state.as_ref().map(|state| state.backup.clone()).unwrap_or_default()
+}
+
+/// Every volume that the labels promise, with the paths they limit it to; a volume that two services mount is once.
+pub fn volumes_of(plan: &BackupPlan) -> impl Iterator<Item = (String, Vec<String>)> {
+    let mut volumes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for volume in plan.services.iter().flat_map(|service| &service.volumes) {
+        volumes.entry(volume.volume.clone()).or_insert_with(|| volume.paths.clone());
+    }
+    volumes.into_iter()
+}
+
+async fn make(keeper: &Keeper, plan: &BackupPlan, dir: &Path) -> Result<BTreeMap<String, Vec<FileEntry>>> {
+    keeper.journal.creating(Kind::Directory, &dir.display().to_string())?;
+    crate::config::state::create_private(dir)?;
+    let engine = &*keeper.engine().await?;
+    for service in &plan.services {
+        hook(keeper, engine, service, service.pre_hook.as_deref(), "backupbot.backup.pre-hook").await?;
+    }
+    let mut archived = BTreeMap::new();
+    for (volume, paths) in volumes_of(plan) {
+        let archive = archive_path(dir, &volume);
+        let files = engine.archive_volume(&volume, &paths, &archive).await;
+        let files = files.with_context(|| format!("failed to archive the volume `{volume}`"))?;
+        archived.insert(volume, files.into_iter().filter(|file| !canary::is_canary(&file.path)).collect());
+    }
+    for service in &plan.services {
+        hook(keeper, engine, service, service.post_hook.as_deref(), "backupbot.backup.post-hook").await?;
+    }
+    Ok(archived)
+}
+
+/// The archive of a volume in a snapshot's directory.
+pub(super) fn archive_path(dir: &Path, volume: &str) -> std::path::PathBuf {
+    dir.join(format!("{volume}.tar"))
+}
+
+/// Gives the hook, which arrives as `$0`, to bash with `pipefail` where the container has bash, else to its `sh`.
+const SHELL: &str = "if command -v bash >/dev/null 2>&1; then exec bash -c 'set -o pipefail; eval \"$0\"' \"$0\"; \
+                     else exec sh -c \"$0\"; fi";
+
+/// Runs a hook inside the service's container. backup-bot-two wraps it in `bash -c 'set -o pipefail; …'` and only logs
+/// a failure; here a failed hook fails the operation, because what it should have dumped is not in the snapshot.
+pub(super) async fn hook(
+    keeper: &Keeper,
+    engine: &Engine,
+    service: &BackupService,
+    line: Option<&str>,
+    label: &str,
+) -> Result<()> {
+    let Some(line) = line else { return Ok(()) };
+    let attempt = format!("hook `{label}` of service `{}`", service.service);
+    let argv = ["/bin/sh", "-c", SHELL, line].map(str::to_owned).into();
+    let exec =
+        Exec { service: service.service.clone(), argv, deadline: keeper.spec.settings.backup, ..Exec::default() };
+    let poll = Poll::within(keeper.spec.settings.call);
+    // A container that cycles under a hook leaves half a dump: the hook then runs again, from the start.
+    let output = poll.until(&attempt, async || match engine.exec(&exec).await {
+        Ok(output) => Ok(Look::Ready(output)),
+        Err(CallError::Interrupted(error)) => Ok(Look::NotYet(format!("{error:#}"))),
+        Err(CallError::NotFound(error) | CallError::Failed(error)) => Err(error),
+    });
+    let output = output.await.with_context(|| format!("failed to run the {attempt}"))?;
+    if output.code != 0 {
+        let said = String::from_utf8_lossy(if output.stderr.is_empty() { &output.stdout } else { &output.stderr })
+            .into_owned();
+        bail!("the {attempt} exited with code {}: {}", output.code, said.trim());
+    }
+    Ok(())
+}
+
+/// A snapshot must have been made before it can be put back.
+pub(super) fn missing() -> Failure {
+    Failure::new(Fault::Harness, "there is no snapshot to restore")
+}

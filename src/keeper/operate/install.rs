@@ -1,0 +1,55 @@
+//! Install: the one create-and-deploy of a run.
+
+use std::sync::Arc;
+
+use super::install_steps;
+use crate::engine::embedded::Embedded;
+use crate::engine::{Engine, EngineContext, Kind, Ledger as _};
+use crate::fault::Failure;
+use crate::keeper::Keeper;
+use crate::keeper::protocol::Deployed;
+use crate::recipe::checkout::Checkout;
+
+/// Checks the recipe out, starts the engine, lets the overlay prepare, and deploys the base, or the head when there is
+/// nothing to upgrade from.
+pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
+    let (checkout, engine) = tokio::join!(check_out(keeper), start(keeper));
+    *keeper.engine.write().await = Some(engine?);
+    keeper.app.lock().await.checkout = Some(checkout?);
+    let spec = &keeper.spec;
+    let (state, form) = match &spec.base {
+        Some(base) => (base.clone(), Deployed::Base),
+        None => (spec.head.clone(), Deployed::Head),
+    };
+    let state = install_steps::run(keeper, state).await?;
+    let what = spec.plan.base.as_ref().map_or_else(|| spec.plan.head.to_string(), |base| base.to_string());
+    super::deploy(keeper, &state, form, &what).await
+}
+
+async fn check_out(keeper: &Arc<Keeper>) -> Result<Checkout, Failure> {
+    let dir = keeper.checkout_dir();
+    let name = dir.display().to_string();
+    keeper.journal.creating(Kind::Directory, &name).map_err(Failure::infrastructure)?;
+    let keeper = keeper.clone();
+    let work = tokio::task::spawn_blocking(move || {
+        let revision = keeper.spec.base_or_head();
+        keeper.spec.mirror.checkout(&revision, &dir)
+    });
+    flatten(work.await).map_err(Failure::infrastructure)
+}
+
+async fn start(keeper: &Arc<Keeper>) -> Result<Engine, Failure> {
+    let context = EngineContext {
+        run_id: keeper.spec.run_id.clone(),
+        dir: keeper.engine_dir(),
+        image_cache: keeper.spec.state.join("images"),
+        image_map: keeper.spec.images.clone(),
+        ledger: keeper.journal.clone(),
+    };
+    Embedded::start(context).await.map(Engine::Embedded).map_err(Failure::infrastructure)
+}
+
+/// The result of work on a blocking thread, with a panic as an error.
+pub(super) fn flatten<T>(joined: Result<anyhow::Result<T>, tokio::task::JoinError>) -> anyhow::Result<T> {
+    joined.unwrap_or_else(|error| Err(anyhow::anyhow!("the work panicked: {error}")))
+}

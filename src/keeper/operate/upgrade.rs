@@ -1,0 +1,27 @@
+//! Upgrade: the head over the base, in place, as `abra app deploy --chaos` does it.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+
+use super::install::flatten;
+use crate::fault::Failure;
+use crate::keeper::protocol::Deployed;
+use crate::keeper::{Keeper, canary};
+
+/// Plants canaries in every volume, checks the head out again, and redeploys.
+pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
+    canary::plant(keeper, "upgrade").await?;
+    switch(keeper).await.context("failed to check the head out").map_err(Failure::infrastructure)?;
+    let head = keeper.spec.head.clone();
+    super::deploy(keeper, &head, Deployed::Head, &keeper.spec.plan.head.to_string()).await
+}
+
+/// The checkout is forced to the head right before it is deployed, whatever happened to it since.
+async fn switch(keeper: &Arc<Keeper>) -> anyhow::Result<()> {
+    let checkout = keeper.app.lock().await.checkout.take().ok_or_else(|| anyhow!("there is no checkout"))?;
+    let head = keeper.spec.plan.head.clone();
+    let work = tokio::task::spawn_blocking(move || checkout.switch(&head).map(|()| checkout));
+    keeper.app.lock().await.checkout = Some(flatten(work.await)?);
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! What an assertion's process and the keeper say to each other. Nothing here depends on the keeper itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Settings;
+use crate::engine::{Exec, ExecOutput, FileEntry, LogLine, ServiceState};
+use crate::fault::Failure;
+use crate::keeper::journal::{Outcome, Record};
+use crate::plan::Skip;
+use crate::recipe::abra::Identity;
+use crate::recipe::version::Revision;
+use crate::recipe::version::Version;
+use crate::tier::Tier;
+
+/// What a client asks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Call {
+    /// Take part in a tier: every operation up to it is performed first, each once. The lease ends with the
+    /// connection.
+    Enter {
+        tier: Tier,
+    },
+    /// The answer to [`Answer::RunHooks`]: how the hooks went.
+    HooksDone {
+        failure: Option<Failure>,
+    },
+    Exec(Exec),
+    Logs {
+        service: String,
+        tail: Option<usize>,
+    },
+    Services,
+    Identity,
+    Read {
+        service: String,
+        path: String,
+    },
+    Write {
+        service: String,
+        path: String,
+        #[serde(with = "bytes")]
+        content: Vec<u8>,
+    },
+    Remember {
+        key: String,
+        value: String,
+    },
+    Recall {
+        key: String,
+    },
+    Evidence,
+    Canaries,
+    Leaks,
+    /// Where the app answers.
+    Address,
+    /// Whether a port of a service's container accepts a connection.
+    Connects {
+        service: String,
+        port: u16,
+    },
+    /// A trial ended: for the journal.
+    TrialFinished {
+        name: String,
+        tier: Option<Tier>,
+        outcome: Outcome,
+        millis: u64,
+        message: String,
+    },
+    /// Stream every journal record, past ones first.
+    Watch,
+    Teardown {
+        reason: String,
+    },
+    /// Leave the app up and let the client go.
+    Keep,
+}
+
+/// What the keeper answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    Entered(Box<Context>),
+    /// This client was chosen to run the hooks that stand before a tier's operation; the answer is
+    /// [`Call::HooksDone`], and the wait for the tier goes on after it.
+    RunHooks(Box<Context>),
+    Blocked(Blocked),
+    Exec(ExecOutput),
+    Logs(Vec<LogLine>),
+    Services(Vec<ServiceState>),
+    Identity(Identity),
+    Content(#[serde(with = "bytes")] Vec<u8>),
+    Recalled(Option<String>),
+    Evidence(Box<Evidence>),
+    Canaries(Vec<Canary>),
+    Leaks(Vec<Leak>),
+    Address(Result<String, String>),
+    Connects(bool),
+    Record(Box<Record>),
+    TornDown(TeardownReport),
+    Done,
+    Failed(Failure),
+}
+
+/// Why a tier cannot be entered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Blocked {
+    /// The operation of this or an earlier tier failed.
+    Failed {
+        tier: Tier,
+        failure: Failure,
+    },
+    Skipped(Skip),
+    /// The app is past that tier, and what it would show now is not what the tier's operation left.
+    Stale {
+        reached: Tier,
+    },
+    TornDown,
+}
+
+/// What an assertion needs to know about the app; everything else is asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Context {
+    pub recipe: String,
+    pub run_id: String,
+    pub tier: Tier,
+    pub domain: String,
+    pub stack: String,
+    /// `http://127.0.0.1:40123`, or why there is no address.
+    pub url: Result<String, String>,
+    pub settings: Settings,
+    /// Values that must not stand in a message. The socket is this user's own, and so is the process that asks.
+    pub masks: Vec<String>,
+}
+
+/// What the harness knows and did, for assertions to hold the deployment against.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The published version that was installed; `None` when the head itself was.
+    pub base: Option<Version>,
+    pub head: Revision,
+    /// The revision whose compose files were deployed last.
+    pub deployed: Deployed,
+    /// Images by service, as the compose files that were deployed last name them.
+    pub images: BTreeMap<String, String>,
+    /// Services of the base that the head's compose files no longer name.
+    pub dropped: Vec<String>,
+    /// What went right, by tier.
+    pub operations: BTreeMap<Tier, OperationReport>,
+    /// Tasks that had ended by themselves when the last operation converged, by service.
+    pub failures_before: BTreeMap<String, usize>,
+    pub snapshot: Option<Snapshot>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deployed {
+    Nothing,
+    Base,
+    Head,
+}
+
+/// An operation that succeeded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationReport {
+    pub what: String,
+    pub took: Duration,
+    /// The longest it may take: its budget, else its deadline.
+    pub limit: Duration,
+}
+
+/// A snapshot, and what it should hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub id: String,
+    /// By volume: what the archive holds. The harness's own canaries are not listed.
+    pub volumes: BTreeMap<String, Vec<FileEntry>>,
+    /// The volumes that the recipe's labels promise.
+    pub promised: Vec<String>,
+}
+
+/// A file that the harness put into a volume, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canary {
+    pub volume: String,
+    /// How it was looked for: through the container of a service, or not at all.
+    pub seen_through: String,
+    /// What the file must say.
+    pub expected: String,
+    /// What it says; `None` when it is not there.
+    pub found: Option<String>,
+}
+
+/// A generated secret that stands in a log. The value itself is not part of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leak {
+    pub secret: String,
+    pub service: String,
+    /// 1-based line of the service's log.
+    pub line: usize,
+}
+
+/// How teardown ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TeardownReport {
+    /// What is still there, as `kind name`; empty is the proven zero.
+    pub leftovers: Vec<String>,
+    /// Create-and-deploys, counted from the journal.
+    pub deploys: usize,
+    /// How many there should be: 1 once the install was done.
+    pub expected_deploys: usize,
+    pub took: Duration,
+    /// The app was left up on purpose.
+    pub kept: bool,
+}
+
+/// Bytes as base64 in JSON, so that a binary file survives the line format.
+mod bytes {
+    use data_encoding::BASE64;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        BASE64.decode(text.as_bytes()).map_err(D::Error::custom)
+    }
+}

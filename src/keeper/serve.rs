@@ -1,0 +1,189 @@
+//! Connections to the keeper: one a trial, one for whoever watches.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use tokio::net::UnixListener;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::journal::Event;
+use super::protocol::{Answer, Call, Evidence, Leak};
+use super::socket::Wire;
+use super::{Keeper, canary, operate, stage, teardown};
+use crate::engine::{CallError, ServiceState};
+use crate::fault::{Failure, Fault};
+use crate::mask::Masks;
+use crate::poll::{Look, Poll};
+use crate::recipe::abra;
+
+/// Accepts connections until the keeper is done.
+pub async fn listen(keeper: &Arc<Keeper>, listener: UnixListener) -> Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await.context("failed to accept a connection")?;
+        let keeper = keeper.clone();
+        tokio::spawn(async move {
+            if let Err(error) = talk(&keeper, Wire::new(stream)).await {
+                eprintln!("a connection ended early: {error:#}");
+            }
+        });
+    }
+}
+
+async fn talk(keeper: &Arc<Keeper>, mut wire: Wire) -> Result<()> {
+    // The lease of this connection; it ends with it, however it ends.
+    let mut lease = None;
+    while let Some(call) = wire.receive::<Call>().await? {
+        match call {
+            Call::Enter { tier } => {
+                drop(lease.take());
+                lease = stage::enter(keeper, tier, &mut wire).await?;
+            }
+            Call::Watch => return watch(keeper, wire).await,
+            Call::Teardown { reason } => {
+                drop(lease.take());
+                let report = teardown::run(keeper, &reason).await;
+                wire.send(&Answer::TornDown(report)).await?;
+                keeper.finished.notify_one();
+            }
+            Call::Keep => {
+                keeper.kept.store(true, Ordering::SeqCst);
+                wire.send(&teardown::kept(keeper).map_or_else(Answer::Failed, Answer::TornDown)).await?;
+            }
+            call => wire.send(&answer(keeper, call).await).await?,
+        }
+    }
+    Ok(())
+}
+
+async fn watch(keeper: &Arc<Keeper>, mut wire: Wire) -> Result<()> {
+    let (past, mut future) = keeper.journal.follow()?;
+    for record in past {
+        wire.send(&Answer::Record(Box::new(record))).await?;
+    }
+    loop {
+        match future.recv().await {
+            Ok(record) => wire.send(&Answer::Record(Box::new(record))).await?,
+            // A slow watcher misses some records on its screen; the journal has them all.
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return Ok(()),
+        }
+    }
+}
+
+/// Answers one question about the app.
+pub async fn answer(keeper: &Arc<Keeper>, call: Call) -> Answer {
+    ask(keeper, call).await.unwrap_or_else(Answer::Failed)
+}
+
+async fn ask(keeper: &Arc<Keeper>, call: Call) -> Result<Answer, Failure> {
+    match call {
+        Call::Exec(exec) => {
+            let engine = keeper.engine().await?;
+            retried(keeper, || engine.exec(&exec)).await.map(Answer::Exec)
+        }
+        Call::Read { service, path } => {
+            let engine = keeper.engine().await?;
+            retried(keeper, || engine.read_file(&service, &path)).await.map(Answer::Content)
+        }
+        Call::Write { service, path, content } => {
+            let engine = keeper.engine().await?;
+            retried(keeper, || engine.write_file(&service, &path, &content)).await.map(|()| Answer::Done)
+        }
+        Call::Logs { service, tail } => {
+            let logs = keeper.engine().await?.logs(&service, tail).await;
+            logs.map(Answer::Logs).map_err(Failure::recipe)
+        }
+        Call::Services => services(keeper).await.map(Answer::Services),
+        Call::Connects { service, port } => {
+            let connects = keeper.engine().await?.connects(&service, port).await;
+            connects.map(Answer::Connects).map_err(Failure::recipe)
+        }
+        Call::Identity => identity(keeper).await,
+        Call::Remember { key, value } => {
+            keeper.memory.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(key, value);
+            Ok(Answer::Done)
+        }
+        Call::Recall { key } => {
+            let memory = keeper.memory.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            Ok(Answer::Recalled(memory.get(&key).cloned()))
+        }
+        Call::Evidence => Ok(Answer::Evidence(Box::new(evidence(keeper).await))),
+        Call::Canaries => canary::look(keeper).await.map(Answer::Canaries),
+        Call::Leaks => leaks(keeper).await.map(Answer::Leaks),
+        Call::Address => Ok(Answer::Address(keeper.app.lock().await.url.clone())),
+        Call::TrialFinished { name, tier, outcome, millis, message } => {
+            let finished = Event::TrialFinished { name, tier, outcome, millis, message };
+            keeper.journal.write(finished).map(|()| Answer::Done).map_err(Failure::infrastructure)
+        }
+        other => Err(Failure::new(Fault::Harness, format!("a question that makes no sense here: {other:?}"))),
+    }
+}
+
+/// Repeats a call while the container cycles: a service that is just being replaced is no failure, until the deadline.
+async fn retried<T, F>(keeper: &Keeper, call: impl Fn() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, CallError>>,
+{
+    let poll = Poll { interval: Duration::from_millis(50), deadline: keeper.spec.settings.call };
+    let look = || {
+        let answer = call();
+        async {
+            match answer.await {
+                Ok(value) => Ok(Look::Ready(value)),
+                Err(CallError::Interrupted(error)) => Ok(Look::NotYet(format!("{error:#}"))),
+                Err(CallError::NotFound(error) | CallError::Failed(error)) => Err(error),
+            }
+        }
+    };
+    poll.until("a running container", look).await.map_err(Failure::recipe)
+}
+
+async fn services(keeper: &Keeper) -> Result<Vec<ServiceState>, Failure> {
+    keeper.engine().await?.services().await.map_err(Failure::infrastructure)
+}
+
+async fn identity(keeper: &Keeper) -> Result<Answer, Failure> {
+    let services = services(keeper).await?;
+    let app = services.iter().find(|service| service.name == abra::APP).ok_or_else(|| {
+        let names: Vec<&str> = services.iter().map(|it| it.name.as_str()).collect();
+        Failure::recipe(anyhow!("no service `app`, which is the one that abra labels: there are {}", names.join(", ")))
+    })?;
+    Ok(Answer::Identity(abra::identity(&app.labels, &keeper.spec.head.stack.name)))
+}
+
+async fn leaks(keeper: &Keeper) -> Result<Vec<Leak>, Failure> {
+    let secrets = keeper.app.lock().await.secrets.clone();
+    let services = services(keeper).await?;
+    let mut leaks = Vec::new();
+    for (name, value) in &secrets {
+        let mask = Masks::new([value.expose()]).map_err(Failure::harness)?;
+        for service in &services {
+            let lines = keeper.engine().await?.logs(&service.name, None).await.map_err(Failure::infrastructure)?;
+            let hits = lines.iter().enumerate().filter(|(_, line)| mask.finds(&line.text));
+            leaks.extend(hits.map(|(at, _)| Leak {
+                secret: name.clone(),
+                service: service.name.clone(),
+                line: at + 1,
+            }));
+        }
+    }
+    Ok(leaks)
+}
+
+async fn evidence(keeper: &Keeper) -> Evidence {
+    let app = keeper.app.lock().await;
+    let plan = &keeper.spec.plan;
+    let state = app.deployed.state.as_ref();
+    Evidence {
+        base: plan.base.clone(),
+        head: plan.head.clone(),
+        deployed: app.deployed.form.unwrap_or(super::protocol::Deployed::Nothing),
+        images: state.map(|it| operate::images(&it.stack)).unwrap_or_default(),
+        dropped: operate::dropped(&keeper.spec),
+        operations: app.operations.clone(),
+        failures_before: app.failures_before.clone(),
+        snapshot: app.snapshot.clone(),
+    }
+}

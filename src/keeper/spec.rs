@@ -1,0 +1,105 @@
+//! What the keeper of a run is told, through a file in the run directory: everything that was decided beforehand.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Settings;
+use crate::plan::Plan;
+use crate::recipe::AppState;
+use crate::recipe::abra::Form;
+use crate::recipe::mirror::Mirror;
+use crate::recipe::version::Revision;
+
+const FILE: &str = "run.json";
+
+/// One run, decided and not yet begun. It holds no secret: those are made by the keeper.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunSpec {
+    pub run_id: String,
+    pub plan: Plan,
+    pub domain: String,
+    pub settings: Settings,
+    /// Image name to stand-in, for the embedded engine.
+    pub images: BTreeMap<String, String>,
+    pub state: PathBuf,
+    pub keep_runs: usize,
+    /// The recipe's overlay folder.
+    pub overlay: PathBuf,
+    pub mirror: Mirror,
+    /// The app as the base version defines it; `None` when install deploys the head.
+    pub base: Option<AppState>,
+    pub base_revision: Option<Revision>,
+    pub head: AppState,
+    /// The process that the keeper must not outlive, unless it was told to keep the app.
+    pub client: Client,
+}
+
+/// A process, told apart from a later one with the same number by when it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    pub pid: i32,
+    /// Clock ticks after boot, from `/proc/<pid>/stat`.
+    pub started: u64,
+}
+
+impl Client {
+    /// The process `pid` as it is now; `None` when there is none.
+    pub fn look_up(pid: i32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name in parentheses may hold spaces and parentheses; the fields are counted after the last one.
+        let fields = stat.rsplit_once(')')?.1;
+        let started = fields.split_whitespace().nth(19)?.parse().ok()?;
+        Some(Client { pid, started })
+    }
+
+    /// Whether this very process still runs.
+    pub fn is_alive(&self) -> bool {
+        Client::look_up(self.pid) == Some(*self)
+    }
+}
+
+impl RunSpec {
+    /// What install deploys.
+    pub fn base_or_head(&self) -> Revision {
+        self.base_revision.clone().unwrap_or_else(|| self.plan.head.clone())
+    }
+
+    /// How abra would deploy it: a published version pinned, the head as chaos.
+    pub fn form(&self) -> Form {
+        match &self.plan.base {
+            Some(base) => Form::Pinned { version: base.to_string() },
+            None => Form::Chaos { revision: self.plan.head.clone() },
+        }
+    }
+
+    pub fn write(&self, run_dir: &Path) -> Result<()> {
+        use std::io::Write as _;
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let path = run_dir.join(FILE);
+        let json = serde_json::to_vec_pretty(self).context("failed to encode the run")?;
+        let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        file.and_then(|mut file| file.write_all(&json)).with_context(|| format!("failed to write `{}`", path.display()))
+    }
+
+    pub fn read(run_dir: &Path) -> Result<Self> {
+        let path = run_dir.join(FILE);
+        let json = std::fs::read(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
+        serde_json::from_slice(&json).with_context(|| format!("failed to understand `{}`", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_number_and_start() {
+        let me = Client::look_up(std::process::id() as i32).unwrap();
+        assert!(me.is_alive());
+        assert!(!Client { started: me.started + 1, ..me }.is_alive());
+        assert_eq!(Client::look_up(-1), None);
+    }
+}

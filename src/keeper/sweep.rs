@@ -1,0 +1,161 @@
+//! Cleaning up after runs whose keeper died: a lock that is free tells a dead run, its journal what to look for.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+
+use super::journal::{self, Event, Journal, millis};
+use super::lock::RunLock;
+use super::teardown::remove_directories;
+use crate::engine::embedded;
+use crate::engine::{Kind, Ledger as _};
+
+/// What became of one dead run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swept {
+    pub run: String,
+    /// What is still there; empty is the proven zero.
+    pub leftovers: Vec<String>,
+}
+
+/// The directory that holds one directory per run.
+pub fn runs_dir(state: &Path) -> PathBuf {
+    state.join("runs")
+}
+
+/// Sweeps every dead run below the state directory. A run that lives is not touched.
+pub async fn all(state: &Path) -> Result<Vec<Swept>> {
+    let mut swept = Vec::new();
+    for dir in run_dirs(state)? {
+        swept.extend(one(&dir).await?);
+    }
+    Ok(swept)
+}
+
+/// Sweeps one run, if it is dead and has not been torn down; `None` otherwise.
+pub async fn one(run_dir: &Path) -> Result<Option<Swept>> {
+    let Some(lock) = RunLock::probe(run_dir)? else { return Ok(None) };
+    let start = Instant::now();
+    let journal = Journal::open(run_dir)?;
+    let run = run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut leftovers = embedded_leftovers(run_dir).await;
+    leftovers.extend(remove_directories(run_dir, |dir| journal.removed(Kind::Directory, dir)));
+    journal.write_synced(Event::TeardownFinished { millis: millis(start.elapsed()), leftovers: leftovers.clone() })?;
+    lock.release(leftovers.is_empty());
+    Ok(Some(Swept { run, leftovers }))
+}
+
+async fn embedded_leftovers(run_dir: &Path) -> Vec<String> {
+    match embedded::sweep(&run_dir.join("engine")).await {
+        Ok(swept) => swept.left.into_iter().map(|(kind, name)| format!("{kind} `{name}`")).collect(),
+        Err(error) => vec![format!("{error:#}")],
+    }
+}
+
+/// What a keeper does at its start: dead runs are cleaned, and old records go. Troubles are notes: this run is not to
+/// blame for them.
+pub async fn before_run(state: &Path, own: &str, keep_runs: usize, journal: &Journal) {
+    let said = |text: String| {
+        let _ = journal.write(Event::Note { text });
+    };
+    match all(state).await {
+        Ok(swept) => swept.into_iter().for_each(|it| said(it.to_string())),
+        Err(error) => said(format!("failed to sweep dead runs: {error:#}")),
+    }
+    if let Err(error) = forget_old(state, own, keep_runs) {
+        said(format!("failed to remove old runs: {error:#}"));
+    }
+}
+
+/// Removes the records of finished runs beyond the newest `keep_runs`.
+fn forget_old(state: &Path, own: &str, keep_runs: usize) -> Result<()> {
+    let mut dirs = run_dirs(state)?;
+    dirs.sort_by_key(|dir| std::cmp::Reverse(started(dir)));
+    for dir in dirs.into_iter().skip(keep_runs) {
+        let is_own = dir.file_name().is_some_and(|name| name.to_string_lossy() == own);
+        let finished = journal::read(&dir.join(journal::FILE)).is_ok_and(|records| journal::is_torn_down(&records));
+        if finished && !is_own {
+            std::fs::remove_dir_all(&dir).with_context(|| format!("failed to remove `{}`", dir.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// When a run was asked for; its specification is written once, at the start.
+fn started(dir: &Path) -> Option<std::time::SystemTime> {
+    dir.join("run.json").metadata().and_then(|metadata| metadata.modified()).ok()
+}
+
+fn run_dirs(state: &Path) -> Result<Vec<PathBuf>> {
+    let dir = runs_dir(state);
+    let entries = match std::fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("failed to list `{}`", dir.display())),
+    };
+    let mut dirs = Vec::new();
+    for entry in entries {
+        let entry = entry.with_context(|| format!("failed to list `{}`", dir.display()))?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            dirs.push(entry.path());
+        }
+    }
+    dirs.sort();
+    Ok(dirs)
+}
+
+impl std::fmt::Display for Swept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.leftovers.is_empty() {
+            write!(f, "removed what the dead run `{}` had left", self.run)
+        } else {
+            write!(f, "the dead run `{}` still has: {}", self.run, self.leftovers.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run_dir(state: &Path, name: &str) -> PathBuf {
+        let dir = runs_dir(state).join(name);
+        std::fs::create_dir_all(dir.join("recipe")).unwrap();
+        std::fs::write(dir.join("run.json"), "{}").unwrap();
+        dir
+    }
+
+    #[tokio::test]
+    async fn a_dead_run_is_cleaned_once_and_a_live_one_never() {
+        let state = tempfile::tempdir().unwrap();
+        let dead = run_dir(state.path(), "dead");
+        drop(RunLock::take(&dead).unwrap());
+        let live = run_dir(state.path(), "live");
+        let lock = RunLock::take(&live).unwrap();
+        let swept = all(state.path()).await.unwrap();
+        assert_eq!(swept, [Swept { run: "dead".into(), leftovers: vec![] }]);
+        assert_eq!(swept[0].to_string(), "removed what the dead run `dead` had left");
+        assert!(!dead.join("recipe").exists() && live.join("recipe").exists());
+        assert!(journal::is_torn_down(&journal::read(&dead.join(journal::FILE)).unwrap()));
+        assert_eq!(all(state.path()).await.unwrap(), []);
+        drop(lock);
+        assert_eq!(all(state.path()).await.unwrap().len(), 1, "now it is dead");
+    }
+
+    #[test]
+    fn only_finished_runs_are_forgotten_and_the_newest_stay() {
+        let state = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "unfinished"] {
+            let dir = run_dir(state.path(), name);
+            let journal = Journal::open(&dir).unwrap();
+            if name != "unfinished" {
+                journal.write(Event::TeardownFinished { millis: 1, leftovers: vec![] }).unwrap();
+            }
+        }
+        forget_old(state.path(), "b", 0).unwrap();
+        let left: Vec<_> = run_dirs(state.path()).unwrap();
+        let names: Vec<_> = left.iter().map(|dir| dir.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, ["b", "unfinished"], "the run's own record and an unfinished one stay");
+    }
+}

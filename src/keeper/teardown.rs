@@ -1,0 +1,124 @@
+//! Teardown: services first, everything else after, and a look at the end that proves nothing is left.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use super::Keeper;
+use super::journal::{self, Event, millis};
+use super::protocol::TeardownReport;
+use crate::engine::{Engine, Kind, Ledger as _};
+use crate::fault::Failure;
+use crate::mask::Masks;
+
+/// The engine's removals may take this long; what is then still there is reported as left over.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Tears the run down, once; whoever comes later gets the same report. It never fails: what went wrong is in the
+/// leftovers.
+pub async fn run(keeper: &Arc<Keeper>, reason: &str) -> TeardownReport {
+    let mut done = keeper.teardown.lock().await;
+    if let Some(report) = &*done {
+        return report.clone();
+    }
+    let start = Instant::now();
+    let installed = keeper.progress(|progress| {
+        progress.down = true;
+        progress.reached.is_some()
+    });
+    // A full disk must not keep anything from being removed: the journal's failure is said, not obeyed.
+    let mut leftovers = Vec::new();
+    note(&mut leftovers, keeper.journal.write(Event::TeardownStarted { reason: reason.to_owned() }));
+    end_operation(keeper).await;
+    leftovers.extend(remove_engine(keeper).await);
+    leftovers.extend(remove_directories(&keeper.dir, |dir| keeper.journal.removed(Kind::Directory, dir)));
+    let took = start.elapsed();
+    let finished = Event::TeardownFinished { millis: millis(took), leftovers: leftovers.clone() };
+    note(&mut leftovers, keeper.journal.write_synced(finished));
+    let deploys = keeper.journal.read().map(|records| journal::deploy_count(&records));
+    let deploys = deploys.unwrap_or_else(|error| {
+        leftovers
+            .push(format!("the journal cannot be read, so nobody knows how often the app was deployed: {error:#}"));
+        0
+    });
+    // A run that never got as far as the deploy is right without one.
+    let expected_deploys = if installed { 1 } else { deploys.min(1) };
+    let report = TeardownReport { leftovers, deploys, expected_deploys, took, kept: false };
+    *done = Some(report.clone());
+    report
+}
+
+/// The report of a run that stays up on purpose: nothing is removed, but the count must be right all the same.
+pub fn kept(keeper: &Keeper) -> Result<TeardownReport, Failure> {
+    let records = keeper.journal.read().map_err(Failure::infrastructure)?;
+    let installed = keeper.progress(|progress| progress.reached.is_some());
+    let deploys = journal::deploy_count(&records);
+    let expected_deploys = if installed { 1 } else { deploys.min(1) };
+    Ok(TeardownReport { kept: true, deploys, expected_deploys, ..TeardownReport::default() })
+}
+
+fn note(leftovers: &mut Vec<String>, result: Result<()>) {
+    if let Err(error) = result {
+        leftovers.push(format!("{error:#}"));
+    }
+}
+
+/// Ends an operation that is under way, and waits until it is: it might still create something.
+async fn end_operation(keeper: &Keeper) {
+    let operation = keeper.operation.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+    if let Some(operation) = operation {
+        operation.abort();
+        while !operation.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+async fn remove_engine(keeper: &Keeper) -> Vec<String> {
+    let Some(engine) = keeper.engine.write().await.take() else { return Vec::new() };
+    let mut leftovers = Vec::new();
+    note(&mut leftovers, save_logs(keeper, &engine).await.context("failed to keep the logs"));
+    match tokio::time::timeout(LIMIT, engine.remove()).await {
+        Ok(Ok(left)) => leftovers.extend(left.into_iter().map(|(kind, name)| format!("{kind} `{name}`"))),
+        Ok(Err(error)) => leftovers.push(format!("{error:#}")),
+        Err(_) => leftovers.push(format!("the engine did not end within {}", humantime::format_duration(LIMIT))),
+    }
+    leftovers
+}
+
+/// Keeps every service's log, masked: they are what a failed run is understood by.
+async fn save_logs(keeper: &Keeper, engine: &Engine) -> Result<()> {
+    let secrets = keeper.app.lock().await.secrets.clone();
+    let masks = Masks::new(secrets.values().map(|value| value.expose()))?;
+    let dir = keeper.dir.join("logs");
+    crate::config::state::create_private(&dir)?;
+    for service in engine.services().await? {
+        let lines = engine.logs(&service.name, None).await?;
+        let text: String = lines.iter().map(|line| format!("{} {} {}\n", line.task, line.stream, line.text)).collect();
+        let path = dir.join(format!("{}.log", service.name));
+        std::fs::write(&path, masks.mask(&text)).with_context(|| format!("failed to write `{}`", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Removes what a run keeps in its directory beside the record of it, and says what could not be removed.
+pub fn remove_directories(run_dir: &Path, removed: impl Fn(&str) -> Result<()>) -> Vec<String> {
+    let mut leftovers = Vec::new();
+    for name in ["recipe", "snapshots", "secrets", "engine"] {
+        let dir = run_dir.join(name);
+        match std::fs::remove_dir_all(&dir) {
+            Ok(()) => note(&mut leftovers, removed(&dir.display().to_string())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => leftovers.push(format!("{} `{}`: {error}", Kind::Directory, dir.display())),
+        }
+    }
+    for name in ["app.env", "keeper.sock"] {
+        match std::fs::remove_file(run_dir.join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => leftovers.push(format!("`{name}`: {error}")),
+            _ => {}
+        }
+    }
+    leftovers
+}

@@ -1,0 +1,92 @@
+//! The `harness` command: what is not a test run.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand};
+use harness::config::state;
+use harness::keeper::protocol::{Answer, Call};
+use harness::keeper::{socket, sweep};
+
+/// Looks after runs of the recipe harness. To test a recipe: `cargo test --test recipe -- --recipe NAME`
+#[derive(Parser)]
+#[command(name = "harness", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Removes what dead runs have left; runs that live are not touched
+    Sweep,
+    /// Tears down a run that was left up with `--keep`
+    Down {
+        /// The run's id, as `--keep` printed it
+        run: String,
+    },
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = harness::runner::hidden() {
+        return code;
+    }
+    let result = match Cli::parse().command {
+        Command::Sweep => sweep_all(),
+        Command::Down { run } => down(&run),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
+fn sweep_all() -> Result<ExitCode> {
+    let state = state::dir(&|key| std::env::var(key).ok())?;
+    let swept = runtime()?.block_on(sweep::all(&state))?;
+    for run in &swept {
+        eprintln!("{run}");
+    }
+    if swept.is_empty() {
+        eprintln!("no dead run has left anything");
+    }
+    let clean = swept.iter().all(|run| run.leftovers.is_empty());
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Runtime::new().context("failed to start the runtime")
+}
+
+fn down(run: &str) -> Result<ExitCode> {
+    let runs = sweep::runs_dir(&state::dir(&|key| std::env::var(key).ok())?);
+    // A name of a directory, or a path for a run with its own `--run-dir`.
+    let dir = if run.contains('/') { Path::new(run).to_owned() } else { runs.join(run) };
+    if !dir.join("run.json").is_file() {
+        bail!("no run `{run}`: `{}` holds the runs", runs.display());
+    }
+    let runtime = runtime()?;
+    let report = runtime.block_on(async {
+        let mut wire = socket::connect(&dir).await?;
+        wire.send(&Call::Teardown { reason: "asked for with `harness down`".into() }).await?;
+        match wire.receive().await? {
+            Some(Answer::TornDown(report)) => Ok(report),
+            other => bail!("the keeper answered with something else: {other:?}"),
+        }
+    });
+    let leftovers = match report {
+        Ok(report) => report.leftovers,
+        // A keeper that is gone has left its run to the sweep.
+        Err(error) => match runtime.block_on(sweep::one(&dir))? {
+            Some(swept) => swept.leftovers,
+            None => return Err(error.context(format!("run `{run}` cannot be torn down"))),
+        },
+    };
+    if leftovers.is_empty() {
+        eprintln!("run `{run}` is torn down, nothing is left");
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("error: run `{run}` still has: {}", leftovers.join(", "));
+    Ok(ExitCode::FAILURE)
+}
