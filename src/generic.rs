@@ -1,0 +1,229 @@
+//! The checks that several generic assertions share. `generic/` says which tier makes which of them.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::app::{App, skip};
+use crate::engine::{Health, ServiceState, TaskPhase, TaskState};
+use crate::keeper::converge::describe;
+use crate::keeper::protocol::Evidence;
+use crate::poll::{Look, Poll};
+
+/// Every service that the compose files name runs as many tasks as it should, each for at least the `stable` time,
+/// and none has ended by itself since the operation converged. One lucky sample is not enough.
+pub async fn services_are_stable(app: &App) -> Result<()> {
+    let evidence = app.evidence().await?;
+    let stable = app.settings().stable;
+    let poll = Poll { interval: Duration::from_millis(25), deadline: stable + app.settings().call };
+    let what = format!("every service to run for {} without a restart", humantime::format_duration(stable));
+    poll.until(what, async || {
+        let services = app.services().await?;
+        Ok(match unstable(&services, &evidence, stable)? {
+            Some(reason) => Look::NotYet(reason),
+            None => Look::Ready(()),
+        })
+    })
+    .await
+}
+
+/// Why the services are not stable yet; an error when they no longer can be.
+fn unstable(services: &[ServiceState], evidence: &Evidence, stable: Duration) -> Result<Option<String>> {
+    let mut waiting = None;
+    for name in evidence.images.keys() {
+        let service = services.iter().find(|it| it.name == *name);
+        let service = service.with_context(|| format!("service `{name}` is gone"))?;
+        let before = evidence.failures_before.get(name).copied().unwrap_or_default();
+        let failures: Vec<&TaskState> = service.failures().collect();
+        if failures.len() > before {
+            let last = describe(failures[0]);
+            bail!(
+                "service `{name}` must run without a restart, but {} of its tasks ended: {last}",
+                failures.len() - before
+            );
+        }
+        let steady = service.wanted().filter(|task| is_steady(task, stable)).count();
+        if steady != service.replicas as usize {
+            let tasks: Vec<String> = service.wanted().map(describe).collect();
+            waiting = Some(format!(
+                "service `{name}`: {steady}/{} tasks are steady ({})",
+                service.replicas,
+                tasks.join(", ")
+            ));
+        }
+    }
+    Ok(waiting)
+}
+
+fn is_steady(task: &TaskState, stable: Duration) -> bool {
+    let healthy = matches!(task.health, Health::None | Health::Healthy);
+    // A clock that was set back makes a task look younger than it is, never older.
+    let age = task.started_at.and_then(|started| SystemTime::now().duration_since(started).ok());
+    task.phase == TaskPhase::Running && healthy && age.is_some_and(|age| age >= stable)
+}
+
+/// The app answers through its own route with one of the accepted statuses, within the `call` deadline.
+pub async fn answers_over_http(app: &App) -> Result<()> {
+    let http = &app.settings().recipe_toml.http;
+    let accepted = &http.status;
+    let poll = Poll { interval: Duration::from_millis(50), deadline: app.settings().call };
+    // A status that is not accepted may still become one: an app that migrates answers 503 until it is done.
+    let what = format!("`{}` of `{}` to answer with {accepted:?}", http.path, app.domain());
+    poll.until(what, async || {
+        let page = app.get(&http.path).await?;
+        Ok(if accepted.contains(&page.status) { Look::Ready(()) } else { Look::NotYet(format!("{page:?}")) })
+    })
+    .await
+}
+
+/// Every service runs the image that the compose files deployed last name for it: in its specification and in each
+/// running task.
+pub async fn images_match_the_compose_files(app: &App) -> Result<()> {
+    let evidence = app.evidence().await?;
+    let services = app.services().await?;
+    ensure!(!evidence.images.is_empty(), "the compose files name no image, so there is nothing to compare");
+    for (name, image) in &evidence.images {
+        let service = services.iter().find(|it| it.name == *name);
+        let service = service.with_context(|| format!("service `{name}` must run `{image}`, but it does not exist"))?;
+        ensure!(service.image == *image, "service `{name}` must run `{image}`, but it is set to `{}`", service.image);
+        for task in service.wanted() {
+            ensure!(
+                task.image == *image,
+                "service `{name}` must run `{image}`, but its task `{}` runs `{}`",
+                task.id,
+                task.image
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Every canary says what it said when it was planted, or when the snapshot was made.
+pub async fn canaries_are_in_place(app: &App, lost: &str) -> Result<()> {
+    let canaries = app.canaries().await?;
+    if canaries.is_empty() {
+        return skip("unverified: the recipe has no named volume that could be watched here");
+    }
+    for canary in canaries {
+        let seen = match &canary.found {
+            Some(found) if *found == canary.expected => continue,
+            Some(found) => format!("it says {found:?}"),
+            None => "it is not there".to_owned(),
+        };
+        bail!(
+            "the volume `{}` must hold the file that was put there, saying {:?}, but {lost}: {seen} (looked for {})",
+            canary.volume,
+            canary.expected,
+            canary.seen_through
+        );
+    }
+    Ok(())
+}
+
+/// The operation of this tier took no longer than its budget in `recipe.toml`, else its deadline.
+pub async fn within_budget(app: &App) -> Result<()> {
+    let evidence = app.evidence().await?;
+    let tier = app.tier();
+    let operation =
+        evidence.operations.get(&tier).with_context(|| format!("no operation of tier `{tier}` is recorded"))?;
+    let (took, limit) = (crate::poll::round(operation.took), operation.limit);
+    ensure!(
+        took <= limit,
+        "`{}` must be done within {}, but it took {}",
+        operation.what,
+        humantime::format_duration(limit),
+        humantime::format_duration(took)
+    );
+    Ok(())
+}
+
+/// No generated secret stands in a log. The message says where, never what.
+pub async fn no_secret_in_the_logs(app: &App) -> Result<()> {
+    let leaks = app.leaks().await?;
+    if let Some(leak) = leaks.first() {
+        let more = leaks.len() - 1;
+        bail!(
+            "no secret may stand in a log, but the value of `{}` stands in line {} of the log of service `{}`{}",
+            leak.secret,
+            leak.line,
+            leak.service,
+            if more > 0 { format!(", and in {more} more places") } else { String::new() }
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keeper::protocol::Deployed;
+    use crate::recipe::version::Revision;
+
+    fn evidence(failures_before: usize) -> Evidence {
+        Evidence {
+            base: None,
+            head: Revision {
+                commit: "0".repeat(40),
+                tree: String::new(),
+                dirty: false,
+                version: None,
+                label: String::new(),
+            },
+            deployed: Deployed::Head,
+            images: [("app".to_owned(), "nginx:1".to_owned())].into(),
+            dropped: Vec::new(),
+            operations: Default::default(),
+            failures_before: [("app".to_owned(), failures_before)].into(),
+            snapshot: None,
+        }
+    }
+
+    fn task(phase: TaskPhase, age: Duration) -> TaskState {
+        TaskState {
+            id: "app.1.x".into(),
+            slot: 1,
+            phase,
+            health: Health::None,
+            image: "nginx:1".into(),
+            digest: None,
+            spec_version: 1,
+            desired_running: phase == TaskPhase::Running,
+            exit_code: (phase == TaskPhase::Failed).then_some(3),
+            error: String::new(),
+            started_at: Some(SystemTime::now() - age),
+            health_output: String::new(),
+        }
+    }
+
+    fn look(tasks: Vec<TaskState>, failures_before: usize) -> Result<Option<String>> {
+        let service =
+            ServiceState { name: "app".into(), replicas: 1, spec_version: 1, tasks, ..ServiceState::default() };
+        unstable(&[service], &evidence(failures_before), Duration::from_secs(2))
+    }
+
+    const OLD: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_task_that_has_run_long_enough_is_stable() {
+        assert_eq!(look(vec![task(TaskPhase::Running, OLD)], 0).unwrap(), None);
+        let young = look(vec![task(TaskPhase::Running, Duration::ZERO)], 0).unwrap().unwrap();
+        assert_eq!(young, "service `app`: 0/1 tasks are steady (task `app.1.x` is running)");
+    }
+
+    #[test]
+    fn a_restart_after_convergence_is_an_error_and_one_before_it_is_not() {
+        let tasks = vec![task(TaskPhase::Running, OLD), task(TaskPhase::Failed, OLD)];
+        assert_eq!(look(tasks.clone(), 1).unwrap(), None);
+        let error = look(tasks, 0).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "service `app` must run without a restart, but 1 of its tasks ended: task `app.1.x` is failed (exit code 3)"
+        );
+    }
+
+    #[test]
+    fn a_service_that_is_gone_is_an_error() {
+        let error = unstable(&[], &evidence(0), Duration::ZERO).unwrap_err().to_string();
+        assert_eq!(error, "service `app` is gone");
+    }
+}

@@ -1,0 +1,30 @@
+//! What people read while a run goes on and at its end. Standard output is libtest's; all of this is standard error.
+
+pub mod explain;
+pub mod header;
+pub mod kept;
+pub mod progress;
+pub mod summary;
+
+use std::io::Write as _;
+
+use anyhow::{Context as _, Result};
+
+use crate::prepare::Prepared;
+
+/// What `--plan` answers, on standard output: no tests are run, so nothing else is written there.
+pub fn print_plan(prepared: &Prepared) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let lines = header::lines(prepared).into_iter().skip(2).map(|(label, text)| format!("{label:<9}{text}\n"));
+    let plan = format!("{}{}", prepared.spec.plan, lines.collect::<String>());
+    out.write_all(plan.as_bytes()).context("failed to print the plan")
+}
+
+/// A duration for people: two decimals from a second on, whole milliseconds below.
+pub fn seconds(duration: std::time::Duration) -> String {
+    if duration.as_millis() < 1000 {
+        format!("{}ms", duration.as_millis())
+    } else {
+        format!("{:.2}s", duration.as_secs_f64())
+    }
+}

@@ -1,0 +1,43 @@
+//! The header of a run: what is tested, how, where, and what is not as in production.
+
+use std::path::Path;
+
+use crate::prepare::Prepared;
+
+/// Prints the header on standard error.
+pub fn print(prepared: &Prepared) {
+    let mut text = String::from("\n");
+    for (label, line) in lines(prepared) {
+        text.push_str(&format!("{label:<9}{line}\n"));
+    }
+    eprint!("{text}");
+}
+
+/// Label and text, line by line.
+pub fn lines(prepared: &Prepared) -> Vec<(&'static str, String)> {
+    let spec = &prepared.spec;
+    let mut lines = vec![
+        ("recipe", format!("{} from {}", spec.plan.recipe, from_here(&spec.plan.source))),
+        ("versions", spec.plan.versions()),
+        ("engine", prepared.engine.clone()),
+    ];
+    lines.extend(prepared.stand_ins.iter().map(|line| ("images", line.clone())));
+    lines.push(("domain", spec.domain.clone()));
+    lines.push(("run", prepared.run_dir.display().to_string()));
+    for step in &spec.plan.steps {
+        if let Some(skip) = spec.plan.skip(step.tier) {
+            lines.push(("skipped", format!("{}, {skip}", step.tier)));
+        }
+    }
+    for tier in &spec.plan.skip_generic {
+        lines.push(("WARNING", format!("the generic assertions of `{tier}` are opted out of: they prove nothing now")));
+    }
+    lines.extend(spec.plan.notes.iter().map(|note| ("note", note.clone())));
+    lines
+}
+
+/// A place inside the checkout is named from there.
+fn from_here(source: &str) -> String {
+    let root = crate::prepare::root();
+    Path::new(source).strip_prefix(root).map_or_else(|_| source.to_owned(), |path| path.display().to_string())
+}

@@ -1,0 +1,21 @@
+//! An app that was left up: how to reach it, and how to remove it.
+
+use crate::client::runtime;
+use crate::keeper::protocol::{Answer, Call};
+use crate::runner::RecipeRun;
+
+/// Prints where the kept app is, and the one command that removes it.
+pub fn print(run: &RecipeRun) {
+    let recipe = &run.prepared.spec.plan.recipe;
+    eprintln!("\nkept     {recipe} is still up, under the domain {}", run.prepared.spec.domain);
+    match runtime().block_on(run.session.ask(&Call::Address)) {
+        Ok(Answer::Address(Ok(url))) => {
+            let host = &run.prepared.spec.domain;
+            eprintln!("reach    curl -H 'Host: {host}' {url}{}", run.prepared.spec.settings.recipe_toml.http.path);
+        }
+        Ok(Answer::Address(Err(reason))) => eprintln!("reach    no address: {reason}"),
+        _ => eprintln!("reach    the keeper did not say"),
+    }
+    eprintln!("logs     {}", run.prepared.run_dir.display());
+    eprintln!("remove   cargo run -- down {}", run.prepared.spec.run_id);
+}

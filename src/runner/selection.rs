@@ -1,0 +1,104 @@
+//! Which recipes a command line means, and which trials a recipe has.
+
+use crate::assertion::{Assertion, Registered, Registry, Scope, recipe_of};
+use crate::config::cli::Cli;
+use crate::tier::Tier;
+
+/// The name of the last trial.
+pub const TEARDOWN: &str = "tier::teardown";
+
+/// One trial, before it is bound to a run.
+pub struct Selected<'a> {
+    pub name: String,
+    /// `None` for teardown, which comes after every tier.
+    pub tier: Option<Tier>,
+    pub what: What<'a>,
+}
+
+/// What a trial shows.
+#[derive(Clone, Copy)]
+pub enum What<'a> {
+    Operation,
+    Assertion(&'a Registered<Assertion>),
+    Teardown,
+}
+
+impl<'a> Selected<'a> {
+    /// The trials of a recipe: by tier, the operation first, teardown last.
+    pub fn of_recipe(registry: &'a Registry, recipe: &'a str) -> Vec<Self> {
+        arrange(registry.assertions_of(recipe))
+    }
+
+    /// The trials of every recipe together.
+    pub fn everything(registry: &'a Registry) -> Vec<Self> {
+        arrange(registry.assertions.iter())
+    }
+}
+
+fn arrange<'a>(assertions: impl Iterator<Item = &'a Registered<Assertion>>) -> Vec<Selected<'a>> {
+    let mut trials: Vec<Selected<'a>> = assertions
+        .map(|it| Selected { name: it.name.clone(), tier: Some(it.tier), what: What::Assertion(it) })
+        .collect();
+    trials.extend(Tier::ALL.into_iter().filter(|tier| tier.has_operation()).map(|tier| Selected {
+        name: operation_name(tier),
+        tier: Some(tier),
+        what: What::Operation,
+    }));
+    trials.push(Selected { name: TEARDOWN.into(), tier: None, what: What::Teardown });
+    // Teardown has no tier and comes last; within a tier the operation comes first, then by name.
+    trials.sort_by_key(|it| (it.tier.is_none(), it.tier, !matches!(it.what, What::Operation), it.name.clone()));
+    trials
+}
+
+/// `tier::upgrade`
+pub fn operation_name(tier: Tier) -> String {
+    format!("tier::{tier}")
+}
+
+/// The recipes that were asked for: by flag or environment, or by the overlay that a filter names, as when "Run test"
+/// is pressed above an overlay's assertion.
+pub fn recipes(cli: &Cli) -> Vec<String> {
+    let mut recipes: Vec<String> = Vec::new();
+    for name in cli.recipe.iter().map(|name| name.trim()).filter(|name| !name.is_empty()) {
+        if !recipes.iter().any(|it| it == name) {
+            recipes.push(name.to_owned());
+        }
+    }
+    if recipes.is_empty() {
+        recipes.extend(cli.mimic.filter.as_deref().and_then(implied));
+    }
+    recipes
+}
+
+fn implied(filter: &str) -> Option<String> {
+    let module = filter.strip_prefix("overlays::")?.split("::").next()?;
+    recipe_of(module).map(str::to_owned)
+}
+
+impl Selected<'_> {
+    /// Whether the trial is one of the generic assertions, which can be opted out of.
+    pub fn is_generic(&self) -> bool {
+        matches!(self.what, What::Assertion(Registered { scope: Scope::Generic, .. }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trials_stand_in_the_order_of_the_tiers_with_the_operation_first() {
+        let registry = Registry { assertions: Vec::new(), hooks: Vec::new() };
+        let names: Vec<String> = Selected::everything(&registry).into_iter().map(|it| it.name).collect();
+        assert_eq!(names, ["tier::install", "tier::upgrade", "tier::backup", "tier::restore", "tier::teardown"]);
+    }
+
+    #[test]
+    fn a_recipe_is_named_once_and_an_unknown_overlay_implies_none() {
+        let cli = Cli { recipe: vec!["a".into(), " b".into(), "a".into(), "".into()], ..Cli::default() };
+        assert_eq!(recipes(&cli), ["a", "b"]);
+        let mut cli = Cli::default();
+        cli.mimic.filter = Some("overlays::nowhere::install::x".into());
+        assert!(recipes(&cli).is_empty());
+    }
+}

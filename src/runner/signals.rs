@@ -1,0 +1,85 @@
+//! Ctrl-C, SIGTERM, a closed terminal, and the death of cargo: each tears down before the process ends.
+
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{PidfdFlags, getppid, pidfd_open};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::client::{Session, runtime};
+
+/// Watches until the process ends. The first signal tears down in order and then ends the process; a second one ends
+/// it at once, and the keepers go on tearing down by themselves.
+pub fn watch(sessions: Vec<Arc<Session>>) {
+    let (tell, mut told) = mpsc::channel::<(&'static str, i32)>(4);
+    let kinds = [
+        (SignalKind::interrupt(), "interrupted", 2),
+        (SignalKind::terminate(), "told to stop", 15),
+        (SignalKind::hangup(), "the terminal is gone", 1),
+    ];
+    let _in_runtime = runtime().enter();
+    for (kind, why, number) in kinds {
+        let Ok(mut stream) = signal(kind) else { continue };
+        let tell = tell.clone();
+        tokio::spawn(async move {
+            while stream.recv().await.is_some() {
+                let _ = tell.send((why, 128 + number)).await;
+            }
+        });
+    }
+    watch_cargo(tell);
+    tokio::spawn(async move {
+        let Some((why, code)) = told.recv().await else { return };
+        eprintln!("\n{why}: tearing down (once more to leave it to the keeper in the background)");
+        tokio::select! {
+            clean = tear_down(sessions, why) => end(if clean { code } else { 101 }),
+            _ = told.recv() => end(code),
+        }
+    });
+}
+
+async fn tear_down(sessions: Vec<Arc<Session>>, why: &str) -> bool {
+    let mut clean = true;
+    for session in sessions.iter().filter(|session| session.has_begun()) {
+        match session.tear_down(why).await {
+            Ok(report) if report.leftovers.is_empty() => {
+                let took = humantime::format_duration(crate::poll::round(report.took));
+                eprintln!("{} is torn down, nothing is left ({took})", session.spec.plan.recipe);
+            }
+            Ok(report) => {
+                eprintln!("error: {} left something behind: {}", session.spec.plan.recipe, report.leftovers.join(", "));
+                clean = false;
+            }
+            Err(error) => {
+                eprintln!("error: teardown of {} failed: {error:#}", session.spec.plan.recipe);
+                clean = false;
+            }
+        }
+    }
+    clean
+}
+
+/// cargo does not pass a SIGTERM on to the test it runs: its end is watched for instead. Only cargo's: a shell that
+/// started this process in the background may well end before it.
+fn watch_cargo(tell: mpsc::Sender<(&'static str, i32)>) {
+    let Some(parent) = getppid() else { return };
+    let Ok(pidfd) = pidfd_open(parent, PidfdFlags::empty()) else { return };
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", parent.as_raw_nonzero())).unwrap_or_default();
+    if !name.starts_with("cargo") {
+        return;
+    }
+    std::thread::spawn(move || {
+        while let Err(rustix::io::Errno::INTR) = poll(&mut [PollFd::new(&pidfd.as_fd(), PollFlags::IN)], None) {}
+        let _ = tell.blocking_send(("cargo is gone", 128 + 15));
+    });
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the main thread is inside libtest-mimic, and teardown is done or not ours"
+)]
+fn end(code: i32) -> ! {
+    std::process::exit(code)
+}

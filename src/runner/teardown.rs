@@ -1,0 +1,78 @@
+//! The end of a run: as the trial `tier::teardown` where that was selected, and in any case before the exit code.
+
+use std::sync::Arc;
+
+use super::selection::TEARDOWN;
+use super::trial::{RecipeRun, Verdict};
+use crate::client::runtime;
+use crate::config::Keep;
+use crate::keeper::protocol::TeardownReport;
+use crate::report::kept;
+
+/// The last trial of a run.
+pub fn trial(run: &Arc<RecipeRun>) -> Verdict {
+    if !run.session.has_begun() {
+        return Verdict::Ignored("nothing was deployed, so there is nothing to tear down".into());
+    }
+    match end(run) {
+        Ok(report) if report.kept => Verdict::Ignored("the app was left up, because of --keep".into()),
+        Ok(_) => Verdict::Passed,
+        Err(message) => Verdict::Failed(message),
+    }
+}
+
+/// Ends every run that has not ended yet, and says on standard error what went wrong; false when something did.
+pub fn finish(runs: &[Arc<RecipeRun>]) -> bool {
+    let mut clean = true;
+    for run in runs.iter().filter(|run| run.session.has_begun() && !run.selects(TEARDOWN)) {
+        if let Err(message) = end(run) {
+            eprintln!("error: teardown of `{}` failed: {message}", run.prepared.spec.plan.recipe);
+            clean = false;
+        }
+    }
+    clean
+}
+
+fn end(run: &RecipeRun) -> Result<TeardownReport, String> {
+    let keep = match run.keep {
+        Keep::Always => true,
+        Keep::OnFailure => run.has_failed(),
+        Keep::Never => false,
+    };
+    let ended = if keep {
+        runtime().block_on(run.session.keep())
+    } else {
+        runtime().block_on(run.session.tear_down("the run ended"))
+    };
+    let report = ended.map_err(|error| format!("{error:#}"))?;
+    if report.kept {
+        kept::print(run);
+    }
+    judge(report)
+}
+
+/// A proven zero, and exactly one deploy.
+fn judge(report: TeardownReport) -> Result<TeardownReport, String> {
+    if !report.leftovers.is_empty() {
+        return Err(format!("teardown left something behind:\n  {}", report.leftovers.join("\n  ")));
+    }
+    if report.deploys != report.expected_deploys {
+        return Err(format!("deploy-count = {} (expect {})", report.deploys, report.expected_deploys));
+    }
+    Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_deploy_and_anything_left_behind_fail_the_run() {
+        let right = TeardownReport { deploys: 1, expected_deploys: 1, ..TeardownReport::default() };
+        assert!(judge(right.clone()).is_ok());
+        let twice = judge(TeardownReport { deploys: 2, ..right.clone() }).unwrap_err();
+        assert_eq!(twice, "deploy-count = 2 (expect 1)");
+        let left = judge(TeardownReport { leftovers: vec!["volume `x_content`".into()], ..right }).unwrap_err();
+        assert_eq!(left, "teardown left something behind:\n  volume `x_content`");
+    }
+}

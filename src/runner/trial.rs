@@ -1,0 +1,392 @@
+//! One trial: wait for its turn, enter its tier, run it under a deadline, and say how it went.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Completion, Failed, Trial};
+
+use super::selection::{Selected, What, operation_name};
+use super::teardown;
+use super::turns::Turns;
+use crate::app::{App, CouldNotLook};
+use crate::assertion::{Answer, Assertion, Registry};
+use crate::client::{Entry, Session, runtime};
+use crate::config::Keep;
+use crate::config::cli::Cli;
+use crate::fault::{Failure, Fault};
+use crate::keeper::journal::Outcome;
+use crate::keeper::protocol::Blocked;
+use crate::mask::Masks;
+use crate::prepare::Prepared;
+use crate::report::{explain, progress};
+use crate::tier::Tier;
+
+/// One recipe's run, with everything its trials share.
+pub struct RecipeRun {
+    pub prepared: Prepared,
+    pub session: Arc<Session>,
+    pub registry: Arc<Registry>,
+    pub keep: Keep,
+    pub results: Mutex<Vec<Finished>>,
+    turns: Turns,
+    /// Operations whose own trial was selected. Where it was not, the first trial that needs the operation fails in
+    /// its stead: otherwise a failed operation would leave nothing but ignored trials, which is no failure.
+    operations: BTreeSet<Tier>,
+    blamed: AtomicBool,
+    /// The progress display follows the run.
+    watched: AtomicBool,
+    selected: BTreeSet<String>,
+    kind: Option<String>,
+    quiet: bool,
+}
+
+/// How a trial ended, for the summary.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    pub name: String,
+    pub tier: Option<Tier>,
+    pub outcome: Outcome,
+    pub took: Duration,
+    pub message: String,
+}
+
+/// What a trial comes to.
+pub enum Verdict {
+    Passed,
+    Ignored(String),
+    Failed(String),
+}
+
+impl RecipeRun {
+    /// Binds a prepared run to the trials that the command line selects.
+    pub fn new(prepared: Prepared, registry: Arc<Registry>, cli: &Cli, several: bool) -> Self {
+        let recipe = prepared.spec.plan.recipe.to_string();
+        let (turns, mut operations, mut selected) = (Turns::default(), BTreeSet::new(), BTreeSet::new());
+        for trial in Selected::of_recipe(&registry, &recipe).iter().filter(|it| it.is_planned(&prepared)) {
+            let probe = Trial::test(trial.name.clone(), || Ok(()));
+            let probe = if several { probe.with_kind(&recipe) } else { probe };
+            if cli.mimic.is_filtered_out(&probe) || cli.mimic.is_ignored(&probe) {
+                continue;
+            }
+            turns.expect(trial.tier);
+            selected.insert(trial.name.clone());
+            if let (What::Operation, Some(tier)) = (trial.what, trial.tier) {
+                operations.insert(tier);
+            }
+        }
+        RecipeRun {
+            session: Arc::new(Session::new(prepared.spec.clone(), prepared.run_dir.clone())),
+            registry,
+            keep: prepared.keep,
+            results: Mutex::default(),
+            turns,
+            operations,
+            blamed: AtomicBool::new(false),
+            watched: AtomicBool::new(false),
+            selected,
+            kind: several.then_some(recipe),
+            quiet: cli.mimic.quiet,
+            prepared,
+        }
+    }
+
+    /// Whether any trial has failed so far.
+    pub fn has_failed(&self) -> bool {
+        self.finished().iter().any(|it| it.outcome == Outcome::Failed)
+    }
+
+    /// The trials that have ended, in the order in which they did.
+    pub fn finished(&self) -> Vec<Finished> {
+        self.results.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// Whether the trial of this name takes part.
+    pub fn selects(&self, name: &str) -> bool {
+        self.selected.contains(name)
+    }
+
+    /// Starts the keeper and the progress display, once.
+    fn begin(&self) -> Result<(), Failure> {
+        self.session.begin().map_err(Failure::infrastructure)?;
+        if !self.watched.swap(true, Ordering::SeqCst) {
+            progress::follow(&self.session, self.quiet);
+        }
+        Ok(())
+    }
+
+    /// The command that runs one trial again.
+    pub fn again(&self, name: &str) -> String {
+        let mut command = "cargo test --test recipe -- ".to_owned();
+        command.push_str(&self.prepared.arguments);
+        command.push_str(&format!(" --exact {name}"));
+        command
+    }
+}
+
+impl Selected<'_> {
+    /// Tiers that were not asked for have no trials at all.
+    fn is_planned(&self, prepared: &Prepared) -> bool {
+        self.tier.is_none_or(|tier| prepared.spec.plan.step(tier).is_some())
+    }
+}
+
+/// The trials of one run, bound to it.
+pub fn of_run(run: &Arc<RecipeRun>) -> Vec<Trial> {
+    let recipe = run.prepared.spec.plan.recipe.to_string();
+    let selected = Selected::of_recipe(&run.registry, &recipe);
+    selected.iter().filter(|it| it.is_planned(&run.prepared)).map(|selected| bind(run, selected)).collect()
+}
+
+fn bind(run: &Arc<RecipeRun>, selected: &Selected<'_>) -> Trial {
+    let (name, tier, generic) = (selected.name.clone(), selected.tier, selected.is_generic());
+    let assertion = match selected.what {
+        What::Assertion(registered) => Some(registered.item),
+        _ => None,
+    };
+    let teardown = matches!(selected.what, What::Teardown);
+    let trial = Trial::ignorable_test(name.clone(), {
+        let run = run.clone();
+        move || {
+            let _turn = run.turns.wait(tier);
+            let start = Instant::now();
+            let verdict = match (tier, assertion) {
+                _ if teardown => teardown::trial(&run),
+                (Some(tier), Some(assertion)) => assert(&run, &name, tier, generic, assertion),
+                (Some(tier), None) => operate(&run, tier),
+                (None, _) => Verdict::Failed("a trial without a tier".into()),
+            };
+            conclude(&run, name, tier, start.elapsed(), verdict)
+        }
+    });
+    match &run.kind {
+        Some(kind) => trial.with_kind(kind),
+        None => trial,
+    }
+}
+
+/// Records a verdict everywhere it has to be, and turns it into libtest's.
+fn conclude(
+    run: &RecipeRun,
+    name: String,
+    tier: Option<Tier>,
+    took: Duration,
+    verdict: Verdict,
+) -> Result<Completion, Failed> {
+    let (outcome, message) = match verdict {
+        Verdict::Passed => (Outcome::Passed, String::new()),
+        Verdict::Ignored(reason) => (Outcome::Ignored, reason),
+        Verdict::Failed(message) => (Outcome::Failed, message),
+    };
+    if run.session.has_begun() && tier.is_some() {
+        // The journal is the keeper's; a keeper that is gone has already failed the trials that needed it.
+        let _ = runtime().block_on(run.session.report(&name, tier, outcome, took, &message));
+    }
+    let finished = Finished { name, tier, outcome, took, message: message.clone() };
+    run.results.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(finished);
+    match outcome {
+        Outcome::Passed => Ok(Completion::Completed),
+        Outcome::Ignored => Ok(Completion::ignored_with(one_line(&message))),
+        Outcome::Failed => Err(Failed::from(message)),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+fn operate(run: &Arc<RecipeRun>, tier: Tier) -> Verdict {
+    match enter(run, tier) {
+        Ok(Entry::Entered(..)) => Verdict::Passed,
+        Ok(Entry::Blocked(Blocked::Failed { tier: failed, failure })) if failed == tier => {
+            Verdict::Failed(format!("{failure}\nrun only this again: {}", run.again(&operation_name(tier))))
+        }
+        Ok(Entry::Blocked(blocked)) => blocked_verdict(run, blocked),
+        Err(failure) => Verdict::Failed(failure.to_string()),
+    }
+}
+
+fn assert(run: &Arc<RecipeRun>, name: &str, tier: Tier, generic: bool, assertion: &'static Assertion) -> Verdict {
+    if generic && run.prepared.spec.plan.skip_generic.contains(&tier) {
+        return Verdict::Ignored("opted out of by --skip-generic".into());
+    }
+    let (app, _lease) = match enter(run, tier) {
+        Ok(Entry::Entered(app, lease)) => (*app, lease),
+        Ok(Entry::Blocked(blocked)) => return blocked_verdict(run, blocked),
+        Err(failure) => return Verdict::Failed(failure.to_string()),
+    };
+    let masks = app.masks().to_vec();
+    match runtime().block_on(call(app, assertion.run)) {
+        Ok(()) => Verdict::Passed,
+        Err(CallFailure::CouldNotLook(reason)) => Verdict::Ignored(reason),
+        Err(CallFailure::Failed(failure)) => {
+            let failure = failure.to_string();
+            let logs = runtime().block_on(explain::logs(&run.session, &failure));
+            let text = format!("{failure}{logs}\nrun only this again: {}", run.again(name));
+            Verdict::Failed(match Masks::new(masks.iter().map(String::as_str)) {
+                Ok(masks) => masks.mask(&text),
+                Err(error) => format!("the message is withheld, because its secrets cannot be masked: {error:#}"),
+            })
+        }
+    }
+}
+
+/// Enters a tier, after a look at the plan: a tier that is skipped deploys nothing.
+fn enter(run: &Arc<RecipeRun>, tier: Tier) -> Result<Entry, Failure> {
+    if let Some(skip) = run.prepared.spec.plan.skip(tier) {
+        return Ok(Entry::Blocked(Blocked::Skipped(skip.clone())));
+    }
+    run.begin()?;
+    let entered = runtime().block_on(run.session.enter(tier, async |app, tier| hooks(run, app, tier).await));
+    entered.map_err(|error| match error.downcast::<Failure>() {
+        Ok(failure) => failure,
+        Err(error) => Failure::harness(error),
+    })
+}
+
+/// Runs the hooks before an operation, one after another, and stops at the first that fails.
+async fn hooks(run: &Arc<RecipeRun>, app: App, tier: Tier) -> Result<(), Failure> {
+    let recipe = run.prepared.spec.plan.recipe.to_string();
+    for hook in run.registry.hooks_of(&recipe, tier) {
+        match call(app.clone(), hook.item.run).await {
+            Ok(()) => {}
+            Err(CallFailure::CouldNotLook(reason)) => {
+                return Err(Failure::new(Fault::Assertion, format!("the hook `{}` gave up: {reason}", hook.name)));
+            }
+            Err(CallFailure::Failed(failure)) => {
+                return Err(Failure::new(
+                    failure.fault,
+                    format!("the hook `{}` failed: {}", hook.name, failure.message),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn blocked_verdict(run: &RecipeRun, blocked: Blocked) -> Verdict {
+    match blocked {
+        Blocked::Failed { tier, failure }
+            if !run.operations.contains(&tier) && !run.blamed.swap(true, Ordering::SeqCst) =>
+        {
+            Verdict::Failed(format!("the operation `{tier}`, which this needs, failed: {failure}"))
+        }
+        Blocked::Failed { tier, .. } => Verdict::Ignored(format!("because {} failed", operation_name(tier))),
+        Blocked::Skipped(skip) => Verdict::Ignored(skip.to_string()),
+        Blocked::Stale { reached } => Verdict::Failed(format!("came too late: the app is already past `{reached}`")),
+        Blocked::TornDown => Verdict::Failed("came too late: the app is torn down".into()),
+    }
+}
+
+enum CallFailure {
+    CouldNotLook(String),
+    Failed(Failure),
+}
+
+/// Calls an assertion or hook on a task of its own: a panic is its failure, and a deadline ends it.
+async fn call(app: App, function: for<'a> fn(&'a App) -> Answer<'a>) -> Result<(), CallFailure> {
+    let deadline = app.settings().assertion;
+    let mut task = tokio::spawn(async move { function(&app).await });
+    match tokio::time::timeout(deadline, &mut task).await {
+        Ok(Ok(Ok(()))) => Ok(()),
+        Ok(Ok(Err(error))) => Err(match error.downcast::<CouldNotLook>() {
+            Ok(reason) => CallFailure::CouldNotLook(reason.0),
+            Err(error) => CallFailure::Failed(match error.downcast::<Failure>() {
+                Ok(failure) => failure,
+                Err(error) => Failure::new(Fault::Recipe, format!("{error:#}")),
+            }),
+        }),
+        Ok(Err(error)) => Err(CallFailure::Failed(Failure::new(Fault::Assertion, panic_text(error)))),
+        Err(_) => {
+            task.abort();
+            let waited = humantime::format_duration(deadline);
+            Err(CallFailure::Failed(Failure::new(Fault::Assertion, format!("did not end within {waited}"))))
+        }
+    }
+}
+
+fn panic_text(error: tokio::task::JoinError) -> String {
+    match error.try_into_panic() {
+        Ok(payload) => {
+            let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
+            let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+            format!("panicked: {}", text.unwrap_or_else(|| "without a message".into()))
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+    use crate::keeper::protocol::Context;
+
+    /// An app that nobody serves: enough for functions that do not ask it anything.
+    fn app() -> App {
+        let settings = Settings {
+            recipe_toml: Default::default(),
+            deploy: None,
+            backup: Duration::from_secs(1),
+            assertion: Duration::from_millis(200),
+            call: Duration::from_secs(1),
+            stable: Duration::ZERO,
+        };
+        let context = Context {
+            recipe: "wiki".into(),
+            run_id: "wiki-1".into(),
+            tier: Tier::Install,
+            domain: "wiki.harness.test".into(),
+            stack: "wiki_harness_test".into(),
+            url: Err("nobody serves it".into()),
+            settings,
+            masks: Vec::new(),
+        };
+        App::new(context, "/nowhere".into())
+    }
+
+    fn failure(function: for<'a> fn(&'a App) -> Answer<'a>) -> Failure {
+        match runtime().block_on(call(app(), function)) {
+            Err(CallFailure::Failed(failure)) => failure,
+            Err(CallFailure::CouldNotLook(reason)) => panic!("could not look: {reason}"),
+            Ok(()) => panic!("passed"),
+        }
+    }
+
+    #[test]
+    fn an_assertion_passes_fails_or_could_not_look() {
+        assert!(runtime().block_on(call(app(), |_| Box::pin(async { Ok(()) }))).is_ok());
+        let failed = failure(|_| Box::pin(async { anyhow::bail!("expected 1, seen 2") }));
+        assert_eq!(failed, Failure::new(Fault::Recipe, "expected 1, seen 2"));
+        let skipped = runtime().block_on(call(app(), |_| Box::pin(async { crate::skip("nothing to see") })));
+        assert!(matches!(skipped, Err(CallFailure::CouldNotLook(reason)) if reason == "nothing to see"));
+    }
+
+    #[test]
+    fn a_panic_is_the_assertions_own_failure() {
+        let panicked = failure(|_| Box::pin(async { panic!("out of cheese") }));
+        assert_eq!(panicked, Failure::new(Fault::Assertion, "panicked: out of cheese"));
+    }
+
+    #[test]
+    fn an_assertion_that_hangs_ends_at_its_deadline_even_if_it_blocks_its_thread() {
+        let expected = Failure::new(Fault::Assertion, "did not end within 200ms");
+        assert_eq!(failure(|_| Box::pin(std::future::pending())), expected);
+        let blocks = failure(|_| {
+            Box::pin(async {
+                let (_never, wait) = std::sync::mpsc::channel::<()>();
+                let _ = wait.recv_timeout(Duration::from_secs(2));
+                Ok(())
+            })
+        });
+        assert_eq!(blocks, expected);
+    }
+
+    #[test]
+    fn a_keeper_that_is_gone_is_the_harnesss_fault() {
+        let gone = failure(|app| Box::pin(async { app.services().await.map(|_| ()) }));
+        assert_eq!(gone.fault, Fault::Harness);
+        assert!(gone.message.starts_with("the keeper does not answer: failed to open `/nowhere`"), "{}", gone.message);
+    }
+}
