@@ -1,0 +1,16 @@
+//! What every recipe must show at the end of its run.
+
+use harness::generic;
+use harness::prelude::*;
+
+/// No generated secret stands in a service's log, over the whole run.
+#[harness::test]
+async fn no_secret_in_the_logs(app: &App) -> Result {
+    generic::no_secret_in_the_logs(app).await
+}
+
+/// Nothing restarted since the last operation.
+#[harness::test]
+async fn services_are_stable(app: &App) -> Result {
+    generic::services_are_stable(app).await
+}

@@ -1,0 +1,85 @@
+//! What every recipe must show after it was upgraded to its head.
+
+use harness::generic;
+use harness::prelude::*;
+
+/// The commit on the deployment is the head's. "Something moved" would be no proof.
+#[harness::test]
+async fn deployed_head(app: &App) -> Result {
+    let (identity, evidence) = (app.identity().await?, app.evidence().await?);
+    ensure!(evidence.head.commit.len() == 40, "the head's commit is unknown, so nothing can be proven");
+    ensure!(
+        identity.chaos && identity.is_commit(&evidence.head.commit),
+        "the deployment must say that it is commit `{}`, but its labels say {identity:?}",
+        evidence.head.chaos_version()
+    );
+    ensure!(
+        identity.dirty == evidence.head.dirty,
+        "the deployment must say {} uncommitted changes (`+U`), but its labels say {identity:?}",
+        if evidence.head.dirty { "that it has" } else { "that it has no" }
+    );
+    Ok(())
+}
+
+/// Swarm did not roll the update back, and did not stop in the middle of it.
+#[harness::test]
+async fn update_was_not_rolled_back(app: &App) -> Result {
+    for service in app.services().await? {
+        if let Some(update) = &service.update {
+            ensure!(
+                update.state == UpdateState::Completed,
+                "the update of service `{}` must be completed, but it is {} ({})",
+                service.name,
+                update.state,
+                update.message
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Every service runs the image that the head's compose files name.
+#[harness::test]
+async fn images_match_the_head(app: &App) -> Result {
+    generic::images_match_the_compose_files(app).await
+}
+
+/// No service that the head dropped still runs. abra deploys without pruning, so an operator's would.
+#[harness::test]
+async fn no_dropped_service_runs(app: &App) -> Result {
+    let dropped = app.evidence().await?.dropped;
+    let services = app.services().await?;
+    let left: Vec<&str> =
+        services.iter().map(|it| it.name.as_str()).filter(|name| dropped.iter().any(|it| it == name)).collect();
+    ensure!(
+        left.is_empty(),
+        "the head's compose files no longer name `{}`, but it still runs: abra deploys without pruning, so say in the \
+         release notes how to remove it",
+        left.join("`, `")
+    );
+    Ok(())
+}
+
+/// A file written into each named volume before the upgrade is still there.
+#[harness::test]
+async fn volumes_are_kept(app: &App) -> Result {
+    generic::canaries_are_in_place(app, "the upgrade lost it").await
+}
+
+/// Every service runs as many tasks as it should, for long enough, without a restart.
+#[harness::test]
+async fn services_are_stable(app: &App) -> Result {
+    generic::services_are_stable(app).await
+}
+
+/// The app answers through its own route with an accepted status.
+#[harness::test]
+async fn answers_over_http(app: &App) -> Result {
+    generic::answers_over_http(app).await
+}
+
+/// The upgrade took no longer than its budget, or its deadline.
+#[harness::test]
+async fn within_budget(app: &App) -> Result {
+    generic::within_budget(app).await
+}

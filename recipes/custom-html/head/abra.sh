@@ -1,0 +1,3 @@
+#!/bin/bash
+
+export DEFAULT_CONF_VERSION=v2
