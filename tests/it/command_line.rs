@@ -1,0 +1,122 @@
+//! Bad input: one clear line, exit code 2, and nothing created. And what lists or plans without touching anything.
+
+use crate::runner::World;
+
+/// Runs with bad input and returns the one line that answers it.
+fn refusal(world: &World, arguments: &[&str]) -> String {
+    let ended = world.run(arguments);
+    assert_eq!(ended.code, 2, "{ended}");
+    assert_eq!(ended.stdout, "", "standard output belongs to libtest\n{ended}");
+    assert!(!world.state().join("runs").exists(), "a run was created\n{ended}");
+    let line = ended.stderr.trim_end();
+    assert_eq!(line.lines().count(), 1, "{ended}");
+    line.strip_prefix("error: ").unwrap_or_else(|| panic!("{ended}")).to_owned()
+}
+
+#[test]
+fn an_unknown_recipe_names_what_is_possible() {
+    let world = World::of_test_data();
+    let line = refusal(&world, &["--recipe", "serves-50"]);
+    assert!(line.starts_with("no recipe `serves-50`: looked in `"), "{line}");
+    assert!(line.ends_with("possible are `serves-500`"), "{line}");
+}
+
+#[test]
+fn a_malformed_recipe_name_is_refused_before_it_is_looked_for() {
+    let line = refusal(&World::of_test_data(), &["--recipe", "../etc"]);
+    assert!(line.contains("`../etc`"), "{line}");
+}
+
+#[test]
+fn an_unknown_ref_and_an_unknown_base_name_what_is_possible() {
+    let world = World::of_test_data();
+    let line = refusal(&world, &["--recipe", "no-backup", "--ref", "mian"]);
+    assert!(line.starts_with("no branch or tag `mian` in `"), "{line}");
+    assert!(line.contains("main"), "{line}");
+    let line = refusal(&world, &["--recipe", "no-backup", "--base", "1.0.1+1.27.4"]);
+    assert_eq!(line, "base `1.0.1+1.27.4` is not a published version: nearest are `1.0.0+1.27.4`");
+}
+
+#[test]
+fn malformed_flags_get_one_line_each() {
+    let world = World::of_test_data();
+    for (arguments, start) in [
+        (
+            &["--tiers", "install,update"][..],
+            "failed to read `--tiers` (or STAGES): unknown tier `update`: the tiers are",
+        ),
+        (&["--engine", "docker"], "unknown engine `docker`: the engines are"),
+        (&["--pr", "x"], "`--pr x` is no number"),
+        (&["--ref", "a", "--pr", "1"], "`--ref a` and `--pr 1` name two things"),
+        (&["--tiers", "install,restore"], "the tier `restore` puts back what the tier `backup` made"),
+        (&["--test-threads=0"], "`--test-threads=0` would run nothing for ever"),
+        (&["no-such-trial"], "no trial matches `no-such-trial`"),
+    ] {
+        let line = refusal(&world, &[&["--recipe", "no-backup"], arguments].concat());
+        assert!(line.starts_with(start), "{line}");
+    }
+}
+
+#[test]
+fn a_run_directory_in_use_is_refused() {
+    let world = World::of_test_data();
+    let dir = world.dir.path().join("mine");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("precious"), "data").unwrap();
+    let line = refusal(&world, &["--recipe", "no-backup", "--run-dir", dir.to_str().unwrap()]);
+    assert!(line.ends_with("is not empty: name a new directory, or an empty one"), "{line}");
+    assert_eq!(std::fs::read_to_string(dir.join("precious")).unwrap(), "data");
+}
+
+#[test]
+fn without_a_recipe_everything_is_listed_as_ignored_and_nothing_runs() {
+    let world = World::of_checkout();
+    let ended = world.run(&[]);
+    assert_eq!(ended.code, 0, "{ended}");
+    assert!(ended.stdout.contains("test result: ok. 0 passed; 0 failed;"), "{ended}");
+    assert!(ended.with_outcome("ignored").contains(&"tier::install"), "{ended}");
+    assert!(!world.state().exists());
+    // A lens of an editor runs ignored trials too: then the trial says what is missing.
+    let ended = world.run(&["--include-ignored", "--exact", "generic::upgrade::deployed_head"]);
+    assert_eq!(ended.code, 101, "{ended}");
+    assert_eq!(
+        ended.message("generic::upgrade::deployed_head"),
+        "choose a recipe: `--recipe NAME`, or RECIPE=NAME in the environment"
+    );
+}
+
+#[test]
+fn nextest_is_refused_because_it_would_deploy_once_a_trial() {
+    let world = World::of_checkout();
+    let run = world.command(&["--recipe", "custom-html", "--exact", "tier::install"]).env("NEXTEST", "1");
+    let ended = crate::runner::finish(&run);
+    assert_eq!(ended.code, 2, "{ended}");
+    assert!(ended.stderr.starts_with("error: nextest runs every trial in a process of its own"), "{ended}");
+    assert!(!world.state().exists());
+}
+
+#[test]
+fn listing_touches_nothing() {
+    let world = World::of_checkout();
+    let ended = world.run(&["--recipe", "custom-html", "--list"]);
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended}");
+    let trials: Vec<&str> = ended.stdout.lines().collect();
+    assert!(trials.len() >= 15, "{ended}");
+    assert_eq!((trials[0], trials[trials.len() - 1]), ("tier::install: test", "tier::teardown: test"));
+    assert!(!world.state().exists());
+}
+
+#[test]
+fn a_plan_says_what_would_be_done_and_creates_no_run() {
+    let world = World::of_test_data();
+    let ended = world.run(&["--recipe", "no-backup", "--plan"]);
+    assert_eq!(ended.code, 0, "{ended}");
+    for line in [
+        "install  deploy 1.0.0+1.27.4",
+        "backup   skipped, unverified: the head has no `backupbot.backup` label in any service's `deploy.labels`",
+        "custom   no operation, assertions only",
+    ] {
+        assert!(ended.stdout.lines().any(|it| it == line), "no line `{line}` in\n{ended}");
+    }
+    assert!(!world.state().join("runs").exists());
+}

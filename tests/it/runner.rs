@@ -1,0 +1,196 @@
+//! Starts the recipe runner as a user would, in a world of its own, and reads what it says.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use harness::process::Run;
+
+/// A run's world: its own state directory, and its own copy of the configuration.
+pub struct World {
+    pub dir: tempfile::TempDir,
+    root: PathBuf,
+    user: Option<u32>,
+    runner: PathBuf,
+}
+
+/// How a run ended, and what it said.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl World {
+    /// The recipes, overlays and configuration of this checkout.
+    pub fn of_checkout() -> Self {
+        World::new(checkout())
+    }
+
+    /// The recipes under `tests/data`: most of them broken, each in its own way.
+    pub fn of_test_data() -> Self {
+        World::new(checkout().join("tests/data"))
+    }
+
+    fn new(root: PathBuf) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        World { dir, root, user: None, runner: env!("CARGO_BIN_EXE_recipe-runner").into() }
+    }
+
+    /// The same as an ordinary user; `None` when these tests do not run as root, where every run is an ordinary
+    /// user's anyway.
+    pub fn for_ordinary_user(mut self) -> Option<Self> {
+        if !rustix::process::getuid().is_root() {
+            return None;
+        }
+        const NOBODY: u32 = 65534;
+        // The checkout may lie where only root can look: the user gets copies of what is read at run time.
+        let own = self.dir.path().join("checkout");
+        for name in ["harness.toml", "recipes", "overlays"] {
+            copy(&self.root.join(name), &own.join(name));
+        }
+        let runner = self.dir.path().join("recipe-runner");
+        std::fs::copy(&self.runner, &runner).unwrap();
+        give(self.dir.path(), NOBODY);
+        (self.root, self.runner, self.user) = (own, runner, Some(NOBODY));
+        Some(self)
+    }
+
+    /// The directory below which this world's runs keep everything.
+    pub fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    /// A command line of the runner, ready to start.
+    pub fn command(&self, arguments: &[&str]) -> Run {
+        let run = match self.user {
+            None => Run::new(&self.runner, arguments),
+            Some(user) => {
+                let user = user.to_string();
+                let runner = self.runner.to_str().unwrap();
+                let prefix = ["--reuid", &user, "--regid", &user, "--clear-groups", runner];
+                Run::new("setpriv", prefix.iter().chain(arguments))
+            }
+        };
+        let run = run.env("HARNESS_ROOT", &self.root).env("HARNESS_STATE", self.state());
+        run.cwd(self.dir.path()).deadline(Duration::from_secs(120))
+    }
+
+    /// Runs the runner to its end.
+    pub fn run(&self, arguments: &[&str]) -> Ended {
+        finish(&self.command(arguments))
+    }
+
+    /// What is left of the runs in this world: anything but their records.
+    pub fn leftovers(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for run in std::fs::read_dir(self.state().join("runs")).into_iter().flatten().flatten() {
+            for entry in std::fs::read_dir(run.path()).unwrap().flatten() {
+                let name = entry.file_name().into_string().unwrap();
+                if !["events.jsonl", "keeper.log", "logs", "run.json"].contains(&name.as_str()) {
+                    left.push(format!("{}/{name}", run.file_name().display()));
+                }
+            }
+        }
+        left.extend(self.processes().into_iter().map(|process| format!("process {process}")));
+        left
+    }
+
+    /// Processes that were started for this world: each names its state directory in its arguments or environment.
+    pub fn processes(&self) -> Vec<String> {
+        let mark = self.dir.path().to_str().unwrap().to_owned();
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+            let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
+            let text = String::from_utf8_lossy(&[read("cmdline"), read("environ")].concat()).into_owned();
+            let zombie = String::from_utf8_lossy(&read("stat")).contains(") Z ");
+            if pid != std::process::id() && !zombie && text.contains(&mark) {
+                found.push(format!("{pid} {}", String::from_utf8_lossy(&read("cmdline")).replace('\0', " ")));
+            }
+        }
+        found
+    }
+}
+
+/// Runs a command to its end.
+pub fn finish(run: &Run) -> Ended {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let output = runtime.block_on(run.output()).unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ended { code: output.code, stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+impl Ended {
+    /// The outcome libtest printed for a trial: `ok`, `FAILED`, or `ignored (…)`.
+    pub fn outcome(&self, trial: &str) -> Option<&str> {
+        let line = self.stdout.lines().find(|line| line.starts_with(&format!("test {trial} ")))?;
+        Some(line.split_once(" ... ")?.1.trim())
+    }
+
+    /// The names of all trials with an outcome.
+    pub fn with_outcome(&self, outcome: &str) -> Vec<&str> {
+        let lines = self.stdout.lines().filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "));
+        lines.filter(|(_, is)| is.trim().starts_with(outcome)).map(|(name, _)| name.trim()).collect()
+    }
+
+    /// What libtest printed about a failed trial, without what differs from run to run.
+    pub fn message(&self, trial: &str) -> String {
+        let head = format!("---- {trial} ----\n");
+        let start = self.stdout.find(&head).unwrap_or_else(|| panic!("no message of `{trial}` in:\n{self}"));
+        let text = &self.stdout[start + head.len()..];
+        let end = text.find("\n\n").unwrap_or(text.len());
+        steady(&text[..end])
+    }
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit code {}\n--- stdout\n{}\n--- stderr\n{}", self.code, self.stdout, self.stderr)
+    }
+}
+
+/// Replaces ids, times and lengths of time, which differ from run to run.
+pub fn steady(text: &str) -> String {
+    let word = |word: &str| {
+        let core = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+        let unit = core.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+        let is_time = unit != core && ["ms", "s", "us"].contains(&unit);
+        if core.starts_with("http://127.0.0.1:") {
+            word.replace(core, "ADDRESS").replace("/:", "").replace(":", "")
+        } else if is_time {
+            word.replace(core, "TIME")
+        } else {
+            word.to_owned()
+        }
+    };
+    let lines = text.lines().map(|line| line.split(' ').map(word).collect::<Vec<_>>().join(" "));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The top of this checkout.
+pub fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    if from.is_dir() {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap().flatten() {
+            copy(&entry.path(), &to.join(entry.file_name()));
+        }
+    } else if from.exists() {
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(from, to).unwrap();
+    }
+}
+
+/// Gives a tree to a user.
+fn give(path: &Path, user: u32) {
+    std::os::unix::fs::chown(path, Some(user), Some(user)).unwrap();
+    if path.is_dir() && !path.is_symlink() {
+        for entry in std::fs::read_dir(path).unwrap().flatten() {
+            give(&entry.path(), user);
+        }
+    }
+}

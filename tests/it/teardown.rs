@@ -1,0 +1,240 @@
+//! However a run ends, nothing is left: failures, panics, signals, SIGKILL of either process.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use harness::process;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::runner::World;
+
+/// A run that is under way.
+struct Running {
+    child: Child,
+    /// What it has said on standard error so far.
+    said: std::sync::Arc<std::sync::Mutex<String>>,
+}
+
+impl World {
+    /// Starts the runner and goes on.
+    fn start(&self, arguments: &[&str]) -> Running {
+        let run = self.command(arguments);
+        let mut command = process::command(&run.program);
+        command.args(&run.args);
+        Running::start(command, &run)
+    }
+
+    /// Waits until nothing is left, and shows what is if something stays.
+    fn expect_nothing_left(&self) {
+        wait("nothing to be left", || self.leftovers().is_empty());
+    }
+}
+
+impl Running {
+    /// Starts a command with the environment of a run.
+    fn start(mut command: std::process::Command, run: &process::Run) -> Running {
+        command.env_clear().envs(run.env.iter().cloned());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let said = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        std::thread::spawn({
+            let said = said.clone();
+            move || lines.map_while(Result::ok).for_each(|line| *said.lock().unwrap() += &format!("{line}\n"))
+        });
+        Running { child, said }
+    }
+
+    fn wait_for(&self, text: &str) {
+        wait(text, || self.said.lock().unwrap().contains(text));
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    fn end(&mut self) -> i32 {
+        let mut status = None;
+        wait("the runner to end", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        process::exit_code(status.unwrap())
+    }
+
+    /// The keeper's process, from the journal of the only run.
+    fn keeper(&self, world: &World) -> Pid {
+        let run = std::fs::read_dir(world.state().join("runs")).unwrap().next().unwrap().unwrap();
+        let journal = std::fs::read_to_string(run.path().join("events.jsonl")).unwrap();
+        let first: serde_json::Value = serde_json::from_str(journal.lines().next().unwrap()).unwrap();
+        Pid::from_raw(first["pid"].as_i64().unwrap() as i32).unwrap()
+    }
+}
+
+fn wait(what: &str, mut until: impl FnMut() -> bool) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let poll = harness::poll::Poll::within(Duration::from_secs(30));
+    let look = || {
+        let look = if until() { harness::poll::Look::Ready(()) } else { harness::poll::Look::NotYet("not yet".into()) };
+        async { Ok(look) }
+    };
+    runtime.block_on(poll.until(what, look)).unwrap();
+}
+
+#[test]
+fn ctrl_c_tears_down_before_the_runner_ends() {
+    let world = World::of_checkout();
+    let mut running = world.start(&["--recipe", "custom-html"]);
+    running.wait_for("install  done in");
+    running.signal(Signal::INT);
+    assert_eq!(running.end(), 130);
+    // No waiting here: teardown was over before the runner ended.
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+    running.wait_for("custom-html is torn down, nothing is left");
+}
+
+#[test]
+fn ctrl_c_in_the_middle_of_an_operation_tears_down() {
+    let world = World::of_checkout();
+    let mut running = world.start(&["--recipe", "custom-html"]);
+    running.wait_for("install  deploy");
+    running.signal(Signal::INT);
+    assert_eq!(running.end(), 130);
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_second_ctrl_c_leaves_teardown_to_the_keeper() {
+    let world = World::of_checkout();
+    let mut running = world.start(&["--recipe", "custom-html"]);
+    running.wait_for("install  done in");
+    running.signal(Signal::INT);
+    running.signal(Signal::INT);
+    assert_eq!(running.end(), 130);
+    world.expect_nothing_left();
+}
+
+#[test]
+fn sigterm_tears_down() {
+    let world = World::of_checkout();
+    let mut running = world.start(&["--recipe", "custom-html"]);
+    running.wait_for("install  done in");
+    running.signal(Signal::TERM);
+    assert_eq!(running.end(), 143);
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn sigterm_to_cargo_alone_tears_down() {
+    let world = World::of_checkout();
+    // What cargo is known by is its name; a shell of that name starts the runner as cargo does.
+    let cargo = world.dir.path().join("cargo");
+    std::fs::copy("/bin/sh", &cargo).unwrap();
+    let run = world.command(&["--recipe", "custom-html"]);
+    let mut command = process::command(&cargo);
+    command.args(["-c", "\"$0\" \"$@\"; true"]).arg(&run.program).args(&run.args);
+    let mut running = Running::start(command, &run);
+    running.wait_for("install  done in");
+    running.signal(Signal::TERM);
+    running.end();
+    running.wait_for("cargo is gone: tearing down");
+    world.expect_nothing_left();
+}
+
+#[test]
+fn after_sigkill_of_the_runner_the_keeper_tears_down() {
+    let world = World::of_checkout();
+    let mut running = world.start(&["--recipe", "custom-html"]);
+    running.wait_for("install  done in");
+    running.signal(Signal::KILL);
+    running.end();
+    world.expect_nothing_left();
+}
+
+#[test]
+fn after_sigkill_of_the_keeper_the_run_fails_and_cleans_up_itself() {
+    let world = World::of_checkout();
+    let mut running = world.start(&["--recipe", "custom-html"]);
+    running.wait_for("install  done in");
+    kill_process(running.keeper(&world), Signal::KILL).unwrap();
+    assert_eq!(running.end(), 101);
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn after_sigkill_of_both_the_next_run_sweeps() {
+    let world = World::of_checkout();
+    let mut running = world.start(&["--recipe", "custom-html"]);
+    running.wait_for("install  done in");
+    let keeper = running.keeper(&world);
+    kill_process(keeper, Signal::STOP).unwrap();
+    running.signal(Signal::KILL);
+    running.end();
+    kill_process(keeper, Signal::KILL).unwrap();
+    wait("the processes to end", || world.processes().is_empty());
+    assert!(!world.leftovers().is_empty(), "nobody has cleaned up yet");
+    let ended = world.run(&["--recipe", "custom-html", "--tiers", "install"]);
+    assert_eq!(ended.code, 0, "{ended}");
+    assert!(ended.stderr.contains("note     removed what the dead run `custom-html-"), "{ended}");
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_kept_app_outlives_its_run_and_is_removed_by_one_command() {
+    let world = World::of_checkout();
+    let ended = world.run(&["--recipe", "custom-html", "--keep", "--tiers", "install"]);
+    assert_eq!(ended.code, 0, "{ended}");
+    assert_eq!(ended.outcome("tier::teardown"), Some("ignored (the app was left up, because of --keep)"), "{ended}");
+    let line = |label: &str| {
+        ended.stderr.lines().find_map(|line| line.strip_prefix(label)).unwrap_or_else(|| panic!("{ended}"))
+    };
+    let curl = line("reach    ").to_owned();
+    let page = crate::runner::finish(&process::Run::new(
+        "sh",
+        ["-c", &format!("curl -sf {}", curl.strip_prefix("curl ").unwrap())],
+    ));
+    assert!(page.code == 127 || page.stdout.contains("<html"), "{page}");
+    let run = line("remove   cargo run -- down ").to_owned();
+    let swept = tokio::runtime::Runtime::new().unwrap().block_on(harness::keeper::sweep::all(&world.state())).unwrap();
+    assert_eq!(swept, [], "a kept run lives, and a sweep must not touch it");
+    harness_down(&world, &run);
+    world.expect_nothing_left();
+}
+
+/// What `cargo run -- down RUN` does.
+fn harness_down(world: &World, run: &str) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let dir = world.state().join("runs").join(run);
+    runtime.block_on(async {
+        let mut wire = harness::keeper::socket::connect(&dir).await.unwrap();
+        wire.send(&harness::keeper::protocol::Call::Teardown { reason: "test".into() }).await.unwrap();
+        let answer = wire.receive::<harness::keeper::protocol::Answer>().await.unwrap();
+        let Some(harness::keeper::protocol::Answer::TornDown(report)) = answer else { panic!("{answer:?}") };
+        assert_eq!(report.leftovers, Vec::<String>::new());
+    });
+}
+
+#[test]
+fn only_a_failed_run_is_kept_when_asked_so() {
+    let world = World::of_test_data();
+    let ended = world.run(&["--recipe", "no-backup", "--keep=on-failure", "--tiers", "install"]);
+    assert_eq!(ended.outcome("tier::teardown"), Some("ok"), "{ended}");
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+    let ended = world.run(&["--recipe", "serves-500", "--keep=on-failure", "--tiers", "install"]);
+    assert_eq!(ended.code, 101, "{ended}");
+    let run = ended.stderr.lines().find_map(|line| line.strip_prefix("remove   cargo run -- down ")).unwrap();
+    harness_down(&world, run);
+    world.expect_nothing_left();
+}
+
+#[test]
+fn a_full_or_unwritable_state_directory_stops_the_run_before_it_deploys() {
+    let world = World::of_test_data();
+    let start = Instant::now();
+    std::fs::write(world.state(), "a file where the directory should be").unwrap();
+    let ended = world.run(&["--recipe", "no-backup"]);
+    assert_ne!(ended.code, 0, "{ended}");
+    assert_eq!(world.processes(), Vec::<String>::new());
+    assert!(start.elapsed() < Duration::from_secs(30));
+}
