@@ -23,6 +23,10 @@ fn main() -> ExitCode {
     if let [_, command, dir] = std::env::args_os().collect::<Vec<_>>().as_slice() {
         match command.to_str() {
             Some("__hold") => return death::hold(Path::new(dir)),
+            Some("__hold_replaced") => {
+                std::fs::remove_file(std::env::current_exe().unwrap()).unwrap();
+                return death::hold(Path::new(dir));
+            }
             Some("__preflight") => return death::show_preflight(Path::new(dir)),
             _ => {}
         }

@@ -11,6 +11,8 @@
 //! - There are no limits of memory and processor time, no devices, no added capabilities, and nothing of the host is
 //!   mounted into a container.
 //! - A stop takes 60 s at most, and no time at all when the whole app is removed.
+//! - A secret or config is mounted as a file even where its directory is a volume; archives of volumes keep modes,
+//!   owners and times, but neither extended attributes nor hard links.
 
 pub mod builtin;
 mod call;
@@ -94,6 +96,7 @@ impl Embedded {
     /// cannot be had.
     pub async fn deploy(&self, deployment: &Deployment) -> Result<()> {
         let core = &self.core;
+        core.pod.check()?;
         let _turn = core.deploying.lock().await;
         let stack = &deployment.stack;
         let specs = stack.services.iter().map(|(name, service)| Ok((name, spec::resolve(deployment, name, service)?)));
@@ -127,6 +130,7 @@ impl Embedded {
     }
 
     pub async fn services(&self) -> Result<Vec<ServiceState>> {
+        self.core.pod.check()?;
         Ok(self.core.read(|state| state.services.iter().map(|(name, record)| record.observe(name)).collect()))
     }
 

@@ -180,6 +180,7 @@ pub fn read_all(file: OwnedFd) -> Result<Vec<u8>> {
 
 /// The container to call into; a service that has none right now may have one soon.
 fn find(core: &Core, service: &str) -> Result<(String, Arc<Container>), CallError> {
+    core.pod.check().map_err(CallError::Failed)?;
     core.read(|state| {
         let Some(record) = state.services.get(service) else {
             let known: Vec<&str> = state.services.keys().map(String::as_str).collect();

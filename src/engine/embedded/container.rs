@@ -214,6 +214,9 @@ fn mounts(core: &Core, plan: &Plan, image: &Image, dir: &Path) -> Result<Vec<Mou
 }
 
 fn interfaces(core: &Core, plan: &Plan) -> Result<Vec<Interface>> {
+    if plan.addresses.len() < plan.spec.networks.len() {
+        bail!("no address is left in one of the networks of the service");
+    }
     let interface = |(network, address): &(String, std::net::Ipv4Addr)| {
         let number = core.read(|state: &state::State| state.networks.get(network).copied());
         let number = number.with_context(|| format!("the network `{network}` does not exist"))?;

@@ -114,6 +114,19 @@ impl Pod {
         }
     }
 
+    /// Fails when the pod has ended although nobody asked it to: that is trouble of this machine, and nothing that
+    /// happens to the services then says anything about them.
+    pub fn check(&self) -> Result<()> {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(child) = child.as_mut() else { return Ok(()) };
+        match child.try_wait().context("failed to look after the pod")? {
+            None => Ok(()),
+            Some(status) => {
+                bail!("the pod is gone ({status}): its process {} was killed, perhaps for want of memory", child.id())
+            }
+        }
+    }
+
     /// Ends the pod at once.
     pub fn kill(&self) {
         reap(self.child.lock().unwrap_or_else(PoisonError::into_inner).take());

@@ -10,6 +10,9 @@ use sha2::{Digest as _, Sha256};
 use super::super::Deployment;
 use crate::recipe::stack::{Deploy, FileMount, FileObject, Mount, MountKind, Service};
 
+/// More would not find addresses when an update starts new tasks first, nor prove anything about a recipe.
+const MAX_REPLICAS: u32 = 100;
+
 /// One service of a deployment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
@@ -62,6 +65,8 @@ impl Spec {
 /// Resolves a service of the deployment.
 pub fn resolve(deployment: &Deployment, name: &str, service: &Service) -> Result<Spec> {
     let resolve = || {
+        let replicas = service.deploy.mode.replicas();
+        ensure!(replicas <= MAX_REPLICAS, "it asks for {replicas} replicas, and a pod has room for {MAX_REPLICAS}");
         let secrets = service.secrets.iter().map(|mount| secret(deployment, mount));
         let configs = service.configs.iter().map(|mount| config(deployment, mount));
         Ok::<Spec, anyhow::Error>(Spec {
@@ -154,4 +159,41 @@ pub fn check_unchanged(known: &BTreeMap<String, [u8; 32]>, new: &BTreeMap<String
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::stack::{Mode, Stack};
+
+    fn check(service: Service) -> String {
+        let stack = Stack { name: "s".into(), ..Stack::default() };
+        let deployment = Deployment { stack, secrets: BTreeMap::new() };
+        format!("{:#}", resolve(&deployment, "app", &service).unwrap_err())
+    }
+
+    #[test]
+    fn what_the_stack_does_not_have_is_named() {
+        let mount = FileMount { source: "key".into(), target: "/key".into(), uid: 0, gid: 0, mode: 0o444 };
+        let service = Service { secrets: vec![mount.clone()], ..Service::default() };
+        assert_eq!(check(service), "failed to deploy service `app`: the stack has no secret `key`");
+        let service = Service { configs: vec![mount], ..Service::default() };
+        assert_eq!(check(service), "failed to deploy service `app`: the stack has no config `key`");
+        let service = Service { networks: [("proxy".to_owned(), vec![])].into(), ..Service::default() };
+        assert_eq!(check(service), "failed to deploy service `app`: the stack has no network `proxy`");
+    }
+
+    #[test]
+    fn a_thousand_replicas_are_refused() {
+        let mut service = Service::default();
+        service.deploy.mode = Mode::Replicated(1000);
+        let expected = "failed to deploy service `app`: it asks for 1000 replicas, and a pod has room for 100";
+        assert_eq!(check(service), expected);
+    }
+
+    #[test]
+    fn content_is_never_shown() {
+        let content = Content(b"hunter2".as_slice().into());
+        assert_eq!(format!("{content:?}"), "Content(7 bytes)");
+    }
 }

@@ -220,7 +220,7 @@ impl State {
     }
 
     /// Adds a task of the current spec to a slot, and returns its id. It takes the slot's addresses unless another
-    /// task still answers for them.
+    /// task still answers for them. A network that is full leaves it without an address, and its start refuses it.
     pub fn add_task(&mut self, service: &str, slot: u32) -> Option<String> {
         self.ensure_slot(service, slot);
         let record = self.services.get(service)?;
@@ -230,8 +230,9 @@ impl State {
             let networks: Vec<String> = addresses.keys().cloned().collect();
             addresses.clear();
             for network in networks {
-                let address = self.free_address(&network)?;
-                addresses.insert(network, address);
+                if let Some(address) = self.free_address(&network) {
+                    addresses.insert(network, address);
+                }
             }
         }
         let record = self.services.get_mut(service)?;
@@ -291,7 +292,10 @@ impl State {
         if !wanted || exhausted || self.closed {
             return None;
         }
-        slot.restarts.push(Instant::now());
+        // Nobody asks how often, otherwise.
+        if policy.max_attempts.is_some() {
+            slot.restarts.push(Instant::now());
+        }
         Some(policy.delay)
     }
 }
@@ -310,4 +314,81 @@ fn address(network: u32, host: u8) -> Ipv4Addr {
 fn task_id() -> String {
     const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
     std::iter::repeat_with(|| LETTERS[usize::from(rand::random::<u8>()) % LETTERS.len()] as char).take(25).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::stack::{RestartCondition, RestartPolicy, Service};
+
+    /// A state with the service `app` on the network `n`, under this restart policy.
+    fn state(restart: RestartPolicy) -> State {
+        let mut service = Service::default();
+        service.deploy.restart = restart;
+        let networks = [("n".to_owned(), Vec::new())].into();
+        let spec = Spec { service, files: Vec::new(), mounts: Vec::new(), networks };
+        let mut state = State::default();
+        state.networks.insert("n".into(), 3);
+        state.services.insert("app".into(), Record::new(Arc::new(spec)));
+        state
+    }
+
+    fn add(state: &mut State) -> (String, Ipv4Addr, bool) {
+        let id = state.add_task("app", 1).unwrap();
+        let task = state.task("app", &id).unwrap();
+        (id.clone(), task.addresses["n"], task.holds_slot)
+    }
+
+    #[test]
+    fn a_slot_keeps_its_address_and_a_second_task_gets_one_of_its_own() {
+        let mut state = state(RestartPolicy::default());
+        let (first, address, holds) = add(&mut state);
+        assert_eq!((address, holds), (Ipv4Addr::new(10, 89, 3, 2), true));
+        let (second, other, holds) = add(&mut state);
+        assert_eq!((other, holds), (Ipv4Addr::new(10, 89, 3, 3), false));
+        for id in [first, second] {
+            state.task_mut("app", &id).unwrap().phase = TaskPhase::Shutdown;
+        }
+        assert_eq!(add(&mut state).1, address);
+    }
+
+    #[test]
+    fn restarts_are_granted_by_condition_and_number() {
+        let policy = |condition, max_attempts| RestartPolicy { condition, max_attempts, ..RestartPolicy::default() };
+        let granted = |policy, failed| {
+            let mut state = state(policy);
+            add(&mut state);
+            (0..5).filter(|_| state.restart("app", 1, failed).is_some()).count()
+        };
+        assert_eq!(granted(policy(RestartCondition::Any, None), false), 5);
+        assert_eq!(granted(policy(RestartCondition::OnFailure, None), false), 0);
+        assert_eq!(granted(policy(RestartCondition::OnFailure, Some(2)), true), 2);
+        assert_eq!(granted(policy(RestartCondition::None, None), true), 0);
+    }
+
+    #[test]
+    fn the_oldest_ended_tasks_are_forgotten_and_living_ones_never() {
+        let mut state = state(RestartPolicy::default());
+        let (living, ..) = add(&mut state);
+        for _ in 0..2 * HISTORY {
+            let (id, ..) = add(&mut state);
+            state.task_mut("app", &id).unwrap().phase = TaskPhase::Failed;
+        }
+        assert!(state.services["app"].tasks.len() <= HISTORY + 1);
+        assert!(state.task("app", &living).is_some());
+    }
+
+    #[test]
+    fn only_what_tasks_are_made_of_makes_a_slot_dirty() {
+        let mut state = state(RestartPolicy::default());
+        add(&mut state);
+        let record = state.services.get_mut("app").unwrap();
+        let mut labelled = (*record.spec).clone();
+        labelled.service.deploy.labels.insert("a".into(), "b".into());
+        record.spec = Arc::new(labelled.clone());
+        assert_eq!(record.dirty_slots(), [0; 0]);
+        labelled.service.environment.insert("a".into(), "b".into());
+        record.spec = Arc::new(labelled);
+        assert_eq!(record.dirty_slots(), [1]);
+    }
 }
