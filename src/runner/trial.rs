@@ -203,7 +203,7 @@ fn operate(run: &Arc<RecipeRun>, tier: Tier) -> Verdict {
             Verdict::Failed(format!("{failure}\nrun only this again: {}", run.again(&operation_name(tier))))
         }
         Ok(Entry::Blocked(blocked)) => blocked_verdict(run, blocked),
-        Err(failure) => Verdict::Failed(failure.to_string()),
+        Err(verdict) => verdict,
     }
 }
 
@@ -214,7 +214,7 @@ fn assert(run: &Arc<RecipeRun>, name: &str, tier: Tier, generic: bool, assertion
     let (app, _lease) = match enter(run, tier) {
         Ok(Entry::Entered(app, lease)) => (*app, lease),
         Ok(Entry::Blocked(blocked)) => return blocked_verdict(run, blocked),
-        Err(failure) => return Verdict::Failed(failure.to_string()),
+        Err(verdict) => return verdict,
     };
     let masks = app.masks().to_vec();
     match runtime().block_on(call(app, assertion.run)) {
@@ -232,16 +232,21 @@ fn assert(run: &Arc<RecipeRun>, name: &str, tier: Tier, generic: bool, assertion
     }
 }
 
-/// Enters a tier, after a look at the plan: a tier that is skipped deploys nothing.
-fn enter(run: &Arc<RecipeRun>, tier: Tier) -> Result<Entry, Failure> {
+/// Enters a tier, after a look at the plan: a tier that is skipped deploys nothing. A run that cannot even begin is one
+/// failure, and not one of every trial.
+fn enter(run: &Arc<RecipeRun>, tier: Tier) -> Result<Entry, Verdict> {
     if let Some(skip) = run.prepared.spec.plan.skip(tier) {
         return Ok(Entry::Blocked(Blocked::Skipped(skip.clone())));
     }
-    run.begin()?;
+    if let Err(failure) = run.begin() {
+        let first = !run.blamed.swap(true, Ordering::SeqCst);
+        let because = || Verdict::Ignored("because the run could not begin".into());
+        return Err(if first { Verdict::Failed(failure.to_string()) } else { because() });
+    }
     let entered = runtime().block_on(run.session.enter(tier, async |app, tier| hooks(run, app, tier).await));
     entered.map_err(|error| match error.downcast::<Failure>() {
-        Ok(failure) => failure,
-        Err(error) => Failure::harness(error),
+        Ok(failure) => Verdict::Failed(failure.to_string()),
+        Err(error) => Verdict::Failed(Failure::harness(error).to_string()),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use harness::process;
 use rustix::process::{Pid, Signal, kill_process};
@@ -229,12 +229,24 @@ fn only_a_failed_run_is_kept_when_asked_so() {
 }
 
 #[test]
-fn a_full_or_unwritable_state_directory_stops_the_run_before_it_deploys() {
+fn a_run_that_cannot_begin_is_one_failure_and_leaves_nothing() {
     let world = World::of_test_data();
-    let start = Instant::now();
+    std::fs::create_dir_all(world.state()).unwrap();
+    std::fs::write(world.state().join("runs"), "a file where the directory should be").unwrap();
+    let ended = world.run(&["--recipe", "no-backup"]);
+    assert_eq!(ended.code, 101, "{ended}");
+    assert_eq!(ended.with_outcome("FAILED").len(), 1, "{ended}");
+    let message = ended.message(ended.with_outcome("FAILED")[0]);
+    assert!(message.starts_with("infrastructure trouble, not the recipe's fault: failed to create `"), "{message}");
+    assert_eq!(ended.outcome("tier::upgrade"), Some("ignored (because the run could not begin)"), "{ended}");
+    assert_eq!(world.processes(), Vec::<String>::new());
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_used_is_refused_before_anything() {
+    let world = World::of_test_data();
     std::fs::write(world.state(), "a file where the directory should be").unwrap();
     let ended = world.run(&["--recipe", "no-backup"]);
-    assert_ne!(ended.code, 0, "{ended}");
-    assert_eq!(world.processes(), Vec::<String>::new());
-    assert!(start.elapsed() < Duration::from_secs(30));
+    assert_eq!(ended.code, 2, "{ended}");
+    assert!(ended.stderr.starts_with("error: HARNESS_STATE is `"), "{ended}");
 }
