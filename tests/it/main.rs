@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot get at what it looks at has failed")]
 
 mod command_line;
+mod concurrent;
 mod docs;
 mod green;
 mod red;
