@@ -145,19 +145,30 @@ impl Session {
 
     /// The report, once the keeper itself is gone: a run that has ended has no process left.
     async fn after_keeper(&self, mut report: TeardownReport) -> TeardownReport {
-        let Some(mut ended) = self.keeper.get().cloned() else { return report };
-        if tokio::time::timeout(START, ended.wait_for(|ended| *ended)).await.is_err() {
+        if !self.keeper_has_ended().await {
             report.leftovers.push("the keeper's own process, which did not end after teardown".into());
         }
         report
     }
 
+    async fn keeper_has_ended(&self) -> bool {
+        let Some(mut ended) = self.keeper.get().cloned() else { return true };
+        tokio::time::timeout(START, ended.wait_for(|ended| *ended)).await.is_ok()
+    }
+
+    /// Cleans up after a keeper that died. Its lock is free only once its process is gone altogether.
     async fn sweep(&self) -> Result<TeardownReport> {
-        let dead = anyhow!("the keeper died; its log is `{}`", self.run_dir.join("keeper.log").display());
+        let dead = format!("the keeper died; its log is `{}`", self.run_dir.join("keeper.log").display());
+        let mut leftovers = vec![dead.clone()];
+        if !self.keeper_has_ended().await {
+            leftovers.push("the keeper's own process, which does not answer and does not end".into());
+        }
         let swept =
-            sweep::one(&self.run_dir).await.with_context(|| format!("{dead:#}, and the sweep after it failed"))?;
-        let mut leftovers = swept.map(|it| it.leftovers).unwrap_or_default();
-        leftovers.insert(0, format!("{dead:#}"));
+            sweep::one(&self.run_dir).await.with_context(|| format!("{dead}, and the sweep after it failed"))?;
+        match swept {
+            Some(swept) => leftovers.extend(swept.leftovers),
+            None => leftovers.push(format!("everything in `{}`, whose lock is still held", self.run_dir.display())),
+        }
         Ok(TeardownReport { leftovers, ..TeardownReport::default() })
     }
 

@@ -107,6 +107,7 @@ fn go(cli: &Cli, arguments: &[String], runs: Vec<RecipeRun>) -> Result<ExitCode>
     let guard = Guard(runs.clone());
     signals::watch(runs.iter().map(|run| run.session.clone()).collect());
     let conclusion = libtest_mimic::run(&cli.mimic, trials);
+    signals::yield_to_interruption();
     let clean = teardown::finish(&runs);
     drop(guard);
     for run in &runs {

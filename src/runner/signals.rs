@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{PidfdFlags, getppid, pidfd_open};
@@ -32,12 +33,24 @@ pub fn watch(sessions: Vec<Arc<Session>>) {
     watch_cargo(tell);
     tokio::spawn(async move {
         let Some((why, code)) = told.recv().await else { return };
+        INTERRUPTED.store(true, Ordering::SeqCst);
         eprintln!("\n{why}: tearing down (once more to leave it to the keeper in the background)");
         tokio::select! {
             clean = tear_down(sessions, why) => end(if clean { code } else { 101 }),
             _ = told.recv() => end(code),
         }
     });
+}
+
+/// Set once a signal has come: from then on the signal's side ends the process, with the signal's exit code.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Returns if no signal has come. Otherwise the trials have failed because of it, which is no verdict: this waits for
+/// the process to be ended.
+pub fn yield_to_interruption() {
+    while INTERRUPTED.load(Ordering::SeqCst) {
+        std::thread::park();
+    }
 }
 
 async fn tear_down(sessions: Vec<Arc<Session>>, why: &str) -> bool {

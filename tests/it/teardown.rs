@@ -74,7 +74,7 @@ impl Running {
 
 fn wait(what: &str, mut until: impl FnMut() -> bool) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let poll = harness::poll::Poll::within(Duration::from_secs(30));
+    let poll = harness::poll::Poll::within(Duration::from_secs(100));
     let look = || {
         let look = if until() { harness::poll::Look::Ready(()) } else { harness::poll::Look::NotYet("not yet".into()) };
         async { Ok(look) }
