@@ -54,6 +54,8 @@ pub struct Keeper {
     pub changed: Notify,
     /// The operation under way, so that teardown can end it.
     pub operation: StdMutex<Option<AbortHandle>>,
+    /// Held by work on the disk that runs on a thread of its own, which ending the operation does not end.
+    pub disk: StdMutex<()>,
     /// Teardown happens once; who comes later gets the same report.
     pub teardown: Mutex<Option<TeardownReport>>,
     /// The client was told that the app stays up.
@@ -157,6 +159,7 @@ impl Keeper {
             progress: StdMutex::default(),
             changed: Notify::new(),
             operation: StdMutex::default(),
+            disk: StdMutex::default(),
             teardown: Mutex::default(),
             kept: false.into(),
             finished: Notify::new(),
@@ -173,6 +176,20 @@ impl Keeper {
     pub async fn engine_mut(&self) -> Result<RwLockMappedWriteGuard<'_, Engine>, Failure> {
         let engine = RwLockWriteGuard::try_map(self.engine.write().await, Option::as_mut);
         engine.map_err(|_| Failure::new(Fault::Harness, NOT_DEPLOYED))
+    }
+
+    /// Does work on the disk, on a thread where it may block. Teardown waits for it, and none begins after that.
+    pub async fn on_disk<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Keeper) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let keeper = self.clone();
+        let joined = tokio::task::spawn_blocking(move || {
+            let _busy = keeper.disk.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            anyhow::ensure!(!keeper.is_down(), "the run is being torn down");
+            work(&keeper)
+        });
+        joined.await.unwrap_or_else(|error| Err(anyhow::anyhow!("the work panicked: {error}")))
     }
 
     /// Where the run's private checkout of the recipe lies.

@@ -190,6 +190,11 @@ impl Keeper {
         result
     }
 
+    /// Whether teardown has begun.
+    pub fn is_down(&self) -> bool {
+        self.lock_progress().down
+    }
+
     fn lock_progress(&self) -> std::sync::MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }

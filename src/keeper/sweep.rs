@@ -46,7 +46,8 @@ pub async fn one(run_dir: &Path) -> Result<Option<Swept>> {
     Ok(Some(Swept { run, leftovers }))
 }
 
-async fn embedded_leftovers(run_dir: &Path) -> Vec<String> {
+/// Removes what an engine without an owner has left, and says what stayed.
+pub async fn embedded_leftovers(run_dir: &Path) -> Vec<String> {
     match embedded::sweep(&run_dir.join("engine")).await {
         Ok(swept) => swept.left.into_iter().map(|(kind, name)| format!("{kind} `{name}`")).collect(),
         Err(error) => vec![format!("{error:#}")],

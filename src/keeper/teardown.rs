@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use super::Keeper;
 use super::journal::{self, Event, millis};
 use super::protocol::TeardownReport;
+use super::{Keeper, sweep};
 use crate::engine::{Engine, Kind, Ledger as _};
 use crate::fault::Failure;
 use crate::mask::Masks;
@@ -66,7 +66,7 @@ fn note(leftovers: &mut Vec<String>, result: Result<()>) {
 }
 
 /// Ends an operation that is under way, and waits until it is: it might still create something.
-async fn end_operation(keeper: &Keeper) {
+async fn end_operation(keeper: &Arc<Keeper>) {
     let operation = keeper.operation.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
     if let Some(operation) = operation {
         operation.abort();
@@ -74,10 +74,13 @@ async fn end_operation(keeper: &Keeper) {
             tokio::task::yield_now().await;
         }
     }
+    let keeper = keeper.clone();
+    // Only the lock is wanted: whoever held it has ended, and nobody takes it any more.
+    let _ = tokio::task::spawn_blocking(move || drop(keeper.disk.lock())).await;
 }
 
 async fn remove_engine(keeper: &Keeper) -> Vec<String> {
-    let Some(engine) = keeper.engine.write().await.take() else { return Vec::new() };
+    let Some(engine) = keeper.engine.write().await.take() else { return sweep::embedded_leftovers(&keeper.dir).await };
     let mut leftovers = Vec::new();
     note(&mut leftovers, save_logs(keeper, &engine).await.context("failed to keep the logs"));
     match tokio::time::timeout(LIMIT, engine.remove()).await {

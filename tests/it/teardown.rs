@@ -88,7 +88,7 @@ fn ctrl_c_tears_down_before_the_runner_ends() {
     let mut running = world.start(&["--recipe", "custom-html"]);
     running.wait_for("install  done in");
     running.signal(Signal::INT);
-    assert_eq!(running.end(), 130);
+    assert_eq!(running.end(), 130, "{}", running.said.lock().unwrap());
     // No waiting here: teardown was over before the runner ended.
     assert_eq!(world.leftovers(), Vec::<String>::new());
     running.wait_for("custom-html is torn down, nothing is left");
@@ -100,7 +100,7 @@ fn ctrl_c_in_the_middle_of_an_operation_tears_down() {
     let mut running = world.start(&["--recipe", "custom-html"]);
     running.wait_for("install  deploy");
     running.signal(Signal::INT);
-    assert_eq!(running.end(), 130);
+    assert_eq!(running.end(), 130, "{}", running.said.lock().unwrap());
     assert_eq!(world.leftovers(), Vec::<String>::new());
 }
 
@@ -111,7 +111,7 @@ fn a_second_ctrl_c_leaves_teardown_to_the_keeper() {
     running.wait_for("install  done in");
     running.signal(Signal::INT);
     running.signal(Signal::INT);
-    assert_eq!(running.end(), 130);
+    assert_eq!(running.end(), 130, "{}", running.said.lock().unwrap());
     world.expect_nothing_left();
 }
 
@@ -121,7 +121,7 @@ fn sigterm_tears_down() {
     let mut running = world.start(&["--recipe", "custom-html"]);
     running.wait_for("install  done in");
     running.signal(Signal::TERM);
-    assert_eq!(running.end(), 143);
+    assert_eq!(running.end(), 143, "{}", running.said.lock().unwrap());
     assert_eq!(world.leftovers(), Vec::<String>::new());
 }
 
@@ -158,7 +158,7 @@ fn after_sigkill_of_the_keeper_the_run_fails_and_cleans_up_itself() {
     let mut running = world.start(&["--recipe", "custom-html"]);
     running.wait_for("install  done in");
     kill_process(running.keeper(&world), Signal::KILL).unwrap();
-    assert_eq!(running.end(), 101);
+    assert_eq!(running.end(), 101, "{}", running.said.lock().unwrap());
     assert_eq!(world.leftovers(), Vec::<String>::new());
 }
 

@@ -30,12 +30,8 @@ async fn check_out(keeper: &Arc<Keeper>) -> Result<Checkout, Failure> {
     let dir = keeper.checkout_dir();
     let name = dir.display().to_string();
     keeper.journal.creating(Kind::Directory, &name).map_err(Failure::infrastructure)?;
-    let keeper = keeper.clone();
-    let work = tokio::task::spawn_blocking(move || {
-        let revision = keeper.spec.base_or_head();
-        keeper.spec.mirror.checkout(&revision, &dir)
-    });
-    flatten(work.await).map_err(Failure::infrastructure)
+    let checkout = keeper.on_disk(move |keeper| keeper.spec.mirror.checkout(&keeper.spec.base_or_head(), &dir));
+    checkout.await.map_err(Failure::infrastructure)
 }
 
 async fn start(keeper: &Arc<Keeper>) -> Result<Engine, Failure> {
@@ -47,9 +43,4 @@ async fn start(keeper: &Arc<Keeper>) -> Result<Engine, Failure> {
         ledger: keeper.journal.clone(),
     };
     Embedded::start(context).await.map(Engine::Embedded).map_err(Failure::infrastructure)
-}
-
-/// The result of work on a blocking thread, with a panic as an error.
-pub(super) fn flatten<T>(joined: Result<anyhow::Result<T>, tokio::task::JoinError>) -> anyhow::Result<T> {
-    joined.unwrap_or_else(|error| Err(anyhow::anyhow!("the work panicked: {error}")))
 }

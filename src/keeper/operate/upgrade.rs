@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 
-use super::install::flatten;
 use crate::fault::Failure;
 use crate::keeper::protocol::Deployed;
 use crate::keeper::{Keeper, canary};
@@ -20,8 +19,7 @@ pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
 /// The checkout is forced to the head right before it is deployed, whatever happened to it since.
 async fn switch(keeper: &Arc<Keeper>) -> anyhow::Result<()> {
     let checkout = keeper.app.lock().await.checkout.take().ok_or_else(|| anyhow!("there is no checkout"))?;
-    let head = keeper.spec.plan.head.clone();
-    let work = tokio::task::spawn_blocking(move || checkout.switch(&head).map(|()| checkout));
-    keeper.app.lock().await.checkout = Some(flatten(work.await)?);
+    let switched = keeper.on_disk(move |keeper| checkout.switch(&keeper.spec.plan.head).map(|()| checkout)).await?;
+    keeper.app.lock().await.checkout = Some(switched);
     Ok(())
 }
