@@ -65,3 +65,14 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// What a task that ended early said: the text of its panic, or that it was cancelled.
+pub fn panic_text(error: tokio::task::JoinError) -> String {
+    match error.try_into_panic() {
+        Ok(payload) => {
+            let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
+            text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".into())
+        }
+        Err(error) => error.to_string(),
+    }
+}

@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::protocol::{Answer, Blocked, Call, Context};
 use super::socket::Wire;
 use super::{Keeper, operate};
-use crate::fault::{Failure, Fault};
+use crate::fault::{Failure, Fault, panic_text};
 use crate::keeper::journal::Event;
 use crate::plan::Action;
 use crate::tier::Tier;
@@ -174,12 +174,6 @@ async fn perform(keeper: &Arc<Keeper>, tier: Tier, what: String) -> Result<(), F
         Err(error) if error.is_cancelled() => Err(Failure::new(Fault::Infrastructure, "cancelled by teardown")),
         Err(error) => Err(Failure::new(Fault::Harness, format!("the operation panicked: {}", panic_text(error)))),
     }
-}
-
-fn panic_text(error: tokio::task::JoinError) -> String {
-    let payload = error.into_panic();
-    let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
-    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".into())
 }
 
 impl Keeper {

@@ -24,10 +24,7 @@ pub async fn run(keeper: &Arc<Keeper>, reason: &str) -> TeardownReport {
         return report.clone();
     }
     let start = Instant::now();
-    let installed = keeper.progress(|progress| {
-        progress.down = true;
-        progress.reached.is_some()
-    });
+    keeper.progress(|progress| progress.down = true);
     // A full disk must not keep anything from being removed: the journal's failure is said, not obeyed.
     let mut leftovers = Vec::new();
     note(&mut leftovers, keeper.journal.write(Event::TeardownStarted { reason: reason.to_owned() }));
@@ -43,9 +40,7 @@ pub async fn run(keeper: &Arc<Keeper>, reason: &str) -> TeardownReport {
             .push(format!("the journal cannot be read, so nobody knows how often the app was deployed: {error:#}"));
         0
     });
-    // A run that never got as far as the deploy is right without one.
-    let expected_deploys = if installed { 1 } else { deploys.min(1) };
-    let report = TeardownReport { leftovers, deploys, expected_deploys, took, kept: false };
+    let report = TeardownReport { leftovers, deploys, expected_deploys: expected(keeper, deploys), took, kept: false };
     *done = Some(report.clone());
     report
 }
@@ -53,10 +48,14 @@ pub async fn run(keeper: &Arc<Keeper>, reason: &str) -> TeardownReport {
 /// The report of a run that stays up on purpose: nothing is removed, but the count must be right all the same.
 pub fn kept(keeper: &Keeper) -> Result<TeardownReport, Failure> {
     let records = keeper.journal.read().map_err(Failure::infrastructure)?;
-    let installed = keeper.progress(|progress| progress.reached.is_some());
     let deploys = journal::deploy_count(&records);
-    let expected_deploys = if installed { 1 } else { deploys.min(1) };
-    Ok(TeardownReport { kept: true, deploys, expected_deploys, ..TeardownReport::default() })
+    Ok(TeardownReport { kept: true, deploys, expected_deploys: expected(keeper, deploys), ..TeardownReport::default() })
+}
+
+/// How many deploys are right: one, but a run that never got as far as the deploy is right without.
+fn expected(keeper: &Keeper, deploys: usize) -> usize {
+    let installed = keeper.progress(|progress| progress.reached.is_some());
+    if installed { 1 } else { deploys.min(1) }
 }
 
 fn note(leftovers: &mut Vec<String>, result: Result<()>) {

@@ -15,7 +15,7 @@ use crate::assertion::{Answer, Assertion, Registry};
 use crate::client::{Entry, Session, runtime};
 use crate::config::Keep;
 use crate::config::cli::Cli;
-use crate::fault::{Failure, Fault};
+use crate::fault::{Failure, Fault, panic_text};
 use crate::keeper::journal::Outcome;
 use crate::keeper::protocol::Blocked;
 use crate::mask::Masks;
@@ -302,23 +302,14 @@ async fn call(app: App, function: for<'a> fn(&'a App) -> Answer<'a>) -> Result<(
                 Err(error) => Failure::new(Fault::Recipe, format!("{error:#}")),
             }),
         }),
-        Ok(Err(error)) => Err(CallFailure::Failed(Failure::new(Fault::Assertion, panic_text(error)))),
+        Ok(Err(error)) => {
+            Err(CallFailure::Failed(Failure::new(Fault::Assertion, format!("panicked: {}", panic_text(error)))))
+        }
         Err(_) => {
             task.abort();
             let waited = humantime::format_duration(deadline);
             Err(CallFailure::Failed(Failure::new(Fault::Assertion, format!("did not end within {waited}"))))
         }
-    }
-}
-
-fn panic_text(error: tokio::task::JoinError) -> String {
-    match error.try_into_panic() {
-        Ok(payload) => {
-            let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
-            let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-            format!("panicked: {}", text.unwrap_or_else(|| "without a message".into()))
-        }
-        Err(error) => error.to_string(),
     }
 }
 
