@@ -53,6 +53,9 @@ pub struct Recipe {
 pub struct AppState {
     pub env: AppEnv,
     pub stack: Stack,
+    /// The merged compose document in its long forms, for an engine that hands it on to Docker. Labels and environment
+    /// that were added since stand in `stack` alone.
+    pub document: serde_json::Value,
     pub secrets: Vec<SecretSpec>,
     pub backup: BackupPlan,
     /// How visitors reach it, or why they cannot.
@@ -135,6 +138,7 @@ impl AppState {
         let domain = env.get("DOMAIN").unwrap_or_default();
         let backup = backup::plan(&stack).context("failed to read the backup labels")?;
         stack.notes.extend(backup.notes.iter().cloned());
-        Ok(AppState { secrets, route: route::find(&stack, domain), backup, stack, env })
+        let document = compose.document;
+        Ok(AppState { secrets, route: route::find(&stack, domain), backup, stack, document, env })
     }
 }

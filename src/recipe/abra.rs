@@ -114,6 +114,23 @@ pub fn check_names(stack: &Stack) -> Vec<String> {
     problems
 }
 
+/// Configs whose content differs between two revisions although their name does not, each as one sentence. Swarm
+/// refuses such an update with "only updates to Labels are allowed"; a recipe gives the config a new version instead.
+pub fn check_configs(base: &Stack, head: &Stack) -> Vec<String> {
+    let changed = |key: &str, new: &super::stack::FileObject| {
+        let old = base.configs.values().find(|old| old.name == new.name)?;
+        let differ = old.content.is_some() && new.content.is_some() && old.content != new.content;
+        differ.then(|| {
+            format!(
+                "config `{key}` has other content in the head than in the base, under the same name `{}`: give it a new \
+                 version in `abra.sh`",
+                new.name
+            )
+        })
+    };
+    head.configs.iter().filter_map(|(key, new)| changed(key, new)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,6 +207,24 @@ mod tests {
         let mut odd = stack();
         odd.services.get_mut(APP).unwrap().deploy.labels.insert("coop-cloud.s_x.timeout".into(), "soon".into());
         assert_eq!(timeout(&odd), None);
+    }
+
+    #[test]
+    fn a_config_that_changed_needs_a_new_version() {
+        let with = |name: &str, content: &str| {
+            let config = FileObject { name: name.into(), content: Some(content.into()), ..FileObject::default() };
+            Stack { configs: [("conf".to_owned(), config)].into(), ..stack() }
+        };
+        let base = with("s_x_conf_v1", "a");
+        assert!(check_configs(&base, &with("s_x_conf_v1", "a")).is_empty());
+        assert!(check_configs(&base, &with("s_x_conf_v2", "b")).is_empty());
+        assert_eq!(
+            check_configs(&base, &with("s_x_conf_v1", "b")),
+            [
+                "config `conf` has other content in the head than in the base, under the same name `s_x_conf_v1`: give it a \
+              new version in `abra.sh`"
+            ]
+        );
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! Compose files: loaded, interpolated, merged and typed, as `docker stack deploy` would take them.
 
 mod at;
+mod environment;
 mod interpolate;
 mod merge;
 mod normalize;
+mod omit;
+mod resolve;
 mod scalar;
 mod schema;
 mod service;
@@ -17,9 +20,10 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use self::at::At;
+use self::schema::NEWEST;
 use super::env::AppEnv;
 use super::stack::Stack;
-use super::tree::{Tree, inside};
+use super::tree::Tree;
 
 /// The compose files of an app, as one.
 #[derive(Clone, Debug)]
@@ -39,8 +43,7 @@ pub fn load(tree: &Tree, env: &AppEnv) -> Result<Compose> {
     for file in &files {
         let raw = Value::Object(yaml::parse(tree.text(file)?).with_context(|| format!("failed to read `{file}`"))?);
         secret_variables.extend(variables_of_secrets(&raw));
-        let document = one_file(file, raw, tree, env, &mut notes)?;
-        let own = version_of(&document);
+        let own = version_of(&raw);
         if version.as_ref().is_some_and(|version| *version != own) {
             bail!(
                 "`{file}`: version `{own}` differs from `{}` of `{}`: one is needed",
@@ -48,89 +51,81 @@ pub fn load(tree: &Tree, env: &AppEnv) -> Result<Compose> {
                 files[0]
             );
         }
+        let document = one_file(file, raw, &own, tree, env, &mut notes)?;
         version = Some(own);
         match &mut merged {
             None => merged = Some(document),
             Some(base) => merge::merge(base, document),
         }
     }
-    let document = merged.context("no compose file")?;
+    let mut document = merged.context("no compose file")?;
+    omit::empty_values(&mut document);
     let label = files.join("` + `");
     let mut stack = typed::stack(&At::top(&label, &document), env.stack(), tree)?;
     stack.notes = notes.into_iter().collect();
     Ok(Compose { stack, document, secret_variables })
 }
 
-impl Compose {
-    /// The document as text for `docker stack deploy -c`, which replaces variables itself: every `$` is doubled.
-    pub fn for_stack_deploy(&self) -> Result<String> {
-        let mut document = self.document.clone();
-        double_dollars(&mut document);
-        serde_json::to_string_pretty(&document).context("failed to write the compose document")
-    }
+const LACKING_LONG_FORMS: [&str; 8] = ["3.0", "3.1", "3.2", "3.3", "3.4", "3.5", "3.6", "3.7"];
 
-    /// Carries labels and environment of the stack's services over into the document, after they were added to.
-    pub fn update_document(&mut self) {
-        for (name, service) in &self.stack.services {
-            let target = &mut self.document["services"][name];
-            if !service.environment.is_empty() {
-                for (key, value) in &service.environment {
-                    target["environment"][key] = value.as_str().into();
-                }
-            }
-            for (key, value) in &service.deploy.labels {
-                target["deploy"]["labels"][key] = value.as_str().into();
-            }
-        }
+/// A document as text for `docker stack deploy -c`, which replaces variables itself: every `$` is doubled. Older versions
+/// of the format do not have the long forms, and every docker of the last years knows 3.8.
+pub fn for_stack_deploy(document: &Value) -> Result<String> {
+    let mut document = document.clone();
+    double_dollars(&mut document);
+    omit::repetitions(&mut document);
+    if document["version"].as_str().is_some_and(|version| LACKING_LONG_FORMS.contains(&version)) {
+        document["version"] = "3.8".into();
     }
+    serde_json::to_string_pretty(&document).context("failed to write the compose document")
 }
 
-fn one_file(file: &str, mut raw: Value, tree: &Tree, env: &AppEnv, notes: &mut BTreeSet<String>) -> Result<Value> {
+fn one_file(
+    file: &str,
+    mut raw: Value,
+    version: &str,
+    tree: &Tree,
+    env: &AppEnv,
+    notes: &mut BTreeSet<String>,
+) -> Result<Value> {
+    let minor = version.strip_prefix("3.").and_then(|minor| minor.parse().ok()).filter(|minor| *minor <= NEWEST);
+    let Some(minor) = minor.filter(|minor: &u32| format!("3.{minor}") == version) else {
+        bail!("`{file}`: version `{version}` is not supported: expected `3`, or `3.0` to `3.{NEWEST}`");
+    };
     let lookup = |name: &str| env.get(name).map(str::to_owned);
-    let beyond = interpolate::document(&mut raw, &lookup).with_context(|| format!("`{file}`"))?;
-    for place in beyond {
-        notes.insert(format!("`{file}`: `{place}` uses a form of variables that `docker stack deploy` does not know"));
+    for (place, surprise) in interpolate::document(&mut raw, &lookup).with_context(|| format!("`{file}`"))? {
+        notes.insert(format!("`{file}`: `{place}`: {surprise}"));
     }
-    let mut document = normalize::file(&At::top(file, &raw), notes)?;
+    let mut document = normalize::file(&At::top(file, &raw), minor, notes)?;
     let services = document.get_mut("services").and_then(Value::as_object_mut);
     for (name, service) in services.into_iter().flatten() {
-        environment(service, tree, env).with_context(|| format!("`{file}`: `services.{name}.env_file`"))?;
+        environment::resolve(service, tree, env).with_context(|| format!("`{file}`: `services.{name}.env_file`"))?;
+        home_of_binds(service, env);
     }
     Ok(document)
 }
 
-/// Puts the variables of `env_file` below those of `environment`, and gives those without a value the app's own.
-fn environment(service: &mut Value, tree: &Tree, env: &AppEnv) -> Result<()> {
-    let files = service.as_object_mut().and_then(|service| service.shift_remove("env_file"));
-    let mut variables = serde_json::Map::new();
-    for file in files.iter().flat_map(|files| files.as_array().into_iter().flatten()) {
-        let text = tree.text(&inside(file.as_str().unwrap_or_default())?)?;
-        for line in text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            match line.split_once('=') {
-                Some((key, value)) => variables.insert(key.to_owned(), value.into()),
-                None => variables.insert(line.trim_end().to_owned(), Value::Null),
-            };
+/// Docker replaces the `~` of a bind mount by `HOME`, once per mount.
+fn home_of_binds(service: &mut Value, env: &AppEnv) {
+    let mounts = service.get_mut("volumes").and_then(Value::as_array_mut);
+    for mount in mounts.into_iter().flatten().filter(|mount| mount["type"] == "bind") {
+        let rest = mount["source"].as_str().and_then(|source| source.strip_prefix('~'));
+        if let (Some(rest), Some(home)) = (rest, env.get("HOME")) {
+            mount["source"] = format!("{home}{rest}").into();
         }
     }
-    if let Some(Value::Object(own)) = service.get("environment") {
-        variables.extend(own.clone());
-    }
-    for (key, value) in &mut variables {
-        // Docker's loader looks an empty value up as well.
-        if let (true, Some(own)) = (value.as_str().is_none_or(str::is_empty), env.get(key)) {
-            *value = own.into();
-        }
-    }
-    if !variables.is_empty() {
-        service["environment"] = variables.into();
-    }
-    Ok(())
 }
 
-/// `3` and no version at all mean the newest.
-fn version_of(document: &Value) -> String {
-    let version = document.get("version").and_then(Value::as_str).unwrap_or_default();
-    if version.is_empty() || version == "3" { "3.13".into() } else { version.to_owned() }
+/// The version as it is written, before variables are replaced; `3` and no version at all mean the newest.
+fn version_of(raw: &Value) -> String {
+    let newest = || format!("3.{NEWEST}");
+    match raw.get("version") {
+        None => newest(),
+        Some(Value::String(text)) if text.is_empty() || text == "3" => newest(),
+        Some(Value::Number(number)) if number.to_string() == "3" => newest(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
 }
 
 fn variables_of_secrets(raw: &Value) -> BTreeMap<String, Vec<String>> {
@@ -151,3 +146,7 @@ fn double_dollars(value: &mut Value) {
 #[cfg(test)]
 #[path = "compose/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "compose/docker_tests.rs"]
+mod docker_tests;

@@ -233,9 +233,13 @@ pub struct FileObject {
     /// The name in Swarm: `name:` if given, else `<stack>_<key>`.
     pub name: String,
     pub external: bool,
-    /// The content of a config, read from the checkout (and rendered when `template_driver: golang` is asked for).
-    /// Always `None` for secrets, whose values are never part of the model.
+    /// The content of a config, read from the checkout. Always `None` for secrets, whose values are never part of the
+    /// model.
     pub content: Option<Vec<u8>>,
+    /// The content of a config with `template_driver: golang`, rendered as far as we can: for an engine to which
+    /// Swarm does not do it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rendered: Option<Vec<u8>>,
     /// `file:` as written, relative to the recipe.
     pub file: Option<PathBuf>,
     pub template_driver: Option<String>,

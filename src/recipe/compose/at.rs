@@ -46,7 +46,7 @@ impl<'a> At<'a> {
     }
 
     pub(super) fn map(&self) -> Result<&'a Map<String, Value>> {
-        self.value.as_object().ok_or_else(|| self.expected("a mapping"))
+        self.value.as_object().filter(|_| kind(self.value) != "a date").ok_or_else(|| self.expected("a mapping"))
     }
 
     pub(super) fn entries(&self) -> Result<impl Iterator<Item = (&'a str, At<'a>)> + '_> {
@@ -90,6 +90,7 @@ pub(super) fn kind(value: &Value) -> &'static str {
         Value::Number(_) => "a number",
         Value::String(_) => "text",
         Value::Array(_) => "a list",
+        Value::Object(_) if super::resolve::date(value).is_some() => "a date",
         Value::Object(_) => "a mapping",
     }
 }

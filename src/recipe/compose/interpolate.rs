@@ -1,9 +1,12 @@
-//! Variables in values: `$X`, `${X}` and its forms with defaults, errors and alternatives.
+//! Variables in values, replaced as docker's loader does it: `$X`, `${X}`, and `:-`, `-`, `:?` and `?` behind a name.
+//!
+//! Docker finds them with a regular expression, and some texts mean something else to it than to a reader or to the
+//! compose standard. Recipes are deployed by that very code, so its accidents are kept here, and each is told.
 //!
 //! Only the app's own environment is looked at, never this process's: a compose file must not read what a deploying
 //! machine keeps in its variables.
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use serde_json::Value;
 
 /// Looks a variable up.
@@ -13,48 +16,88 @@ pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 #[derive(Debug, PartialEq)]
 pub(super) struct Text {
     pub(super) text: String,
-    /// It uses what the compose standard has but `docker stack deploy` does not: `${X:+a}` or a variable in a default.
-    pub(super) beyond_docker: bool,
+    /// What a reader would not expect of it.
+    pub(super) surprise: Option<&'static str>,
 }
 
-/// Replaces the variables in every value of a document. Returns the places that use more than docker knows.
-pub(super) fn document(value: &mut Value, lookup: Lookup<'_>) -> Result<Vec<String>> {
-    let mut beyond = Vec::new();
-    walk(value, &mut Vec::new(), lookup, &mut beyond)?;
-    Ok(beyond)
+/// Replaces the variables in every value of a document. Returns the places that mean something else to docker than to
+/// a reader, each with what it means.
+pub(super) fn document(value: &mut Value, lookup: Lookup<'_>) -> Result<Vec<(String, &'static str)>> {
+    let mut surprises = Vec::new();
+    walk(value, &mut Vec::new(), lookup, &mut surprises)?;
+    Ok(surprises)
 }
 
 /// Replaces the variables in one text.
 pub(super) fn text(template: &str, lookup: Lookup<'_>) -> Result<Text> {
-    let mut parser = Parser { rest: template, beyond_docker: false, lookup, depth: 0, unused: false };
-    let text = parser.until_end(false)?;
-    Ok(Text { text, beyond_docker: parser.beyond_docker })
+    let (mut out, mut rest) = (String::new(), template);
+    let (mut surprise, mut problem) = (None, None);
+    while let Some(at) = rest.find('$') {
+        out += &rest[..at];
+        let (found, tail) = find(&rest[at + 1..]);
+        rest = tail;
+        let value = match found {
+            Found::Dollar => {
+                out.push('$');
+                continue;
+            }
+            Found::Wrong => Err(anyhow!(
+                "a `$` must be followed by a name, or by `{{` with a name and maybe `:-`, `-`, `:?` or `?`: write `$$` \
+                 for a dollar sign"
+            )),
+            Found::Variable(variable) => {
+                surprise = surprise.or_else(|| variable.surprise());
+                variable.value(lookup)
+            }
+        };
+        // Docker keeps only what came of the last variable: a problem of an earlier one is forgotten.
+        let forgotten = problem.take().is_some();
+        match value {
+            Ok(value) => out += &value,
+            Err(error) => problem = Some(error),
+        }
+        if forgotten && problem.is_none() {
+            surprise =
+                Some("a wrong or missing variable counts as empty, because a later one of the same text is right");
+        }
+    }
+    match problem {
+        Some(problem) => Err(problem),
+        None => Ok(Text { text: out + rest, surprise }),
+    }
 }
 
 /// Names of the variables that a text refers to, in order.
 pub(super) fn variables(template: &str) -> Vec<String> {
-    let seen = std::cell::RefCell::new(Vec::new());
-    let record = |name: &str| {
-        seen.borrow_mut().push(name.to_owned());
-        Some(String::from("x"))
-    };
-    let _ = text(template, &record);
-    seen.into_inner()
+    let (mut names, mut rest) = (Vec::new(), template);
+    while let Some(at) = rest.find('$') {
+        let (found, tail) = find(&rest[at + 1..]);
+        rest = tail;
+        if let Found::Variable(variable) = found {
+            names.push(variable.name().to_owned());
+        }
+    }
+    names
 }
 
-fn walk(value: &mut Value, path: &mut Vec<String>, lookup: Lookup<'_>, beyond: &mut Vec<String>) -> Result<()> {
+fn walk(
+    value: &mut Value,
+    path: &mut Vec<String>,
+    lookup: Lookup<'_>,
+    surprises: &mut Vec<(String, &'static str)>,
+) -> Result<()> {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
                 path.push(key.clone());
-                walk(value, path, lookup, beyond)?;
+                walk(value, path, lookup, surprises)?;
                 path.pop();
             }
         }
         Value::Array(list) => {
             for value in list {
                 path.push("[]".into());
-                walk(value, path, lookup, beyond)?;
+                walk(value, path, lookup, surprises)?;
                 path.pop();
             }
         }
@@ -62,11 +105,9 @@ fn walk(value: &mut Value, path: &mut Vec<String>, lookup: Lookup<'_>, beyond: &
             let place = || path.join(".").replace(".[]", "[]");
             let shown = || template.chars().take(80).collect::<String>().escape_debug().to_string();
             let result = text(template, lookup).with_context(|| format!("`{}`: `{}`", place(), shown()))?;
-            if result.beyond_docker {
-                beyond.push(place());
-            }
+            surprises.extend(result.surprise.map(|surprise| (place(), surprise)));
             if result.text != *template {
-                *value = cast(path, result.text).with_context(|| format!("`{}`", place()))?;
+                *value = cast(&path.join("."), result.text).with_context(|| format!("`{}`", place()))?;
             }
         }
         _ => {}
@@ -74,105 +115,92 @@ fn walk(value: &mut Value, path: &mut Vec<String>, lookup: Lookup<'_>, beyond: &
     Ok(())
 }
 
-struct Parser<'a> {
-    rest: &'a str,
-    beyond_docker: bool,
-    lookup: Lookup<'a>,
-    depth: usize,
-    /// Inside a word that is read only to find its end.
-    unused: bool,
+/// What stands behind a `$`.
+enum Found<'a> {
+    Dollar,
+    Variable(Variable<'a>),
+    Wrong,
 }
 
-impl Parser<'_> {
-    /// Reads to the end of the text, or to the `}` that closes a braced expression.
-    fn until_end(&mut self, braced: bool) -> Result<String> {
-        let mut out = String::new();
-        while let Some(c) = self.rest.chars().next() {
-            self.rest = &self.rest[c.len_utf8()..];
-            match c {
-                '}' if braced => return Ok(out),
-                '$' => out += &self.variable()?,
-                _ => out.push(c),
-            }
-        }
-        if braced {
-            bail!("a `${{` is not closed");
-        }
-        Ok(out)
+/// `NAME` or `NAME<operator>word`, in braces or not.
+struct Variable<'a> {
+    text: &'a str,
+    braced: bool,
+}
+
+/// Reads what stands behind a `$`, and returns it with the text after it.
+fn find(text: &str) -> (Found<'_>, &str) {
+    if let Some(rest) = text.strip_prefix('$') {
+        return (Found::Dollar, rest);
+    }
+    if let Some(end) = end_of_variable(text) {
+        return (Found::Variable(Variable { text: &text[..end], braced: false }), &text[end..]);
+    }
+    let braced = || {
+        let inner = text.strip_prefix('{')?;
+        let (variable, rest) = inner.split_at(end_of_variable(inner)?);
+        Some((Found::Variable(Variable { text: variable, braced: true }), rest.strip_prefix('}')?))
+    };
+    braced().unwrap_or((Found::Wrong, text))
+}
+
+/// The end of a name and of the operator and word behind it, which reaches to the next `}` even without braces.
+fn end_of_variable(text: &str) -> Option<usize> {
+    let name = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len());
+    if name == 0 || text.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    let operator = text[name..].strip_prefix(':').unwrap_or(&text[name..]);
+    let word = operator.starts_with(['-', '?']);
+    Some(if word { text[name..].find('}').map_or(text.len(), |end| name + end) } else { name })
+}
+
+impl Variable<'_> {
+    fn name(&self) -> &str {
+        let end = self.text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(self.text.len());
+        &self.text[..end]
     }
 
-    /// What stands behind a `$`.
-    fn variable(&mut self) -> Result<String> {
-        if self.depth > 0 {
-            self.beyond_docker = true;
+    /// Docker looks for each operator anywhere in the text, in this order: what stands before it is the name.
+    fn value(&self, lookup: Lookup<'_>) -> Result<String> {
+        if let Some((name, default)) = self.text.split_once(":-") {
+            return Ok(lookup(name).filter(|value| !value.is_empty()).unwrap_or_else(|| default.into()));
         }
-        if let Some(rest) = self.rest.strip_prefix('$') {
-            self.rest = rest;
-            return Ok("$".into());
+        if let Some((name, default)) = self.text.split_once('-') {
+            return Ok(lookup(name).unwrap_or_else(|| default.into()));
         }
-        if let Some(rest) = self.rest.strip_prefix('{') {
-            self.rest = rest;
-            return self.braced();
+        if let Some((name, message)) = self.text.split_once(":?") {
+            return lookup(name).filter(|value| !value.is_empty()).ok_or_else(|| required(name, message));
         }
-        let name = self.name().context("a `$` must be followed by a name or `{`: write `$$` for a dollar sign")?;
-        Ok(self.find(&name).unwrap_or_default())
-    }
-
-    /// `${NAME}` or `${NAME<operator>word}`; the name is next.
-    fn braced(&mut self) -> Result<String> {
-        if self.depth > 20 {
-            bail!("variables are nested too deeply");
-        }
-        let name = self.name().context("a `${` must be followed by a name")?;
-        let value = self.find(&name);
-        if let Some(rest) = self.rest.strip_prefix('}') {
-            self.rest = rest;
-            return Ok(value.unwrap_or_default());
-        }
-        let colon = self.rest.starts_with(':');
-        let operators = &self.rest[usize::from(colon)..];
-        let operator = operators.chars().next().filter(|c| "-?+".contains(*c));
-        let operator = operator
-            .ok_or_else(|| anyhow!("`${{{name}` must be closed or followed by `:-`, `-`, `:?`, `?`, `:+` or `+`"))?;
-        self.rest = &operators[1..];
-        self.depth += 1;
-        // With a colon, an empty value counts as none.
-        let present = value.as_ref().is_some_and(|value| !colon || !value.is_empty());
-        let word = self.word(if operator == '+' { present } else { !present })?;
-        self.depth -= 1;
-        match operator {
-            '-' => Ok(if present { value.unwrap_or_default() } else { word }),
-            '+' => {
-                self.beyond_docker = true;
-                Ok(if present { word } else { String::new() })
-            }
-            _ if present => Ok(value.unwrap_or_default()),
-            _ if word.is_empty() => bail!("variable `{name}` is required"),
-            _ => bail!("variable `{name}` is required: {word}"),
+        match self.text.split_once('?') {
+            Some((name, message)) => lookup(name).ok_or_else(|| required(name, message)),
+            None => Ok(lookup(self.text).unwrap_or_default()),
         }
     }
 
-    /// The word behind an operator; when it is not used, what it requires does not count.
-    fn word(&mut self, used: bool) -> Result<String> {
-        let outer = self.unused;
-        self.unused |= !used;
-        let word = self.until_end(true);
-        self.unused = outer;
-        word
-    }
-
-    fn find(&self, name: &str) -> Option<String> {
-        if self.unused { Some("x".into()) } else { (self.lookup)(name) }
-    }
-
-    fn name(&mut self) -> Option<String> {
-        let end = self.rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(self.rest.len());
-        let (name, rest) = self.rest.split_at(end);
-        if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
-            return None;
+    fn surprise(&self) -> Option<&'static str> {
+        let word = &self.text[self.name().len()..];
+        if word.is_empty() {
+            None
+        } else if !self.braced {
+            Some("what follows a variable without braces, up to a `}`, counts as its default or message")
+        } else if word.trim_start_matches(':').starts_with('?') && word.contains('-') {
+            Some("a `-` in the message of a required variable makes the rest its default: it is not required")
+        } else if word.starts_with('-') && word.contains(":-") {
+            Some("a `:-` within a default makes the rest the default: the variable is not looked up")
+        } else if word.contains('$') {
+            Some("a variable within a default is not replaced")
+        } else {
+            None
         }
-        self.rest = rest;
-        Some(name.to_owned())
+    }
+}
+
+fn required(name: &str, message: &str) -> anyhow::Error {
+    if message.is_empty() {
+        anyhow!("variable `{name}` is required")
+    } else {
+        anyhow!("variable `{name}` is required: {message}")
     }
 }
 
@@ -216,10 +244,12 @@ const CASTS: &[(&str, Cast)] = &[
     ("configs.*.external", Cast::Bool),
 ];
 
-fn cast(path: &[String], text: String) -> Result<Value> {
+/// A name with a dot makes a longer path, which no pattern fits: docker leaves such a value a text.
+fn cast(path: &str, text: String) -> Result<Value> {
+    let keys: Vec<&str> = path.split('.').collect();
     let matches = |pattern: &str| {
         let parts: Vec<&str> = pattern.split('.').collect();
-        parts.len() == path.len() && parts.iter().zip(path).all(|(part, key)| *part == "*" || part == key)
+        parts.len() == keys.len() && parts.iter().zip(&keys).all(|(part, key)| *part == "*" || part == key)
     };
     let Some((_, cast)) = CASTS.iter().find(|(pattern, _)| matches(pattern)) else { return Ok(text.into()) };
     let failed = |what: &str| anyhow!("expected {what}, seen `{}` once variables are replaced", text.escape_debug());
@@ -260,56 +290,70 @@ mod tests {
             ("", ""),
             ("$X", "x"),
             ("a${X}b$X.c", "axbx.c"),
-            ("$lower-$NONE-${NONE}", "low--"),
+            ("$lower.$NONE.${NONE}", "low.."),
             ("$$X $${X} $$$X $$$$", "$X ${X} $x $$"),
             ("${NONE:-d}${NONE-d}${EMPTY:-d}${EMPTY-d}${X:-d}${X-d}", "dddxx"),
             ("${X:?e}${X?e}[${EMPTY?e}]", "xx[]"),
-            ("${X:+a}${X+a}[${EMPTY:+a}${EMPTY+a}${NONE:+a}${NONE+a}]", "aa[a]"),
-            ("${NONE:-${X}}", "x"),
-            ("${NONE:-a${NONE2:-b${X}c}d}e", "abxcde"),
-            ("${NONE:-$X}", "x"),
-            ("${X:-${NONE:?never asked}}", "x"),
-            ("${NONE:+${X:?}}", ""),
             ("${NONE:-}", ""),
             ("${NONE:-a:-b}", "a:-b"),
-            ("${NONE:-{\"a\":1}}", "{\"a\":1}"),
+            ("${NONE:-two\nlines}", "two\nlines"),
             ("Host(`$X`)", "Host(`x`)"),
             ("${D}", "$$X${X}"),
-            ("${NONE:-$$5}", "$5"),
             ("ünï ${X}", "ünï x"),
         ] {
             check(template, expected);
+            assert_eq!(text(template, &lookup).unwrap().surprise, None, "{template}");
+        }
+    }
+
+    #[test]
+    fn dockers_accidents_are_kept_and_told() {
+        for (template, expected, told) in [
+            ("$X-data", "x", "without braces"),
+            ("$NONE-data more} rest", "data more} rest", "without braces"),
+            ("$NONE:-d}", "d}", "without braces"),
+            ("${NONE:-${X}}", "${X}", "within a default is not replaced"),
+            ("${NONE:-$X}", "$X", "within a default is not replaced"),
+            ("${NONE:-$$5}", "$$5", "within a default is not replaced"),
+            ("${NONE:-{\"a\":1}}", "{\"a\":1}", ""),
+            ("${NONE:?must be non-empty}", "empty", "it is not required"),
+            ("${X-a:-b}", "b", "not looked up"),
+            ("${NONE:?} $X", " x", "counts as empty"),
+            ("$(date) ${X}", "(date) x", "counts as empty"),
+        ] {
+            let result = text(template, &lookup).unwrap();
+            assert_eq!(result.text, expected, "{template}");
+            assert!(result.surprise.unwrap_or_default().contains(told), "{template}: {:?}", result.surprise);
         }
     }
 
     #[test]
     fn malformed_and_required_variables_are_errors() {
+        for template in
+            ["$", "$(date)", "$5", "${}", "${1X}", "${X", "${X!}", "${X:}", "${NONE:-x", "${X:+a}", "$X $$ $"]
+        {
+            let expected = "a `$` must be followed by a name, or by `{` with a name and maybe `:-`, `-`, `:?` or `?`: \
+                            write `$$` for a dollar sign";
+            assert_eq!(error(template), expected, "{template}");
+        }
         for (template, expected) in [
-            ("$", "a `$` must be followed by a name or `{`: write `$$` for a dollar sign"),
-            ("$(date)", "a `$` must be followed by a name or `{`: write `$$` for a dollar sign"),
-            ("$5", "a `$` must be followed by a name or `{`: write `$$` for a dollar sign"),
-            ("${}", "a `${` must be followed by a name"),
-            ("${1X}", "a `${` must be followed by a name"),
-            ("${X", "`${X` must be closed or followed by `:-`, `-`, `:?`, `?`, `:+` or `+`"),
-            ("${X!}", "`${X` must be closed or followed by `:-`, `-`, `:?`, `?`, `:+` or `+`"),
-            ("${X:}", "`${X` must be closed or followed by `:-`, `-`, `:?`, `?`, `:+` or `+`"),
-            ("${NONE:-x", "a `${` is not closed"),
-            ("${X:-x", "a `${` is not closed"),
             ("${NONE:?}", "variable `NONE` is required"),
-            ("${NONE?set it to $X}", "variable `NONE` is required: set it to x"),
+            ("${NONE?set it to $X}", "variable `NONE` is required: set it to $X"),
             ("${EMPTY:?not empty}", "variable `EMPTY` is required: not empty"),
+            ("$X ${NONE?}", "variable `NONE` is required"),
         ] {
             assert_eq!(error(template), expected, "{template}");
         }
-        let deep = "${NONE:-".repeat(50);
-        assert_eq!(error(&deep), "variables are nested too deeply");
     }
 
     #[test]
-    fn what_docker_does_not_know_is_marked() {
-        let beyond = |template: &str| text(template, &lookup).unwrap().beyond_docker;
-        assert!(!beyond("$X ${X:-d} ${X?e} $$"));
-        assert!(beyond("${X:+a}") && beyond("${X:-${NONE}}") && beyond("${NONE:-$X}"));
+    fn a_name_with_a_dot_keeps_its_values_texts() {
+        let mut value = json!({"services": {"a.b": {"read_only": "$B"}}});
+        document(&mut value, &lookup).unwrap();
+        assert_eq!(value, json!({"services": {"a.b": {"read_only": "yes"}}}));
+        let mut value = json!({"services": {"a": {"volumes": ["$X"], "secrets": ["$X"]}}});
+        document(&mut value, &lookup).unwrap();
+        assert_eq!(value, json!({"services": {"a": {"volumes": ["x"], "secrets": ["x"]}}}), "short forms stay texts");
     }
 
     #[test]
@@ -327,7 +371,8 @@ mod tests {
         let error = |mut value: Value| format!("{:#}", document(&mut value, &lookup).unwrap_err());
         assert_eq!(
             error(json!({"services": {"a": {"command": ["ok", "$(x)"]}}})),
-            "`services.a.command[]`: `$(x)`: a `$` must be followed by a name or `{`: write `$$` for a dollar sign"
+            "`services.a.command[]`: `$(x)`: a `$` must be followed by a name, or by `{` with a name and maybe `:-`, `-`, \
+             `:?` or `?`: write `$$` for a dollar sign"
         );
         assert_eq!(
             error(json!({"services": {"a": {"deploy": {"replicas": "$X"}}}})),

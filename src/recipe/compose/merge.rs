@@ -1,9 +1,15 @@
 //! Several compose files as one, by the rules of `docker stack deploy -c a.yml -c b.yml`.
 //!
 //! They differ from those of `docker compose`: a volume, network, secret or config of a later file replaces the
-//! earlier one as a whole, an empty value never replaces anything, and a list without keys grows.
+//! earlier one as a whole, an empty value never replaces anything, and a list without keys grows. Some rules are
+//! accidents of docker's code, which a recipe meets all the same.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
+
+use super::omit::is_zero;
+use super::schema::{self, BUILD, Key, Kind, SERVICE};
 
 /// Puts a later file, in its long forms, over an earlier one.
 pub(super) fn merge(base: &mut Value, over: Value) {
@@ -11,8 +17,8 @@ pub(super) fn merge(base: &mut Value, over: Value) {
         let Value::Object(entries) = entries else { continue };
         let target = base_map(base, &section);
         for (name, entry) in entries {
-            match target.get_mut(&name) {
-                Some(known) if section == "services" => service(known, entry),
+            match target.get_mut(&name).and_then(Value::as_object_mut) {
+                Some(known) if section == "services" => object(SERVICE, known, mapping(entry)),
                 _ => {
                     target.insert(name, entry);
                 }
@@ -21,47 +27,78 @@ pub(super) fn merge(base: &mut Value, over: Value) {
     }
 }
 
-fn service(base: &mut Value, over: Value) {
-    for (key, value) in mapping(over) {
-        let Some(known) = base.get_mut(&key) else {
-            base[key] = value;
-            continue;
-        };
-        match key.as_str() {
-            "command" | "entrypoint" => replace(known, value, false),
-            "ports" => keyed(known, value, "published"),
-            "volumes" => keyed(known, value, "target"),
-            "secrets" | "configs" => keyed(known, value, "source"),
-            "networks" => mapping(value).into_iter().for_each(|(name, value)| attachment(known, &name, value)),
-            "environment" => mapping(value).into_iter().for_each(|(name, value)| match known.get_mut(&name) {
-                Some(known) => replace(known, value, false),
-                None => known[name] = value,
-            }),
-            "labels" | "sysctls" | "ulimits" => pairs(known, value),
-            "logging" if known["driver"] != value["driver"] && both_drivers(known, &value) => *known = value,
-            _ => generic(known, value, false),
+fn object(keys: &'static [Key], base: &mut Map<String, Value>, mut over: Map<String, Value>) {
+    // Also what only the earlier file has: docker sorts and thins out its lists that are known by a key.
+    for (key, known) in base.iter_mut() {
+        if let Some((_, kind)) = schema::find(keys, key) {
+            value(kind, known, over.shift_remove(key));
         }
+    }
+    // Appended to nothing, an empty list is nothing still: a third file does not meet a list then.
+    base.extend(over.into_iter().filter(|(_, value)| value.as_array().is_none_or(|list| !list.is_empty())));
+}
+
+fn value(kind: &'static Kind, base: &mut Value, over: Option<Value>) {
+    let key = match kind {
+        Kind::Ports => "published",
+        Kind::Mounts => "target",
+        Kind::Files => "source",
+        _ => {
+            if let Some(over) = over {
+                unkeyed(kind, base, over);
+            }
+            return;
+        }
+    };
+    keyed(base, over.unwrap_or(Value::Array(Vec::new())), key);
+}
+
+fn unkeyed(kind: &'static Kind, base: &mut Value, over: Value) {
+    match kind {
+        Kind::Object(keys) => objects(keys, base, over),
+        Kind::Build => objects(BUILD, base, over),
+        Kind::Kept(inner) => match inner {
+            // A pointer to a number is set whenever it is given; others only when they are not zero.
+            Kind::Count | Kind::Truncated => *base = over,
+            inner => unkeyed(inner, base, over),
+        },
+        Kind::Nullable(inner) | Kind::Since(_, inner) => unkeyed(inner, base, over),
+        Kind::Environment => mapping(over).into_iter().for_each(|(name, value)| variable(base, name, value)),
+        Kind::Pairs | Kind::Ulimits => pairs(base, over),
+        Kind::Attachments => mapping(over).into_iter().for_each(|(name, value)| attachment(base, name, value)),
+        Kind::Logging => logging(base, over),
+        Kind::Command => replace(kind, base, over),
+        _ => match (base, over) {
+            (Value::Array(base), Value::Array(over)) => base.extend(over),
+            (base, over) => replace(kind, base, over),
+        },
     }
 }
 
-/// A value that has no rule of its own: mappings grow, lists grow, and what is not empty replaces.
-fn generic(base: &mut Value, over: Value, zero_counts: bool) {
-    match (base, over) {
-        (Value::Object(base), Value::Object(over)) => {
-            for (key, value) in over {
-                // These are pointers in docker's types, so that 0 is a value there.
-                let zero_counts = ["replicas", "parallelism", "max_attempts", "retries"].contains(&key.as_str());
-                match base.get_mut(&key) {
-                    Some(known) if key == "labels" || key == "options" => pairs(known, value),
-                    Some(known) => generic(known, value, zero_counts),
-                    None => {
-                        base.insert(key, value);
-                    }
-                }
-            }
-        }
-        (Value::Array(base), Value::Array(over)) => base.extend(over),
-        (base, over) => replace(base, over, zero_counts),
+fn objects(keys: &'static [Key], base: &mut Value, over: Value) {
+    if let Value::Object(base) = base {
+        object(keys, base, mapping(over));
+    }
+}
+
+/// A list whose entries are known by a key: a later entry replaces the one with the same key. Docker keeps the entries
+/// in a map while it merges, so of several with one key the last is left, even of one file, and they come out sorted.
+fn keyed(base: &mut Value, over: Value, key: &str) {
+    let (Value::Array(base), Value::Array(over)) = (base, over) else { return };
+    let id = |entry: &Value| {
+        let value = entry.get(key);
+        (value.and_then(Value::as_u64).unwrap_or(0), value.and_then(Value::as_str).unwrap_or("").to_owned())
+    };
+    let merged: BTreeMap<_, Value> = base.drain(..).chain(over).map(|entry| (id(&entry), entry)).collect();
+    *base = merged.into_values().collect();
+}
+
+/// An empty value replaces nothing but another empty one.
+fn variable(base: &mut Value, name: String, over: Value) {
+    let empty = |value: &Value| value.as_str().is_none_or(str::is_empty);
+    match base.get_mut(&name) {
+        Some(known) if empty(&over) && !empty(known) => {}
+        _ => base[name] = over,
     }
 }
 
@@ -71,52 +108,39 @@ fn pairs(base: &mut Value, over: Value) {
     }
 }
 
-/// A list whose entries are known by a key: a later entry replaces the one with the same key.
-fn keyed(base: &mut Value, over: Value, key: &str) {
-    let (Value::Array(base), Value::Array(over)) = (base, over) else { return };
-    let id = |entry: &Value| entry.get(key).cloned().unwrap_or(Value::Null);
-    // Docker keeps these in a map while it merges, so of two entries with one key in one file the last is left.
-    let mut merged: Vec<Value> = Vec::new();
-    for entry in base.drain(..).chain(over) {
-        match merged.iter_mut().find(|known| id(known) == id(&entry)) {
-            Some(known) => *known = entry,
-            None => merged.push(entry),
+/// A network of a service: aliases of the later file replace the earlier ones, addresses only when given, and options
+/// of the driver never. Nothing at all keeps what is there.
+fn attachment(base: &mut Value, name: String, over: Value) {
+    match (base.get_mut(&name).and_then(Value::as_object_mut), over) {
+        (Some(_), Value::Null) => {}
+        (Some(known), over) => {
+            known.remove("aliases");
+            let given = |(key, value): &(String, Value)| key != "driver_opts" && value.as_str() != Some("");
+            known.extend(mapping(over).into_iter().filter(given));
         }
+        (None, over) => base[name] = over,
     }
-    merged.sort_by(|a, b| {
-        let order = |value: &Value| (value.as_u64(), value.as_str().map(str::to_owned));
-        order(&id(a)).cmp(&order(&id(b)))
-    });
-    *base = merged;
 }
 
-/// A network of a service: aliases of the later file replace the earlier ones, addresses only when given.
-fn attachment(base: &mut Value, name: &str, over: Value) {
-    let Some(known) = base.get_mut(name).and_then(Value::as_object_mut).filter(|_| over != Value::Object(Map::new()))
-    else {
-        if base.get(name).is_none() {
-            base[name] = over;
+/// Another driver replaces the whole; options of the same one are merged, but only into options.
+fn logging(base: &mut Value, over: Value) {
+    let driver = |value: &Value| value["driver"].as_str().unwrap_or_default().to_owned();
+    match (driver(base).as_str(), driver(&over).as_str()) {
+        (ours, theirs) if ours != theirs && !ours.is_empty() && !theirs.is_empty() => {
+            *base = over;
+            return;
         }
-        return;
-    };
-    known.remove("aliases");
-    known.extend(mapping(over).into_iter().filter(|(key, _)| key != "driver_opts"));
-}
-
-fn both_drivers(base: &Value, over: &Value) -> bool {
-    [base, over].into_iter().all(|value| value["driver"].as_str().is_some_and(|driver| !driver.is_empty()))
+        ("", theirs) => base["driver"] = theirs.into(),
+        _ => {}
+    }
+    if base.get("options").is_some() {
+        pairs(&mut base["options"], over.get("options").cloned().unwrap_or_default());
+    }
 }
 
 /// A scalar or a command: only what is not empty replaces.
-fn replace(base: &mut Value, over: Value, zero_counts: bool) {
-    let empty = match &over {
-        Value::Null | Value::Bool(false) => true,
-        Value::String(text) => text.is_empty(),
-        Value::Number(number) => number.as_f64() == Some(0.0) && !zero_counts,
-        Value::Array(list) => list.is_empty(),
-        _ => false,
-    };
-    if !empty {
+fn replace(kind: &Kind, base: &mut Value, over: Value) {
+    if !is_zero(kind, &over) {
         *base = over;
     }
 }

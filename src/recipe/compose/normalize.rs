@@ -1,5 +1,7 @@
 //! One file, checked against the known keys and brought into its long forms, so that merging and typing see one shape.
 
+mod forms;
+
 use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
@@ -7,265 +9,243 @@ use serde_json::{Map, Value, json};
 
 use super::at::At;
 use super::scalar;
-use super::schema::{ATTACHMENT, FILE, FILE_MOUNT, FORBIDDEN, IGNORED, Key, Kind, MOUNT, PORT, ULIMIT};
+use super::schema::{self, ATTACHMENT, BUILD, FILE, FILE_MOUNT, FORBIDDEN, IGNORED, Key, Kind, LOGGING, MOUNT, PORT};
 use crate::recipe::suggest::did_you_mean;
+use forms::{hosts, options, pairs, plain, texts, ulimit, unique, whole, word};
 
-/// A file in its long forms; keys that a Swarm ignores are told in `notes`.
-pub(super) fn file(at: &At<'_>, notes: &mut BTreeSet<String>) -> Result<Value> {
-    for (name, service) in
-        at.get("services").map(|at| at.entries().map(Vec::from_iter)).transpose()?.unwrap_or_default()
-    {
-        for (key, instead) in FORBIDDEN {
-            if let Some(at) = service.get(key) {
-                bail!(at.error(format!("`docker stack deploy` refuses it: {instead}")));
-            }
-        }
-        for key in IGNORED.iter().filter(|key| service.get(key).is_some()) {
-            notes.insert(format!("service `{name}`: Swarm ignores `{key}`"));
+/// A file of version 3.`version` in its long forms. Keys that docker or a Swarm ignores are told in `notes`.
+pub(super) fn file(at: &At<'_>, version: u32, notes: &mut BTreeSet<String>) -> Result<Value> {
+    if let Some(services) = at.get("services").filter(|at| at.value.is_object()) {
+        for (name, service) in services.entries()? {
+            known_to_a_swarm(name, &service, notes)?;
         }
     }
-    let normal = extensible(at, FILE)?;
-    if let Some(version) = normal.get("version").and_then(Value::as_str).filter(|version| !version.is_empty())
-        && version != "3"
-        && !version.starts_with("3.")
-    {
-        bail!(at.error(format!("version `{version}` is not supported: expected `3` or `3.x`")));
-    }
-    Ok(normal)
+    Normalizer { version, notes }.object(at, FILE)
 }
 
-/// A mapping with known keys, and `x-…` keys for the file's own use.
-fn extensible(at: &At<'_>, keys: &[Key]) -> Result<Value> {
-    known_keys(at, keys, |key| key.starts_with("x-"))
-}
-
-/// A mapping with known keys only.
-fn object(at: &At<'_>, keys: &[Key]) -> Result<Value> {
-    known_keys(at, keys, |_| false)
-}
-
-/// `null` values are dropped: they say nothing.
-fn known_keys(at: &At<'_>, keys: &[Key], skip: impl Fn(&str) -> bool) -> Result<Value> {
-    let mut out = Map::new();
-    for (key, at) in at.entries()?.filter(|(key, _)| !skip(key)) {
-        let Some((_, kind)) = keys.iter().find(|(known, _)| *known == key) else {
-            let hint = did_you_mean(key, keys.iter().map(|(known, _)| *known));
-            bail!(at.error(format!("the key is not known{hint}")));
-        };
-        if !at.value.is_null() {
-            out.insert(key.to_owned(), value(&at, kind)?);
+fn known_to_a_swarm(name: &str, service: &At<'_>, notes: &mut BTreeSet<String>) -> Result<()> {
+    for (key, instead) in FORBIDDEN {
+        if let Some(at) = service.get(key) {
+            bail!(at.error(format!("`docker stack deploy` refuses it: {instead}")));
         }
     }
-    Ok(Value::Object(out))
-}
-
-fn value(at: &At<'_>, kind: &Kind) -> Result<Value> {
-    let same = || at.value.clone();
-    Ok(match kind {
-        Kind::Text => at.text().map(|_| same())?,
-        Kind::Bool => at.bool().map(|_| same())?,
-        Kind::Int => at.int::<i64>().map(|_| same())?,
-        Kind::Number => at.float().map(|_| same())?,
-        Kind::TextOrNumber => plain(at)?.into(),
-        Kind::Duration => scalar::duration(at.text()?).map(|_| same()).map_err(|error| at.error(error))?,
-        Kind::Size => scalar::size(at.text()?).map(|_| same()).map_err(|error| at.error(error))?,
-        Kind::Texts => {
-            unique(at)?;
-            at.texts()?.into()
-        }
-        Kind::TextOrTexts => {
-            if at.value.is_string() {
-                json!([at.value])
-            } else {
-                at.texts()?.into()
-            }
-        }
-        Kind::TextsAndNumbers => at.list()?.iter().map(plain).collect::<Result<Vec<_>>>()?.into(),
-        Kind::Command if at.value.is_string() => scalar::words(at.text()?).map_err(|error| at.error(error))?.into(),
-        Kind::Command => at.texts()?.into(),
-        Kind::Pairs => pairs(at, false)?,
-        Kind::Environment => pairs(at, true)?,
-        Kind::Hosts => hosts(at)?,
-        Kind::Options => pairs_of(at)?,
-        Kind::HealthTest if at.value.is_string() => json!(["CMD-SHELL", at.value]),
-        Kind::HealthTest => at.texts()?.into(),
-        Kind::Ports => ports(at)?,
-        Kind::Mounts => at.list()?.iter().map(mount).collect::<Result<Vec<_>>>()?.into(),
-        Kind::Files => at.list()?.iter().map(file_mount).collect::<Result<Vec<_>>>()?.into(),
-        Kind::Attachments => attachments(at)?,
-        Kind::Ulimits => ulimits(at)?,
-        Kind::Build if at.value.is_string() => json!({"context": at.value}),
-        Kind::Build => at.map().map(|_| same())?,
-        Kind::External => external(at)?,
-        Kind::Object(keys) => object(at, keys)?,
-        Kind::Named { entry, nullable } => named(at, entry, *nullable)?,
-        Kind::Objects => {
-            for item in at.list()? {
-                item.map()?;
-            }
-            same()
-        }
-    })
-}
-
-/// A section: names to objects.
-fn named(at: &At<'_>, entry: &[Key], nullable: bool) -> Result<Value> {
-    let mut out = Map::new();
-    for (name, at) in at.entries()? {
-        let known = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if name.is_empty() || !name.chars().all(known) {
-            bail!(at.error("expected a name of letters, digits, `.`, `_` and `-`"));
-        }
-        let mut normal = if at.value.is_null() && nullable { json!({}) } else { extensible(&at, entry)? };
-        // The deprecated `external: {name: …}` is `external: true` with a name.
-        if let Some(name) = normal["external"].get("name").cloned() {
-            if normal.get("name").is_some() {
-                bail!(at.error("both `external.name` and `name` are given: `name` is enough"));
-            }
-            normal["name"] = name;
-        }
-        if normal.get("external").is_some_and(Value::is_object) {
-            normal["external"] = true.into();
-        }
-        out.insert(name.to_owned(), normal);
-    }
-    Ok(out.into())
-}
-
-fn external(at: &At<'_>) -> Result<Value> {
-    if at.value.is_boolean() { Ok(at.value.clone()) } else { object(at, &[("name", Kind::Text)]) }
-}
-
-/// A scalar as text, as Go prints it.
-fn plain(at: &At<'_>) -> Result<String> {
-    match at.value {
-        Value::String(text) => Ok(text.clone()),
-        Value::Number(number) => Ok(match number.as_f64().filter(|_| number.is_f64()) {
-            Some(float) => float.to_string(),
-            None => number.to_string(),
-        }),
-        Value::Bool(value) => {
-            Err(at.error(format!("expected text or a number, seen the boolean `{value}`: put it in quotes")))
-        }
-        _ => Err(at.expected("text or a number")),
-    }
-}
-
-/// `key=value` lists and mappings, as a mapping to text. A key without a value is empty, or `null` where that means
-/// something.
-fn pairs(at: &At<'_>, nullable: bool) -> Result<Value> {
-    let missing = || if nullable { Value::Null } else { "".into() };
-    let mut out = Map::new();
-    if at.value.is_array() {
-        unique(at)?;
-        for item in at.texts()? {
-            match item.split_once('=') {
-                Some((key, value)) => out.insert(key.to_owned(), value.into()),
-                None => out.insert(item, missing()),
-            };
-        }
-        return Ok(out.into());
-    }
-    for (key, at) in at.entries()? {
-        out.insert(key.to_owned(), if at.value.is_null() { missing() } else { plain(&at)?.into() });
-    }
-    Ok(out.into())
-}
-
-fn pairs_of(at: &At<'_>) -> Result<Value> {
-    at.map()?;
-    pairs(at, false)
-}
-
-/// `name:address` in a list; a mapping, and `=` in place of the colon, are other ways to write it.
-fn hosts(at: &At<'_>) -> Result<Value> {
-    let mut list = Vec::new();
-    if at.value.is_array() {
-        for item in at.list()? {
-            let text = item.text()?;
-            let Some((host, address)) = text.split_once('=').or_else(|| text.split_once(':')) else {
-                bail!(item.error(format!("expected `name:address`, seen `{}`", text.escape_debug())));
-            };
-            list.push((host.to_owned(), address.to_owned()));
-        }
-    } else {
-        for (host, at) in at.entries()? {
-            list.push((host.to_owned(), plain(&at)?));
-        }
-        list.sort();
-    }
-    let bare = |address: String| match address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        Some(inner) => inner.to_owned(),
-        None => address,
-    };
-    Ok(list.into_iter().map(|(host, address)| format!("{host}:{}", bare(address))).collect::<Vec<_>>().into())
-}
-
-fn ports(at: &At<'_>) -> Result<Value> {
-    let mut out = Vec::new();
-    for item in at.list()? {
-        match item.value {
-            Value::Object(_) => out.push(object(&item, PORT)?),
-            Value::Number(number) => out.extend(scalar::ports(&number.to_string()).map_err(|error| item.error(error))?),
-            _ => out.extend(scalar::ports(item.text()?).map_err(|error| item.error(error))?),
-        }
-    }
-    Ok(out.into())
-}
-
-fn mount(at: &At<'_>) -> Result<Value> {
-    if at.value.is_string() {
-        return scalar::mount(at.text()?).map_err(|error| at.error(error));
-    }
-    let mount = object(at, MOUNT)?;
-    for key in ["type", "target"] {
-        if mount.get(key).is_none() {
-            bail!(at.error(format!("`{key}` is missing")));
-        }
-    }
-    Ok(mount)
-}
-
-fn file_mount(at: &At<'_>) -> Result<Value> {
-    let mount = if at.value.is_string() { json!({"source": at.value}) } else { object(at, FILE_MOUNT)? };
-    if mount.get("source").is_none() {
-        bail!(at.error("`source` is missing"));
-    }
-    Ok(mount)
-}
-
-fn attachments(at: &At<'_>) -> Result<Value> {
-    let mut out = Map::new();
-    if at.value.is_array() {
-        unique(at)?;
-        out.extend(at.texts()?.into_iter().map(|name| (name, json!({}))));
-        return Ok(out.into());
-    }
-    for (name, at) in at.entries()? {
-        out.insert(name.to_owned(), if at.value.is_null() { json!({}) } else { object(&at, ATTACHMENT)? });
-    }
-    Ok(out.into())
-}
-
-fn ulimits(at: &At<'_>) -> Result<Value> {
-    let mut out = Map::new();
-    for (name, at) in at.entries()? {
-        let limit = if at.value.is_object() { object(&at, ULIMIT)? } else { at.int::<i64>()?.into() };
-        if limit.is_object() && !(limit.get("soft").is_some() && limit.get("hard").is_some()) {
-            bail!(at.error("both `soft` and `hard` are needed"));
-        }
-        out.insert(name.to_owned(), limit);
-    }
-    Ok(out.into())
-}
-
-/// A list in which nothing stands twice, as docker's schema asks.
-fn unique(at: &At<'_>) -> Result<()> {
-    let mut seen = BTreeSet::new();
-    for item in at.list()? {
-        if !seen.insert(item.text()?) {
-            bail!(item.error(format!("`{}` stands here twice", item.text()?.escape_debug())));
-        }
+    for key in IGNORED.iter().filter(|key| service.get(key).is_some()) {
+        notes.insert(format!("service `{name}`: Swarm ignores `{key}`"));
     }
     Ok(())
+}
+
+struct Normalizer<'a> {
+    version: u32,
+    notes: &'a mut BTreeSet<String>,
+}
+
+impl Normalizer<'_> {
+    /// A mapping with known keys.
+    fn object(&mut self, at: &At<'_>, keys: &'static [Key]) -> Result<Value> {
+        let mut out = Map::new();
+        for (key, at) in at.entries()? {
+            let Some((since, kind)) = schema::find(keys, key) else {
+                let hint = did_you_mean(key, keys.iter().map(|(known, _)| *known));
+                bail!(at.error(format!("the key is not known{hint}")));
+            };
+            if since > self.version {
+                let version = self.version;
+                bail!(at.error(format!("the key is known from version 3.{since} on, and the file says 3.{version}")));
+            }
+            match kind {
+                Kind::Nullable(_) if at.value.is_null() => {}
+                Kind::Extension if key != "x-cluster-spec" => {}
+                Kind::Extension => bail!(at.error("cluster volumes are not supported")),
+                Kind::Unknown => self.ignored(&at),
+                Kind::Lost(kind) => {
+                    self.value(&at, kind)?;
+                    self.ignored(&at);
+                }
+                kind => {
+                    out.insert(key.to_owned(), self.value(&at, kind)?);
+                }
+            }
+        }
+        Ok(out.into())
+    }
+
+    fn ignored(&mut self, at: &At<'_>) {
+        self.notes.insert(format!("{}docker ignores this key", at.place()));
+    }
+
+    fn value(&mut self, at: &At<'_>, kind: &'static Kind) -> Result<Value> {
+        Ok(match kind {
+            Kind::Text => at.text()?.into(),
+            Kind::Word(words) => word(at, words)?.into(),
+            Kind::TextOrInt if at.value.is_string() => at.value.clone(),
+            Kind::TextOrInt => whole(at)?.into(),
+            Kind::Bool => at.bool()?.into(),
+            Kind::Int => whole(at)?.into(),
+            Kind::Count => not_negative(at, whole(at)?)?,
+            Kind::Truncated => not_negative(at, at.float()?.trunc() as i64)?,
+            Kind::Number => single(at.float()?),
+            Kind::Duration => {
+                let nanos = scalar::nanoseconds(at.text()?).map_err(|error| at.error(error))?;
+                scalar::duration_text(nanos).into()
+            }
+            Kind::Size => scalar::size(at.text()?).map_err(|error| at.error(error))?.to_string().into(),
+            Kind::Texts => at.texts()?.into(),
+            Kind::Unique => texts(at)?.into(),
+            Kind::TextOrUnique if at.value.is_string() => json!([at.value]),
+            Kind::TextOrUnique => texts(at)?.into(),
+            Kind::TextsAndNumbers => {
+                unique(at)?;
+                at.list()?.iter().map(plain).collect::<Result<Vec<_>>>()?.into()
+            }
+            Kind::Command if at.value.is_string() => scalar::words(at.text()?).map_err(|error| at.error(error))?.into(),
+            Kind::Command => at.texts()?.into(),
+            Kind::Pairs => pairs(at, false)?,
+            Kind::Environment => pairs(at, true)?,
+            Kind::Hosts => hosts(at, self.notes)?,
+            Kind::Options => options(at, false)?,
+            Kind::HealthTest if at.value.is_string() => json!(["CMD-SHELL", at.value]),
+            Kind::HealthTest => at.texts()?.into(),
+            Kind::Logging => self.object(at, LOGGING)?,
+            Kind::LogOptions => options(at, true)?,
+            Kind::Ports => self.ports(at)?,
+            Kind::Mounts => self.mounts(at)?,
+            Kind::Files => at.list()?.iter().map(|at| self.file_mount(at)).collect::<Result<Vec<_>>>()?.into(),
+            Kind::Attachments => self.attachments(at)?,
+            Kind::Ulimits => self.ulimits(at)?,
+            Kind::Build if at.value.is_string() => json!({"context": at.value}),
+            Kind::Build => self.object(at, BUILD)?,
+            Kind::External(_) if at.value.is_boolean() => at.value.clone(),
+            Kind::External(keys) => self.object(at, keys)?,
+            Kind::Object(keys) => self.object(at, keys)?,
+            Kind::Objects(keys) => {
+                at.list()?.iter().map(|at| self.object(at, keys)).collect::<Result<Vec<_>>>()?.into()
+            }
+            Kind::Named { entry, nullable } => self.named(at, entry, *nullable)?,
+            Kind::Kept(kind) | Kind::Nullable(kind) | Kind::Since(_, kind) => self.value(at, kind)?,
+            Kind::Extension | Kind::Unknown | Kind::Lost(_) => Value::Null,
+        })
+    }
+
+    /// A section: names to objects.
+    fn named(&mut self, at: &At<'_>, entry: &'static [Key], nullable: bool) -> Result<Value> {
+        let mut out = Map::new();
+        for (name, at) in at.entries()? {
+            name_of_section(name, &at)?;
+            let mut normal = if at.value.is_null() && nullable { json!({}) } else { self.object(&at, entry)? };
+            external(&at, name, &mut normal)?;
+            out.insert(name.to_owned(), normal);
+        }
+        Ok(out.into())
+    }
+
+    fn ports(&mut self, at: &At<'_>) -> Result<Value> {
+        unique(at)?;
+        let mut out = Vec::new();
+        for item in at.list()? {
+            match item.value {
+                Value::Object(_) if self.version >= 2 => out.push(self.object(&item, PORT)?),
+                Value::Number(number) => {
+                    out.extend(scalar::ports(&number.to_string()).map_err(|error| item.error(error))?)
+                }
+                _ => out.extend(scalar::ports(item.text()?).map_err(|error| item.error(error))?),
+            }
+        }
+        Ok(out.into())
+    }
+
+    fn mounts(&mut self, at: &At<'_>) -> Result<Value> {
+        if self.version < 2 {
+            texts(at)?;
+        }
+        let mount = |item: &At<'_>| {
+            if item.value.is_string() {
+                return scalar::mount(item.text()?).map_err(|error| item.error(error));
+            }
+            let mount = self.object(item, MOUNT)?;
+            for key in ["type", "target"] {
+                if mount.get(key).is_none() {
+                    bail!(item.error(format!("`{key}` is missing")));
+                }
+            }
+            Ok(mount)
+        };
+        Ok(at.list()?.iter().map(mount).collect::<Result<Vec<_>>>()?.into())
+    }
+
+    fn file_mount(&mut self, at: &At<'_>) -> Result<Value> {
+        let mount = if at.value.is_string() { json!({"source": at.value}) } else { self.object(at, FILE_MOUNT)? };
+        if mount.get("source").is_none() {
+            bail!(at.error("`source` is missing"));
+        }
+        Ok(mount)
+    }
+
+    /// Nothing behind a network's name is not the same as an empty mapping: in a later file the first keeps what the
+    /// earlier one says, and the second takes its aliases away.
+    fn attachments(&mut self, at: &At<'_>) -> Result<Value> {
+        let mut out = Map::new();
+        if at.value.is_array() {
+            out.extend(texts(at)?.into_iter().map(|name| (name, Value::Null)));
+            return Ok(out.into());
+        }
+        for (name, at) in at.entries()? {
+            name_of_section(name, &at)?;
+            let attachment = if at.value.is_null() { Value::Null } else { self.object(&at, ATTACHMENT)? };
+            out.insert(name.to_owned(), attachment);
+        }
+        Ok(out.into())
+    }
+
+    fn ulimits(&mut self, at: &At<'_>) -> Result<Value> {
+        let mut out = Map::new();
+        for (name, at) in at.entries()? {
+            out.insert(name.to_owned(), ulimit(&at, |at, keys| self.object(at, keys))?);
+        }
+        Ok(out.into())
+    }
+}
+
+fn name_of_section(name: &str, at: &At<'_>) -> Result<()> {
+    let known = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.is_empty() || !name.chars().all(known) {
+        bail!(at.error("expected a name of letters, digits, `.`, `_` and `-`"));
+    }
+    Ok(())
+}
+
+/// Docker gives an external object its name: the given one, the one of the deprecated `external: {name: …}`, or its
+/// key.
+fn external(at: &At<'_>, key: &str, normal: &mut Value) -> Result<()> {
+    let says = |key| normal.get(key).and_then(Value::as_str).is_some_and(|text| !text.is_empty());
+    if says("driver") && says("file") && !matches!(normal.get("external"), Some(Value::Bool(true) | Value::Object(_))) {
+        bail!(at.error("`driver` and `file` exclude each other"));
+    }
+    let given = match normal.get("external") {
+        Some(Value::Bool(true)) => None,
+        Some(Value::Object(external)) => external.get("name").and_then(Value::as_str).filter(|name| !name.is_empty()),
+        _ => return Ok(()),
+    };
+    let named = says("name");
+    if given.is_some() && named {
+        bail!(at.error("both `external.name` and `name` are given: `name` is enough"));
+    }
+    if !named {
+        let name = given.unwrap_or(key).to_owned();
+        normal["name"] = name.into();
+    }
+    normal["external"] = true.into();
+    Ok(())
+}
+
+fn not_negative(at: &At<'_>, number: i64) -> Result<Value> {
+    if number < 0 {
+        bail!(at.error(format!("`{number}` is out of range")));
+    }
+    Ok(number.into())
+}
+
+/// A fraction as docker keeps it: in single precision.
+fn single(number: f64) -> Value {
+    (number as f32).to_string().parse::<f64>().unwrap_or(number).into()
 }

@@ -188,7 +188,9 @@ fn mount(at: &At<'_>, stack: &Stack) -> Result<Mount> {
     let source = text(at, "source")?.filter(|source| !source.is_empty());
     let target = text(at, "target")?.unwrap_or_default();
     if !target.starts_with('/') {
-        bail!(at.error(format!("target `{}` is not an absolute path", target.escape_debug())));
+        let drive = target.chars().nth(1) == Some(':');
+        let hint = if drive { ": docker takes one letter before a colon for a Windows drive" } else { "" };
+        bail!(at.error(format!("target `{}` is not an absolute path{hint}", target.escape_debug())));
     }
     let kind = match (text(at, "type")?.as_deref(), source) {
         (Some("volume"), None) => MountKind::Anonymous,

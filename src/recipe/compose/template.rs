@@ -200,13 +200,13 @@ pub fn render_configs(stack: &mut Stack) {
             .collect();
         rendered.dedup();
         match &rendered[..] {
-            [Some(text)] => config.content = Some(text.clone().into_bytes()),
+            [Some(text)] => config.rendered = Some(text.clone().into_bytes()),
             [] => {}
             [None] => notes.push(format!(
-                "config `{key}` is a template with secrets, or with more than `env` and `if`: it is left as it is"
+                "config `{key}` is a template with secrets, or with more than `env` and `if`: only Swarm itself renders it"
             )),
             _ => notes
-                .push(format!("config `{key}` is a template that differs between its services: it is not rendered")),
+                .push(format!("config `{key}` is a template that differs between its services: only Swarm itself renders it")),
         }
     }
     stack.notes.extend(notes);

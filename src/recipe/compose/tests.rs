@@ -10,7 +10,7 @@ use crate::recipe::stack::*;
 use crate::recipe::tree::Entry;
 
 /// A recipe of these files, with an app `a.example.org` whose environment is `env`.
-fn recipe(files: &[(&str, &str)], env: &str) -> Result<Compose> {
+pub(super) fn recipe(files: &[(&str, &str)], env: &str) -> Result<Compose> {
     let mut tree = Tree::default();
     for (path, text) in files {
         tree.files.insert((*path).to_owned(), Entry::File { bytes: text.as_bytes().to_vec(), executable: false });
@@ -21,7 +21,7 @@ fn recipe(files: &[(&str, &str)], env: &str) -> Result<Compose> {
     load(&tree, &app)
 }
 
-fn compose(text: &str) -> Result<Compose> {
+pub(super) fn compose(text: &str) -> Result<Compose> {
     recipe(&[("compose.yml", text), ("default.conf", "conf")], "X=x\n")
 }
 
@@ -42,15 +42,15 @@ fn in_app(lines: &str) -> String {
     )
 }
 
-fn error(text: &str) -> String {
+pub(super) fn error(text: &str) -> String {
     format!("{:#}", compose(text).unwrap_err())
 }
 
-fn app_error(lines: &str) -> String {
+pub(super) fn app_error(lines: &str) -> String {
     error(&in_app(lines))
 }
 
-fn merged(first: &str, second: &str) -> Compose {
+pub(super) fn merged(first: &str, second: &str) -> Compose {
     let env = "COMPOSE_FILE=compose.yml:compose.more.yml\n";
     let files = [("compose.yml", in_app(first)), ("compose.more.yml", format!("services:\n  app:\n{second}"))];
     let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
@@ -216,12 +216,12 @@ fn env_files_stand_below_the_environment() {
 #[test]
 fn what_swarm_ignores_is_noted() {
     let stack = stack(
-        "services:\n  app:\n    image: i\n    restart: always\n    depends_on: [db]\n    container_name: c\n    build: .\n    environment:\n      A: ${X:+y}\n  db:\n    image: d\n    privileged: true\n",
+        "services:\n  app:\n    image: i\n    restart: always\n    depends_on: [db]\n    container_name: c\n    build: .\n    environment:\n      A: $X-y\n  db:\n    image: d\n    privileged: true\n",
     );
     assert_eq!(
         stack.notes,
         [
-            "`compose.yml`: `services.app.environment.A` uses a form of variables that `docker stack deploy` does not know",
+            "`compose.yml`: `services.app.environment.A`: what follows a variable without braces, up to a `}`, counts as its default or message",
             "service `app`: Swarm ignores `build`",
             "service `app`: Swarm ignores `container_name`",
             "service `app`: Swarm ignores `depends_on`",
@@ -272,7 +272,7 @@ fn errors_name_file_service_and_key() {
         ),
         (
             "deploy:\n  update_config:\n    order: random",
-            "`compose.yml`: `services.app.deploy.update_config.order`: `random` is not known: possible are `stop-first`, `start-first`",
+            "`compose.yml`: `services.app.deploy.update_config.order`: `random` is not known: possible are `start-first`, `stop-first`",
         ),
         ("stop_grace_period: 10", "`compose.yml`: `services.app.stop_grace_period`: expected text, seen a number `10`"),
         (
@@ -282,7 +282,7 @@ fn errors_name_file_service_and_key() {
         ("command: \"a 'b\"", "`compose.yml`: `services.app.command`: a quote (`'`) is not closed"),
         (
             "command: $(date)",
-            "`compose.yml`: `services.app.command`: `$(date)`: a `$` must be followed by a name or `{`: write `$$` for a dollar sign",
+            "`compose.yml`: `services.app.command`: `$(date)`: a `$` must be followed by a name, or by `{` with a name and maybe `:-`, `-`, `:?` or `?`: write `$$` for a dollar sign",
         ),
         (
             "hostname: ${NEEDED:?set it}",
@@ -328,7 +328,6 @@ fn errors_name_file_service_and_key() {
             "restart: sometimes",
             "`compose.yml`: `services.app.restart`: `sometimes` is not known: possible are `no`, `always`, `unless-stopped` and `on-failure`",
         ),
-        ("extra_hosts: [x]", "`compose.yml`: `services.app.extra_hosts[0]`: expected `name:address`, seen `x`"),
         (
             "ulimits: {nofile: {soft: 1}}",
             "`compose.yml`: `services.app.ulimits.nofile`: both `soft` and `hard` are needed",
@@ -343,7 +342,10 @@ fn errors_outside_of_services_name_their_place_too() {
     let service = "services:\n  app:\n    image: i\n";
     for (text, expected) in [
         ("service: {}", "`compose.yml`: `service`: the key is not known; did you mean `services`?"),
-        ("version: '2.4'\nservices: {}", "`compose.yml`: version `2.4` is not supported: expected `3` or `3.x`"),
+        (
+            "version: '2.4'\nservices: {}",
+            "`compose.yml`: version `2.4` is not supported: expected `3`, or `3.0` to `3.13`",
+        ),
         ("version: 3.8\nservices: {}", "`compose.yml`: `version`: expected text, seen a number `3.8`"),
         ("services: {}", "`compose.yml`: no service is defined"),
         ("services:\n  app:\n    command: x", "`compose.yml`: `services.app`: it has no `image`"),
@@ -416,7 +418,7 @@ fn a_later_file_adds_replaces_and_appends() {
     assert_eq!(service.deploy.mode, Mode::Replicated(0), "0 replicas is a value");
     assert_eq!(service.deploy.labels, map(&[("l", "1"), ("m", "2")]));
     assert_eq!(service.deploy.update.order, UpdateOrder::StopFirst);
-    assert_eq!(service.deploy.update.delay, Duration::ZERO);
+    assert_eq!(service.deploy.update.delay, Duration::from_secs(5), "no time at all replaces none");
 }
 
 #[test]
@@ -467,28 +469,23 @@ fn errors_of_a_later_file_name_that_file() {
     let files = [("compose.yml", "services: {app: {image: i}}\n"), ("more.yml", "services: {app: {imag: i}}\n")];
     let error = format!("{:#}", recipe(&files, "COMPOSE_FILE=compose.yml:more.yml").unwrap_err());
     assert_eq!(error, "`more.yml`: `services.app.imag`: the key is not known; did you mean `image`?");
-    let files = [files[0], ("more.yml", "services: {app: {volumes: [\"v:/v\"]}}\n")];
+    let files = [files[0], ("more.yml", "services: {app: {volumes: [\"vol:/v\"]}}\n")];
     let error = format!("{:#}", recipe(&files, "COMPOSE_FILE=compose.yml:more.yml").unwrap_err());
     assert!(
-        error.starts_with("`compose.yml` + `more.yml`: `services.app.volumes[0]`: volume `v` is not defined"),
+        error.starts_with("`compose.yml` + `more.yml`: `services.app.volumes[0]`: volume `vol` is not defined"),
         "{error}"
     );
 }
 
 #[test]
 fn the_document_is_what_docker_would_be_given() {
-    let mut compose = compose("version: '3.8'\nservices:\n  app:\n    image: nginx:$X\n    command: echo $$HOME\n    ports: [\"8080:80\"]\n    deploy:\n      labels: [\"a=1\"]\n").unwrap();
-    let app = compose.stack.services.get_mut("app").unwrap();
-    app.environment.insert("NEW".into(), "$5".into());
-    app.deploy.labels.insert("b".into(), "2".into());
-    compose.update_document();
-    let text = compose.for_stack_deploy().unwrap();
+    let compose = compose("version: '3.2'\nservices:\n  app:\n    image: nginx:$X\n    command: echo $$HOME\n    ports: [\"8080:80\"]\n    deploy:\n      labels: [\"a=1\"]\n").unwrap();
+    let text = for_stack_deploy(&compose.document).unwrap();
     let expected = json!({"version": "3.8", "services": {"app": {
         "image": "nginx:x",
         "command": ["echo", "$$HOME"],
         "ports": [{"mode": "ingress", "target": 80, "published": 8080, "protocol": "tcp"}],
-        "deploy": {"labels": {"a": "1", "b": "2"}},
-        "environment": {"NEW": "$$5"},
+        "deploy": {"labels": {"a": "1"}},
     }}});
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
     assert!(recipe(&[("compose.yml", &text)], "").is_ok(), "the document is itself a compose file");
@@ -515,15 +512,16 @@ fn templates_of_configs_are_rendered_where_possible() {
     ];
     let mut stack = recipe(&files, "").unwrap().stack;
     template::render_configs(&mut stack);
-    let content = |key: &str| String::from_utf8(stack.configs[key].content.clone().unwrap()).unwrap();
-    assert_eq!(content("plain"), "A=one");
-    assert_eq!(content("secretive"), "P={{ secret \"pw\" }}");
-    assert_eq!((content("both"), content("raw")), ("A={{ env \"A\" }}".into(), "A={{ env \"A\" }}".into()));
+    let text = |bytes: &Option<Vec<u8>>| bytes.clone().map(|bytes| String::from_utf8(bytes).unwrap());
+    let rendered = |key: &str| text(&stack.configs[key].rendered);
+    assert_eq!(rendered("plain").as_deref(), Some("A=one"));
+    assert_eq!(text(&stack.configs["plain"].content).as_deref(), Some("A={{ env \"A\" }}"), "Swarm gets the template");
+    assert_eq!((rendered("secretive"), rendered("both"), rendered("raw")), (None, None, None));
     assert_eq!(
         stack.notes,
         [
-            "config `both` is a template that differs between its services: it is not rendered",
-            "config `secretive` is a template with secrets, or with more than `env` and `if`: it is left as it is",
+            "config `both` is a template that differs between its services: only Swarm itself renders it",
+            "config `secretive` is a template with secrets, or with more than `env` and `if`: only Swarm itself renders it",
         ]
     );
 }

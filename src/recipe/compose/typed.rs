@@ -24,8 +24,8 @@ pub(super) fn stack(at: &At<'_>, name: &str, tree: &Tree) -> Result<Stack> {
         stack.secrets.insert(key.to_owned(), object(&at, name, key)?);
     }
     for (key, at) in section(at, "configs")? {
-        let content = config_content(&at, tree)?;
-        stack.configs.insert(key.to_owned(), FileObject { content, ..object(&at, name, key)? });
+        let object = object(&at, name, key)?;
+        stack.configs.insert(key.to_owned(), FileObject { content: config_content(&at, tree)?, ..object });
     }
     for (key, at) in section(at, "services")? {
         let service = super::service::service(&at, &stack)?;
@@ -80,10 +80,14 @@ fn volume(at: &At<'_>, stack: &str, key: &str) -> Result<Volume> {
 }
 
 fn object(at: &At<'_>, stack: &str, key: &str) -> Result<FileObject> {
+    if !flag(at, "external")? && ["file", "driver"].into_iter().all(|key| at.get(key).is_none()) {
+        bail!(at.error("it has neither `file` nor `external`"));
+    }
     Ok(FileObject {
         name: final_name(at, stack, key)?,
         external: flag(at, "external")?,
         content: None,
+        rendered: None,
         file: text(at, "file")?.map(PathBuf::from),
         template_driver: text(at, "template_driver")?,
     })
@@ -94,7 +98,7 @@ fn config_content(at: &At<'_>, tree: &Tree) -> Result<Option<Vec<u8>>> {
     if flag(at, "external")? {
         return Ok(None);
     }
-    let Some(file) = at.get("file") else { bail!(at.error("it has neither `file` nor `external`")) };
+    let Some(file) = at.get("file") else { return Ok(None) };
     let read = || tree.file(&inside(file.text()?)?).map(<[u8]>::to_vec);
     read().map(Some).with_context(|| file.place().trim_end_matches(": ").to_owned())
 }
@@ -132,7 +136,8 @@ pub(super) fn word<T: Copy>(at: &At<'_>, key: &str, words: &[(&str, T)]) -> Resu
     match words.iter().find(|(word, _)| *word == text) {
         Some((_, value)) => Ok(Some(*value)),
         None => {
-            let known = crate::recipe::suggest::listed(words.iter().map(|(word, _)| *word), 9);
+            let known =
+                crate::recipe::suggest::listed(words.iter().map(|(word, _)| *word).filter(|word| !word.is_empty()), 9);
             bail!(at.error(format!("`{}` is not known: possible are {known}", text.escape_debug())))
         }
     }
