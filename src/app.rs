@@ -56,7 +56,15 @@ impl App {
     /// Asks for a path through the app's own route and returns whatever status it answers with. Redirects are not
     /// followed. A connection that fails is tried again while a container may be cycling, until the `call` deadline.
     pub async fn get(&self, path: &str) -> Result<Page> {
-        http::get(self.base()?, &self.context.domain, path, self.context.settings.call).await
+        let settings = &self.context.settings;
+        http::get(self.base()?, &self.context.domain, &settings.https, path, settings.call).await
+    }
+
+    /// Sends a form to a path through the app's own route and returns whatever status it answers with. It is sent
+    /// once: a form that arrived twice would be two entries.
+    pub async fn post(&self, path: &str, form: &[(&str, &str)]) -> Result<Page> {
+        let settings = &self.context.settings;
+        http::post(self.base()?, &self.context.domain, &settings.https, path, form, settings.call).await
     }
 
     /// The address that [`App::get`] talks to. The app expects its domain in the `Host` header.

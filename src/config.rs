@@ -7,6 +7,7 @@ pub mod reference;
 pub mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,6 +55,22 @@ pub struct Settings {
     pub assertion: Duration,
     pub call: Duration,
     pub stable: Duration,
+    pub https: Https,
+}
+
+/// How an app behind a Traefik is asked over `https://<domain>`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Https {
+    /// Whether the certificate has to be good.
+    pub verify: bool,
+    /// Where Traefik listens, when the run's domain is in no DNS.
+    pub address: Option<SocketAddr>,
+}
+
+impl Default for Https {
+    fn default() -> Self {
+        Https { verify: true, address: None }
+    }
 }
 
 impl Settings {
@@ -64,7 +81,9 @@ impl Settings {
 /// Which engine was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineChoice {
+    /// The first that is usable here: swarm, embedded.
     Auto,
+    Swarm,
     Embedded,
 }
 
@@ -118,6 +137,10 @@ fn settings(recipe_toml: RecipeToml, harness: &HarnessToml) -> Settings {
         assertion: deadlines.assertion.unwrap_or(Duration::from_secs(60)),
         call: deadlines.call.unwrap_or(Duration::from_secs(30)),
         stable: recipe_toml.stable.unwrap_or(Duration::from_secs(1)),
+        https: Https {
+            verify: harness.swarm.verify_certificates.unwrap_or(true),
+            address: harness.swarm.traefik_address,
+        },
         recipe_toml,
     }
 }
@@ -210,8 +233,9 @@ fn switch(env: Env<'_>, name: &str) -> Result<bool> {
 fn engine(name: Option<&str>) -> Result<EngineChoice> {
     match name {
         None | Some("auto") => Ok(EngineChoice::Auto),
+        Some("swarm") => Ok(EngineChoice::Swarm),
         Some("embedded") => Ok(EngineChoice::Embedded),
-        Some(other) => bail!("unknown engine `{other}`: the engines are auto, embedded"),
+        Some(other) => bail!("unknown engine `{other}`: the engines are auto, swarm, embedded"),
     }
 }
 
@@ -289,7 +313,7 @@ mod tests {
                 "failed to read `--tiers` (or STAGES): unknown tier `backups`: the tiers are install, upgrade, backup, \
                  restore, custom",
             ),
-            (["--engine", "podman"], "unknown engine `podman`: the engines are auto, embedded"),
+            (["--engine", "podman"], "unknown engine `podman`: the engines are auto, swarm, embedded"),
             (["--keep=never", "x"], "unknown `--keep=never`: write `--keep` or `--keep=on-failure`"),
             (["--pr", "seven"], "`--pr seven` is no number of a pull request"),
         ] {

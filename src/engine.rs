@@ -6,6 +6,7 @@
 
 pub mod embedded;
 mod observation;
+pub mod swarm;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::recipe::secret::SecretValue;
@@ -68,6 +69,8 @@ impl fmt::Display for Kind {
 #[derive(Clone)]
 pub struct Deployment {
     pub stack: Stack,
+    /// The merged compose document behind the stack, for an engine that hands it on to Docker.
+    pub document: serde_json::Value,
     /// Values by secret key; every non-external secret of the stack has one.
     pub secrets: BTreeMap<String, SecretValue>,
 }
@@ -141,9 +144,48 @@ pub struct LogLine {
     pub text: String,
 }
 
-/// The engines. A closed set, so an enum: a new engine is one file, one variant and one arm per call.
+/// The engines. A closed set, so an enum: a new engine is one module, one variant and one arm of `each`.
 pub enum Engine {
     Embedded(embedded::Embedded),
+    Swarm(Box<swarm::Swarm>),
+}
+
+/// Calls the same method of whichever engine it is.
+macro_rules! each {
+    ($engine:expr, $it:ident => $call:expr) => {
+        match $engine {
+            Engine::Embedded($it) => $call.await,
+            Engine::Swarm($it) => $call.await,
+        }
+    };
+}
+
+/// Which engine a run uses, with what only that one needs to know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineSpec {
+    Embedded,
+    Swarm(swarm::SwarmSpec),
+}
+
+impl EngineSpec {
+    /// The engine's name, as `--engine` takes it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            EngineSpec::Embedded => "embedded",
+            EngineSpec::Swarm(_) => "swarm",
+        }
+    }
+}
+
+/// Why images could not be had ahead of a deployment. Callers branch on it, because only the first is the recipe's
+/// fault.
+#[derive(Debug)]
+pub enum FetchError {
+    /// The registry answered, and has no such image, or not for us.
+    Missing(anyhow::Error),
+    /// The registry could not be asked, or refuses to serve anybody: out of reach, out of order, rate limited.
+    Unavailable(anyhow::Error),
 }
 
 /// What an engine needs to start.
@@ -155,105 +197,128 @@ pub struct EngineContext {
     pub dir: PathBuf,
     /// Where unpacked images are kept between runs.
     pub image_cache: PathBuf,
-    /// Image reference without tag (`nginx`, `registry.example.org/app`) to what stands in for it.
+    /// For the embedded engine: image reference without tag (`nginx`, `registry.example.org/app`) to what stands in
+    /// for it.
     pub image_map: BTreeMap<String, String>,
+    /// The stack's name, which stands in the name of everything a Swarm creates for it.
+    pub stack: String,
+    /// The domain that the app answers under.
+    pub domain: String,
     pub ledger: Arc<dyn Ledger>,
 }
 
 impl Engine {
+    /// Starts the engine that was decided on. Nothing of the app exists yet.
+    pub async fn start(spec: &EngineSpec, context: EngineContext) -> Result<Engine> {
+        match spec {
+            EngineSpec::Embedded => embedded::Embedded::start(context).await.map(Engine::Embedded),
+            EngineSpec::Swarm(spec) => swarm::Swarm::start(context, spec).await.map(|it| Engine::Swarm(Box::new(it))),
+        }
+    }
+
+    /// Brings the images here ahead of a deployment, so that a registry's trouble is not taken for the recipe's. What
+    /// each reference resolved to, where the engine can say it.
+    pub async fn fetch(&self, images: &[String]) -> Result<BTreeMap<String, String>, FetchError> {
+        each!(self, engine => engine.fetch(images))
+    }
+
+    /// Waits until something may have changed, and no longer than a moment: what to do between two looks.
+    pub async fn changed(&self) {
+        each!(self, engine => engine.changed())
+    }
+
     /// Creates what is missing and updates in place what changed; returns when the request is accepted, not when the
     /// services have converged. Services that the stack no longer names are left alone (abra deploys with
     /// `Prune=false`).
     pub async fn deploy(&self, deployment: &Deployment) -> Result<()> {
-        match self {
-            Engine::Embedded(engine) => engine.deploy(deployment).await,
-        }
+        each!(self, engine => engine.deploy(deployment))
     }
 
     /// Every service that exists now, sorted by name, those the last stack did not name included.
     pub async fn services(&self) -> Result<Vec<ServiceState>> {
-        match self {
-            Engine::Embedded(engine) => engine.services().await,
-        }
+        each!(self, engine => engine.services())
     }
 
     /// Runs a command in the newest running container of a service.
     pub async fn exec(&self, exec: &Exec) -> Result<ExecOutput, CallError> {
-        match self {
-            Engine::Embedded(engine) => engine.exec(exec).await,
-        }
+        each!(self, engine => engine.exec(exec))
     }
 
     /// The log of a service, oldest line first, over all its tasks; only the last `tail` lines when given.
     pub async fn logs(&self, service: &str, tail: Option<usize>) -> Result<Vec<LogLine>> {
-        match self {
-            Engine::Embedded(engine) => engine.logs(service, tail).await,
-        }
+        each!(self, engine => engine.logs(service, tail))
     }
 
     /// Reads a file as the service's container sees it, mounts included.
     pub async fn read_file(&self, service: &str, path: &str) -> Result<Vec<u8>, CallError> {
-        match self {
-            Engine::Embedded(engine) => engine.read_file(service, path).await,
-        }
+        each!(self, engine => engine.read_file(service, path))
     }
 
     /// Writes a file as the service's container sees it, creating parent directories.
     pub async fn write_file(&self, service: &str, path: &str, bytes: &[u8]) -> Result<(), CallError> {
-        match self {
-            Engine::Embedded(engine) => engine.write_file(service, path, bytes).await,
-        }
+        each!(self, engine => engine.write_file(service, path, bytes))
     }
 
     /// Writes a file straight into a volume (by its key in the stack), whoever mounts it and how.
     pub async fn write_volume(&self, volume: &str, path: &str, bytes: &[u8]) -> Result<()> {
-        match self {
-            Engine::Embedded(engine) => engine.write_volume(volume, path, bytes).await,
-        }
+        each!(self, engine => engine.write_volume(volume, path, bytes))
     }
 
     /// Reads a file straight from a volume; `None` when it is not there.
     pub async fn read_volume(&self, volume: &str, path: &str) -> Result<Option<Vec<u8>>> {
-        match self {
-            Engine::Embedded(engine) => engine.read_volume(volume, path).await,
-        }
+        each!(self, engine => engine.read_volume(volume, path))
     }
 
     /// Writes a tar archive of the given paths of a volume (empty: all of it) to `archive`, and says what it holds.
     /// A path that does not exist is an error.
     pub async fn archive_volume(&self, volume: &str, paths: &[String], archive: &Path) -> Result<Vec<FileEntry>> {
-        match self {
-            Engine::Embedded(engine) => engine.archive_volume(volume, paths, archive).await,
-        }
+        each!(self, engine => engine.archive_volume(volume, paths, archive))
     }
 
     /// Unpacks an archive over a volume; files that the archive does not name stay, as with backup-bot-two.
     pub async fn restore_volume(&self, volume: &str, archive: &Path) -> Result<()> {
-        match self {
-            Engine::Embedded(engine) => engine.restore_volume(volume, archive).await,
-        }
+        each!(self, engine => engine.restore_volume(volume, archive))
     }
 
     /// Whether a port of the service's newest running container accepts a connection now.
     pub async fn connects(&self, service: &str, port: u16) -> Result<bool> {
-        match self {
-            Engine::Embedded(engine) => engine.connects(service, port).await,
-        }
+        each!(self, engine => engine.connects(service, port))
     }
 
     /// The base address (`http://127.0.0.1:40123`) under which the port of a service answers from this machine.
     /// It stays valid across updates.
     pub async fn publish(&self, service: &str, port: u16) -> Result<String> {
-        match self {
-            Engine::Embedded(engine) => engine.publish(service, port).await,
-        }
+        each!(self, engine => engine.publish(service, port))
     }
 
     /// Removes everything the engine created, services first, and returns what is still there afterwards: empty is
     /// the proven zero. Errors of single removals do not stop the others.
     pub async fn remove(&self) -> Result<Vec<(Kind, String)>> {
-        match self {
-            Engine::Embedded(engine) => engine.remove().await,
+        each!(self, engine => engine.remove())
+    }
+}
+
+/// Whether an error says that the engine's daemon could not be asked at all.
+pub fn is_out_of_reach(error: &anyhow::Error) -> bool {
+    swarm::is_out_of_reach(error)
+}
+
+/// A directory that nobody else may look into.
+fn private_dir(dir: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    created.with_context(|| format!("failed to create `{}`", dir.display()))
+}
+
+/// Removes what an engine without an owner has left in a run's engine directory and elsewhere, and says what stayed.
+/// The directory tells which engine it was; one that has never begun leaves nothing.
+pub async fn sweep(dir: &Path) -> Vec<String> {
+    let mut left = Vec::new();
+    for swept in [embedded::sweep(dir).await.map(|swept| swept.left), swarm::sweep(dir).await] {
+        match swept {
+            Ok(things) => left.extend(things.into_iter().map(|(kind, name)| format!("{kind} `{name}`"))),
+            Err(error) => left.push(format!("{error:#}")),
         }
     }
+    left
 }

@@ -180,6 +180,7 @@ mod tests {
 
     fn task(phase: TaskPhase, age: Duration) -> TaskState {
         TaskState {
+            ever_ready: true,
             id: "app.1.x".into(),
             slot: 1,
             phase,

@@ -37,6 +37,9 @@ use stage::Progress;
 /// The hidden subcommand that makes an executable a keeper: `__keeper <run directory>`.
 pub const SUBCOMMAND: &str = "__keeper";
 
+/// How long a keeper stays for the sweeping of dead runs once its own is over.
+const SWEEP: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// What a hook that runs before the install hears when it asks for the app.
 const NOT_DEPLOYED: &str = "nothing is deployed: before the install and after teardown there is no app to talk to";
 
@@ -54,6 +57,8 @@ pub struct Keeper {
     pub changed: Notify,
     /// The operation under way, so that teardown can end it.
     pub operation: StdMutex<Option<AbortHandle>>,
+    /// The pulling of the head's images beside the tiers before the upgrade.
+    pub fetching: StdMutex<Option<AbortHandle>>,
     /// Held by work on the disk that runs on a thread of its own, which ending the operation does not end.
     pub disk: StdMutex<()>,
     /// Teardown happens once; who comes later gets the same report.
@@ -76,6 +81,8 @@ pub struct AppRecord {
     pub operations: BTreeMap<crate::tier::Tier, OperationReport>,
     pub failures_before: BTreeMap<String, usize>,
     pub snapshot: Option<Snapshot>,
+    /// What became of the dumps that were ruined before the restore; `None` before it.
+    pub restored: Option<Vec<protocol::Canary>>,
 }
 
 impl Default for AppRecord {
@@ -89,6 +96,7 @@ impl Default for AppRecord {
             operations: BTreeMap::new(),
             failures_before: BTreeMap::new(),
             snapshot: None,
+            restored: None,
         }
     }
 }
@@ -123,13 +131,13 @@ async fn run(run_dir: &Path) -> Result<()> {
     journal.write_synced(Event::RunStarted {
         run_id: spec.run_id.clone(),
         recipe: spec.plan.recipe.to_string(),
-        engine: "embedded".into(),
+        engine: spec.engine.name().into(),
         pid: std::process::id(),
     })?;
     let listener = socket::bind(run_dir)?;
     let keeper = Arc::new(Keeper::new(spec, run_dir, journal));
     // Dead runs are cleaned beside the live one: a run must not wait for another's leftovers.
-    tokio::spawn({
+    let sweeping = tokio::spawn({
         let keeper = keeper.clone();
         async move {
             let spec = &keeper.spec;
@@ -144,6 +152,8 @@ async fn run(run_dir: &Path) -> Result<()> {
     }
     let clean = keeper.teardown.lock().await.as_ref().is_some_and(|report| report.leftovers.is_empty());
     lock.release(clean);
+    // What a dead run left on a Swarm takes its time; half swept it would wait for the next run.
+    let _ = tokio::time::timeout(SWEEP, sweeping).await;
     Ok(())
 }
 
@@ -159,6 +169,7 @@ impl Keeper {
             progress: StdMutex::default(),
             changed: Notify::new(),
             operation: StdMutex::default(),
+            fetching: StdMutex::default(),
             disk: StdMutex::default(),
             teardown: Mutex::default(),
             kept: false.into(),
@@ -190,6 +201,12 @@ impl Keeper {
             work(&keeper)
         });
         joined.await.unwrap_or_else(|error| Err(anyhow::anyhow!("the work panicked: {error}")))
+    }
+
+    /// Ends the pulling ahead, which holds the engine: what is missing is pulled by whoever needs it.
+    pub fn stop_fetching(&self) {
+        let fetching = self.fetching.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        fetching.inspect(AbortHandle::abort);
     }
 
     /// Where the run's private checkout of the recipe lies.

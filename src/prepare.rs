@@ -1,6 +1,8 @@
 //! From a command line to a decided run: the recipe is read, the plan made, and every mistake found that can be found
 //! before anything is created.
 
+mod engine;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -9,11 +11,11 @@ use anyhow::{Context as _, Result, bail};
 use crate::config::cli::Cli;
 use crate::config::files::RecipeToml;
 use crate::config::{Config, Keep};
-use crate::engine::embedded;
 use crate::keeper::spec::{Client, RunSpec};
 use crate::keeper::sweep::runs_dir;
 use crate::plan::{Facts, Plan};
-use crate::recipe::abra::Form;
+use crate::recipe::abra::{self, Form};
+use crate::recipe::stack::Stack;
 use crate::recipe::version::{Base, Revision};
 use crate::recipe::{AppState, Recipe};
 
@@ -47,6 +49,11 @@ pub fn prepare(cli: &Cli, recipe: &str) -> Result<Prepared> {
     let head = recipe.state(&recipe.head, &domain, &extra, base.as_ref().map(|(_, state)| state), &form);
     let head = head.with_context(|| format!("failed to read the head {}", recipe.head))?;
     notes.extend(head.stack.notes.iter().cloned());
+    let states: Vec<&AppState> = base.iter().map(|(_, state)| state).chain([&head]).collect();
+    check(&states)?;
+    let stacks: Vec<&Stack> = states.iter().map(|state| &state.stack).collect();
+    let chosen = engine::choose(&config, &stacks)?;
+    notes.extend(chosen.notes);
     let plan = Plan::make(Facts {
         recipe: &config.recipe,
         source: &recipe.source,
@@ -59,12 +66,11 @@ pub fn prepare(cli: &Cli, recipe: &str) -> Result<Prepared> {
         notes,
     })?;
     let (base_revision, base) = base.filter(|_| plan.base.is_some()).unzip();
-    check(base.iter().chain([&head]), &config)?;
     let run_dir = run_dir(&config, &run_id)?;
     let client = Client::look_up(std::process::id() as i32).context("failed to look this process up in /proc")?;
     Ok(Prepared {
-        engine: "embedded, because it is the only engine of this version: containers of its own, no daemon".into(),
-        stand_ins: embedded::stand_ins(base.iter().chain([&head]).map(|state| &state.stack), &config.images),
+        engine: chosen.why,
+        stand_ins: chosen.stand_ins,
         arguments: arguments(cli, config.recipe.as_str()),
         keep: config.keep,
         run_dir,
@@ -72,6 +78,7 @@ pub fn prepare(cli: &Cli, recipe: &str) -> Result<Prepared> {
             run_id,
             plan,
             domain,
+            engine: chosen.spec,
             images: absolute(config.images, &root()),
             state: config.state,
             keep_runs: config.keep_runs,
@@ -124,10 +131,11 @@ fn domain(recipe: &str, run_id: &str, zone: &str) -> String {
 }
 
 /// What would fail later is refused now.
-fn check<'a>(states: impl Iterator<Item = &'a AppState> + Clone, config: &Config) -> Result<()> {
-    let stacks = states.map(|state| &state.stack);
-    let mut problems: Vec<String> = stacks.clone().flat_map(crate::recipe::abra::check_names).collect();
-    problems.extend(embedded::impossible_images(stacks, &config.images));
+fn check(states: &[&AppState]) -> Result<()> {
+    let mut problems: Vec<String> = states.iter().flat_map(|state| abra::check_names(&state.stack)).collect();
+    if let [base, head] = states {
+        problems.extend(abra::check_configs(&base.stack, &head.stack));
+    }
     if !problems.is_empty() {
         bail!("{}", problems.join("; "));
     }

@@ -98,7 +98,8 @@ fn go(cli: &Cli, arguments: &[String], runs: Vec<RecipeRun>) -> Result<ExitCode>
         let filter = cli.mimic.filter.as_deref().unwrap_or_default();
         bail!("no trial matches `{filter}`, so nothing would be proven: `--list` shows the trials");
     }
-    if let Some(run) = runs.first() {
+    let embedded = |run: &&Arc<RecipeRun>| matches!(run.prepared.spec.engine, engine::EngineSpec::Embedded);
+    if let Some(run) = runs.iter().find(embedded) {
         preflight(&run.prepared.spec.state)?;
     }
     for run in &runs {

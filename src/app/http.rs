@@ -1,11 +1,16 @@
 //! Asking the app over HTTP, as a visitor would: through its route, under its own domain.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
-use once_cell::sync::OnceCell;
 use reqwest::header::{HOST, HeaderMap};
+use reqwest::redirect::Policy;
+use reqwest::{Client, RequestBuilder};
+
+use crate::config::Https;
 
 /// An answer, whatever its status.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,13 +46,14 @@ impl fmt::Debug for Page {
 
 /// Asks for `path` below `base` with `domain` as the host, and tries again while the connection fails. An answer of
 /// any status ends the wait.
-pub async fn get(base: &str, domain: &str, path: &str, deadline: Duration) -> Result<Page> {
+pub async fn get(base: &str, domain: &str, https: &Https, path: &str, deadline: Duration) -> Result<Page> {
+    let client = client(base, domain, https)?;
     let address = format!("{base}{path}");
     let start = Instant::now();
     let mut pause = Duration::from_millis(5);
     loop {
         let left = deadline.saturating_sub(start.elapsed());
-        let error = match ask(&address, domain, left).await {
+        let error = match send(client.get(&address), &address, domain, left).await {
             Ok(page) => return Ok(page),
             Err(error) => error,
         };
@@ -61,27 +67,59 @@ pub async fn get(base: &str, domain: &str, path: &str, deadline: Duration) -> Re
     }
 }
 
+/// Sends a form to `path`, once. No answer is an error, for nobody knows whether the form has arrived.
+pub async fn post(
+    base: &str,
+    domain: &str,
+    https: &Https,
+    path: &str,
+    form: &[(&str, &str)],
+    deadline: Duration,
+) -> Result<Page> {
+    let address = format!("{base}{path}");
+    let request = client(base, domain, https)?.post(&address).form(form);
+    let answer = send(request, &address, domain, deadline).await;
+    answer.map_err(|error| {
+        let seen = format!("no answer from `{address}` (host `{domain}`) to a form that was sent once");
+        anyhow!(root_cause(&error)).context(seen)
+    })
+}
+
 /// What the connection itself said: the layers above only repeat the address.
 fn root_cause(error: &anyhow::Error) -> String {
     error.chain().last().map(ToString::to_string).unwrap_or_default()
 }
 
-async fn ask(address: &str, domain: &str, limit: Duration) -> Result<Page> {
-    let request = client()?.get(address).header(HOST, domain).timeout(limit);
-    let answer = request.send().await?;
+async fn send(request: RequestBuilder, address: &str, domain: &str, limit: Duration) -> Result<Page> {
+    let answer = request.header(HOST, domain).timeout(limit).send().await?;
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
     let body = answer.bytes().await?.to_vec();
     Ok(Page { status, headers, body, address: address.to_owned() })
 }
 
-fn client() -> Result<&'static reqwest::Client> {
-    static CLIENT: OnceCell<reqwest::Client> = OnceCell::new();
-    // No proxy of the environment: the app is on this machine. No kept connections: after an update the old
+/// One client per domain and way of asking: the certificates of this machine are read once.
+fn client(base: &str, domain: &str, https: &Https) -> Result<Client> {
+    static CLIENTS: Mutex<BTreeMap<String, Client>> = Mutex::new(BTreeMap::new());
+    let encrypted = base.starts_with("https://");
+    let key = if encrypted { format!("{domain} {https:?}") } else { String::new() };
+    let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(client) = clients.get(&key) {
+        return Ok(client.clone());
+    }
+    // Another part of the program may have chosen one before: either will do.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // No proxy of the environment: the app is here, or behind its own. No kept connections: after an update the old
     // container must not answer through one.
-    CLIENT.get_or_try_init(|| {
-        let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
-        builder.pool_max_idle_per_host(0).build().context("failed to set up the HTTP client")
-    })
+    let mut builder = Client::builder().redirect(Policy::none()).no_proxy().pool_max_idle_per_host(0);
+    if encrypted {
+        builder = builder.tls_danger_accept_invalid_certs(!https.verify);
+        if let Some(address) = https.address {
+            builder = builder.resolve(domain, address);
+        }
+    }
+    let client = builder.build().context("failed to set up the HTTP client")?;
+    clients.insert(key, client.clone());
+    Ok(client)
 }
 
 #[cfg(test)]
@@ -109,22 +147,36 @@ mod tests {
     #[tokio::test]
     async fn any_status_is_an_answer_and_redirects_are_not_followed() {
         let base = serve(vec!["HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 2\r\n\r\nhi"]).await;
-        let page = get(&base, "wiki.example.test", "/", Duration::from_secs(5)).await.unwrap();
+        let page = get(&base, "wiki.example.test", &Https::default(), "/", Duration::from_secs(5)).await.unwrap();
         assert_eq!((page.status, page.text().as_str(), page.header("location")), (302, "hi", Some("/login")));
     }
 
     #[tokio::test]
     async fn a_connection_that_is_closed_is_tried_again() {
         let base = serve(vec!["", "", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"]).await;
-        let page = get(&base, "wiki.example.test", "/", Duration::from_secs(5)).await.unwrap();
+        let page = get(&base, "wiki.example.test", &Https::default(), "/", Duration::from_secs(5)).await.unwrap();
         assert_eq!(page.text(), "ok");
+    }
+
+    #[tokio::test]
+    async fn a_form_is_sent_once_and_no_answer_to_it_is_an_error() {
+        let answer = "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n";
+        let base = serve(vec![answer, "", answer]).await;
+        let https = Https::default();
+        let send = || post(&base, "wiki.example.test", &https, "/x", &[("a", "b c")], Duration::from_secs(5));
+        assert_eq!(send().await.unwrap().status, 201);
+        let error = format!("{:#}", send().await.unwrap_err());
+        let expected = format!("no answer from `{base}/x` (host `wiki.example.test`) to a form that was sent once: ");
+        assert!(error.starts_with(&expected) && error.len() > expected.len(), "{error}");
+        assert_eq!(send().await.unwrap().status, 201, "the second form was not sent again");
     }
 
     #[tokio::test]
     async fn no_answer_within_the_deadline_is_an_error_and_a_cut_body_is_no_answer() {
         let cut = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nok";
         let base = serve(vec![cut; 200]).await;
-        let error = get(&base, "wiki.example.test", "/", Duration::from_millis(300)).await.unwrap_err();
+        let error =
+            get(&base, "wiki.example.test", &Https::default(), "/", Duration::from_millis(300)).await.unwrap_err();
         let text = format!("{error:#}");
         let expected = format!("no answer from `{base}/` (host `wiki.example.test`) within 300ms, tried until then: ");
         assert!(text.starts_with(&expected) && text.len() > expected.len(), "{text}");

@@ -42,8 +42,8 @@ pub struct Cli {
     #[arg(long, value_name = "TIER,…", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
     pub skip_generic: Option<String>,
 
-    /// What deploys: auto, embedded
-    #[arg(long, value_name = "ENGINE")]
+    /// What deploys: auto, swarm, embedded
+    #[arg(long, value_name = "ENGINE", env = "HARNESS_ENGINE")]
     pub engine: Option<String>,
 
     /// Leave the app up at the end (always, or `on-failure`), and say how to reach and remove it

@@ -18,7 +18,8 @@ use crate::tier::Tier;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HarnessToml {
-    /// What deploys: `auto` takes the first engine that is usable here and says which and why.
+    /// What deploys: `swarm`, `embedded`, or `auto`, which takes the first of them that is usable here and says which
+    /// and why.
     pub engine: Option<String>,
     /// The domain below which every run gets a name of its own, such as `cust-3fa9c1.harness.test`.
     pub zone: Option<String>,
@@ -26,6 +27,7 @@ pub struct HarnessToml {
     pub keep_runs: Option<usize>,
     pub recipes: RecipesSection,
     pub embedded: EmbeddedSection,
+    pub swarm: SwarmSection,
     /// Deadlines for every recipe; `recipe.toml` and the recipe's own timeout label come before these.
     pub deadlines: Deadlines,
 }
@@ -46,6 +48,18 @@ pub struct EmbeddedSection {
     /// What stands in for an image, by its name without the tag: `builtin:static-web`, `host`, `oci:<layout>[:tag]`,
     /// or another reference. The header of a run names every stand-in it used.
     pub images: BTreeMap<String, String>,
+}
+
+/// The swarm engine. Which Docker it talks to is decided as for the docker CLI: `DOCKER_HOST`, `DOCKER_CONTEXT`, the
+/// current context, the default socket.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SwarmSection {
+    /// Where a real Traefik listens, as `127.0.0.1:443`, when the zone is in no DNS.
+    #[schemars(with = "Option<String>")]
+    pub traefik_address: Option<std::net::SocketAddr>,
+    /// Whether the certificate that a real Traefik shows for the run's domain has to be good; true when not given.
+    pub verify_certificates: Option<bool>,
 }
 
 /// `overlays/<recipe>/recipe.toml`

@@ -50,7 +50,9 @@ use self::core::Core;
 use self::pod::Pod;
 use self::publish::Published;
 use self::traces::{Facts, Process};
-use super::{CallError, Deployment, EngineContext, Exec, ExecOutput, FileEntry, Kind, LogLine, ServiceState};
+use super::{
+    CallError, Deployment, EngineContext, Exec, ExecOutput, FetchError, FileEntry, Kind, LogLine, ServiceState,
+};
 use crate::recipe::stack::Stack;
 
 pub use self::preflight::preflight;
@@ -129,6 +131,14 @@ impl Embedded {
         Ok(())
     }
 
+    /// Images are resolved by each task: there is no registry's trouble that a layout on this machine could have.
+    pub async fn fetch(&self, _images: &[String]) -> Result<BTreeMap<String, String>, FetchError> {
+        Ok(BTreeMap::new())
+    }
+
+    /// A look costs microseconds here: there is nothing to be told of.
+    pub async fn changed(&self) {}
+
     pub async fn services(&self) -> Result<Vec<ServiceState>> {
         self.core.pod.check()?;
         Ok(self.core.read(|state| state.services.iter().map(|(name, record)| record.observe(name)).collect()))
@@ -139,7 +149,11 @@ impl Embedded {
     }
 
     pub async fn logs(&self, service: &str, tail: Option<usize>) -> Result<Vec<LogLine>> {
-        logs::read(&self.core.dir("logs"), service, tail)
+        // A service that is gone may still have a log; one that never was is a mistake.
+        self.core.pod.check()?;
+        self.core
+            .read(|state| state.known(service).map(drop))
+            .and_then(|()| logs::read(&self.core.dir("logs"), service, tail))
             .with_context(|| format!("failed to read the log of service `{service}`"))
     }
 

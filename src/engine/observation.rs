@@ -95,12 +95,22 @@ pub struct TaskState {
     pub started_at: Option<SystemTime>,
     /// Output of the latest health check, cut to a few hundred characters.
     pub health_output: String,
+    /// Its process ran, and passed its health check if it has one, at some time.
+    pub ever_ready: bool,
 }
 
 impl TaskState {
     /// Whether the task ended although nobody asked it to.
     pub fn failed(&self) -> bool {
         matches!(self.phase, TaskPhase::Failed | TaskPhase::Rejected | TaskPhase::Complete)
+    }
+
+    /// Whether its health check ended it before it was ever ready, as a migration that outlasts `start_period` sees it.
+    /// The words are Swarm's; of a container that stops with code 0 when it is told to, Swarm says nothing, and its
+    /// health alone tells.
+    pub fn killed_while_starting(&self) -> bool {
+        let for_its_health = self.error.contains("unhealthy container") || self.health == Health::Unhealthy;
+        self.failed() && !self.ever_ready && for_its_health
     }
 }
 

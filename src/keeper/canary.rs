@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
+use data_encoding::HEXLOWER;
+use sha2::{Digest as _, Sha256};
 
 use super::Keeper;
 use super::operate::backup::volumes_of;
-use super::protocol::Canary;
+use super::protocol::{Canary, Snapshot};
 use crate::engine::{CallError, Engine};
 use crate::fault::Failure;
 use crate::poll::{Look, Poll};
 use crate::recipe::AppState;
+use crate::recipe::backup::BackupPlan;
 use crate::recipe::stack::{MountKind, Stack};
 
 /// The name of every canary file. A dot keeps web servers and databases from minding it.
@@ -60,6 +63,56 @@ pub async fn change(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A dump in a snapshot: a file that the labels name, and that a hook wrote.
+pub struct Dump {
+    volume: String,
+    path: String,
+    /// Of its content in the snapshot.
+    sha256: String,
+}
+
+/// Ruins every dump that the snapshot holds. Where the labels limit a volume to such files, no other file of the
+/// volume comes back by a restore, so that nothing else could prove one.
+pub async fn ruin_dumps(keeper: &Arc<Keeper>, plan: &BackupPlan, snapshot: &Snapshot) -> Result<Vec<Dump>, Failure> {
+    let engine = keeper.engine().await?;
+    let mut dumps = Vec::new();
+    for Dump { volume, path, sha256 } in dumps_of(plan, snapshot) {
+        let ruined = engine.write_volume(&volume, &path, b"ruined after the backup\n").await;
+        ruined.with_context(|| format!("failed to ruin the dump `{path}`")).map_err(Failure::infrastructure)?;
+        dumps.push(Dump { volume, path, sha256 });
+    }
+    Ok(dumps)
+}
+
+/// What became of the ruined dumps: looked at after the restore and before its post-hooks, which may remove them.
+pub async fn look_at_dumps(keeper: &Keeper, engine: &Engine, dumps: Vec<Dump>) -> Result<()> {
+    let mut seen = Vec::new();
+    for Dump { volume, path, sha256 } in dumps {
+        let found = engine.read_volume(&volume, &path).await?;
+        let found = found.map(|bytes| HEXLOWER.encode(&Sha256::digest(bytes)));
+        let seen_through = format!("the SHA-256 of `{path}` in the volume, before the post-hook");
+        seen.push(Canary { volume, seen_through, expected: sha256, found });
+    }
+    keeper.app.lock().await.restored = Some(seen);
+    Ok(())
+}
+
+fn dumps_of(plan: &BackupPlan, snapshot: &Snapshot) -> Vec<Dump> {
+    let hooked = plan.services.iter().filter(|service| service.pre_hook.is_some());
+    let limited = hooked.flat_map(|service| &service.volumes);
+    let mut dumps = Vec::new();
+    for limited in limited {
+        let files = snapshot.volumes.get(&limited.volume).into_iter().flatten();
+        let named = files.filter(|file| limited.paths.contains(&file.path) && !file.sha256.is_empty());
+        dumps.extend(named.map(|file| Dump {
+            volume: limited.volume.clone(),
+            path: file.path.clone(),
+            sha256: file.sha256.clone(),
+        }));
+    }
+    dumps
+}
+
 async fn overwrite(engine: &Engine, canary: &Planted) -> Result<()> {
     let Planted { volume, path, content, .. } = canary;
     let changed = format!("changed after the backup of {content}");
@@ -70,17 +123,20 @@ async fn overwrite(engine: &Engine, canary: &Planted) -> Result<()> {
 }
 
 /// What became of the canaries: through the container of a service that mounts the volume, because that is what the
-/// app sees. Volumes that `recipe.toml` declares to be dropped by the upgrade are not looked at.
+/// app sees. Volumes that `recipe.toml` declares to be dropped by the upgrade are not looked at. After the restore only
+/// what the snapshot held proves anything: the others were never touched.
 pub async fn look(keeper: &Arc<Keeper>) -> Result<Vec<Canary>, Failure> {
-    let (planted, state) = {
+    let (planted, state, restored) = {
         let app = keeper.app.lock().await;
-        (app.planted.clone(), app.deployed.state.clone())
+        (app.planted.clone(), app.deployed.state.clone(), app.restored.clone())
     };
     let stack = state.map(|state| state.stack).unwrap_or_default();
     let engine = keeper.engine().await?;
-    let mut canaries = Vec::new();
     let dropped = &keeper.spec.settings.recipe_toml.upgrade.drops;
-    for canary in planted.into_iter().filter(|canary| !dropped.contains(&canary.volume)) {
+    let proves = |canary: &Planted| !dropped.contains(&canary.volume) && (restored.is_none() || canary.backed_up);
+    let planted: Vec<Planted> = planted.into_iter().filter(proves).collect();
+    let mut canaries = restored.unwrap_or_default();
+    for canary in planted {
         canaries.push(look_at(keeper, &engine, &stack, canary).await.map_err(Failure::recipe)?);
     }
     Ok(canaries)

@@ -34,7 +34,10 @@ pub async fn wait(keeper: &Arc<Keeper>, expect: Expect<'_>, deadline: Duration) 
         let services = observe(keeper).await?;
         match judge(&services, &expect) {
             Verdict::Converged => Ok(Look::Ready(Ok(()))),
-            Verdict::NotYet(reason) => Ok(Look::NotYet(reason)),
+            Verdict::NotYet(reason) => {
+                keeper.engine().await?.changed().await;
+                Ok(Look::NotYet(reason))
+            }
             Verdict::Never { service, reason } => Ok(Look::Ready(Err((service, reason)))),
         }
     });
@@ -99,7 +102,7 @@ fn hopeless(service: &ServiceState, changed: bool) -> Option<String> {
         let failed =
             matches!(update.state, UpdateState::Paused | UpdateState::RollbackCompleted | UpdateState::RollbackPaused);
         if failed {
-            let task = newest_failure(service).map(|task| format!("; {}", describe(task))).unwrap_or_default();
+            let task = cause(service, update.state).map(|task| format!("; {}", describe(task))).unwrap_or_default();
             return Some(format!("the update of service `{name}` failed: {} ({}){task}", update.state, update.message));
         }
         if matches!(update.state, UpdateState::Updating | UpdateState::RollbackStarted) {
@@ -107,7 +110,7 @@ fn hopeless(service: &ServiceState, changed: bool) -> Option<String> {
         }
     }
     let failures: Vec<&TaskState> = service.failures().collect();
-    if let Some(rejected) = failures.iter().find(|task| task.phase == TaskPhase::Rejected) {
+    if let Some(rejected) = failures.iter().find(|task| task.phase == TaskPhase::Rejected && !may_pass(task)) {
         return Some(format!("service `{name}` cannot start: {}", describe(rejected)));
     }
     if failures.len() >= CRASH_LOOP {
@@ -118,6 +121,11 @@ fn hopeless(service: &ServiceState, changed: bool) -> Option<String> {
         ));
     }
     None
+}
+
+/// Swarm also rejects a task when a network is not ready on its node yet, and tries again by itself.
+fn may_pass(rejected: &TaskState) -> bool {
+    rejected.error.contains("network")
 }
 
 fn unsettled_because(service: &ServiceState, changed: bool) -> Option<String> {
@@ -148,8 +156,13 @@ fn tasks(service: &ServiceState) -> String {
     if described.is_empty() { "it has no task yet".into() } else { described.join(", ") }
 }
 
-fn newest_failure(service: &ServiceState) -> Option<&TaskState> {
-    service.tasks.iter().find(|task| task.failed())
+/// The task for which an update failed. After a rollback it was made for another specification than the current one:
+/// tasks of the old one may fail on the way back, and are not the cause.
+fn cause(service: &ServiceState, state: UpdateState) -> Option<&TaskState> {
+    let rolled_back = matches!(state, UpdateState::RollbackCompleted | UpdateState::RollbackPaused);
+    let is_new = |task: &&TaskState| (task.spec_version == service.spec_version) != rolled_back;
+    let mut failed = service.tasks.iter().filter(|task| task.failed());
+    failed.clone().find(is_new).or_else(|| failed.next())
 }
 
 /// `task app.1.x is failed (exit code 1: …)`, with what its health check said.
@@ -163,6 +176,12 @@ pub fn describe(task: &TaskState) -> String {
     }
     if matches!(task.health, Health::Starting | Health::Unhealthy) && !task.health_output.is_empty() {
         text.push_str(&format!(", its health check says {:?}", task.health_output.trim()));
+    }
+    if task.killed_while_starting() {
+        text.push_str(
+            ": it was killed while it was still starting, because its health check failed beyond `start_period` and \
+             `retries`; an app that needs longer for its first start or a migration needs a longer `start_period`",
+        );
     }
     text
 }
@@ -217,6 +236,7 @@ mod tests {
             error: String::new(),
             started_at: Some(SystemTime::UNIX_EPOCH),
             health_output: String::new(),
+            ever_ready: true,
         }
     }
 
@@ -288,6 +308,24 @@ mod tests {
         assert_eq!(reason, "service `app` cannot start: task `app.1.x` is rejected (No such image: nginx:99)");
         let Verdict::Never { reason, .. } = verdict(None, vec![task(TaskPhase::Failed); 3]) else { panic!() };
         assert!(reason.starts_with("service `app` does not stay up: 3 tasks ended by themselves"), "{reason}");
+    }
+
+    #[test]
+    fn a_task_killed_while_starting_is_called_so_and_one_killed_later_is_not() {
+        let error = "task: non-zero exit (137): dockerexec: unhealthy container".to_owned();
+        let killed = TaskState { error, ever_ready: false, ..task(TaskPhase::Failed) };
+        assert!(describe(&killed).contains("killed while it was still starting"), "{}", describe(&killed));
+        let later = TaskState { ever_ready: true, ..killed };
+        assert!(!describe(&later).contains("still starting"), "{}", describe(&later));
+    }
+
+    #[test]
+    fn a_rollback_is_blamed_on_the_task_of_the_new_version() {
+        let back = TaskState { error: "unknown network".into(), ..task(TaskPhase::Rejected) };
+        let new = TaskState { id: "app.1.new".into(), spec_version: 1, ..task(TaskPhase::Failed) };
+        let tasks = vec![task(TaskPhase::Running), back, new];
+        let Verdict::Never { reason, .. } = verdict(Some(UpdateState::RollbackCompleted), tasks) else { panic!() };
+        assert!(reason.ends_with("; task `app.1.new` is failed (exit code 1)"), "{reason}");
     }
 
     #[test]

@@ -56,6 +56,11 @@ pub enum Event {
         what: String,
         in_place: bool,
     },
+    /// What the image references resolved to, by reference: a registry's digest, or the id of an image that only this
+    /// machine has.
+    Images {
+        digests: std::collections::BTreeMap<String, String>,
+    },
     HookFinished {
         tier: Tier,
         name: String,

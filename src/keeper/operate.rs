@@ -18,13 +18,17 @@ use super::protocol::{Deployed, OperationReport};
 use super::spec::RunSpec;
 use super::{DeployedState, Keeper};
 use crate::config::Settings;
-use crate::engine::Deployment;
+use crate::engine::{self, Deployment, FetchError};
 use crate::fault::{Failure, Fault};
 use crate::recipe::AppState;
 use crate::recipe::abra;
 use crate::recipe::secret::{SecretSpec, SecretValue};
 use crate::recipe::stack::{FileObject, Stack};
 use crate::tier::Tier;
+
+/// How long the images of a stack may take to get here. It is no time of the app's: slow pulls used to eat up the
+/// deadline of the deployment itself.
+const PULL: Duration = Duration::from_secs(900);
 
 /// Performs the operation of a tier within its deadline, and journals how it went.
 pub async fn perform(keeper: &Arc<Keeper>, tier: Tier, what: String) -> Result<(), Failure> {
@@ -61,7 +65,9 @@ async fn operation(keeper: &Arc<Keeper>, tier: Tier) -> Result<(), Failure> {
 fn deadline(keeper: &Keeper, tier: Tier) -> Duration {
     let settings = &keeper.spec.settings;
     match tier {
-        Tier::Install | Tier::Upgrade => converge_deadline(keeper, &keeper.spec.head.stack) + Duration::from_secs(60),
+        Tier::Install | Tier::Upgrade => {
+            PULL + converge_deadline(keeper, &keeper.spec.head.stack) + Duration::from_secs(60)
+        }
         _ => settings.backup,
     }
 }
@@ -81,23 +87,62 @@ async fn deploy(keeper: &Arc<Keeper>, state: &AppState, form: Deployed, what: &s
     let secrets = secrets(keeper, state).await?;
     let in_place = keeper.app.lock().await.deployed.form.is_some();
     let before = update_marks(keeper).await?;
+    fetch(keeper, stack).await?;
     keeper
         .journal
         .write_synced(Event::Deploying { what: what.to_owned(), in_place })
         .map_err(Failure::infrastructure)?;
     keeper.app.lock().await.deployed = DeployedState { form: Some(form), state: Some(state.clone()) };
-    let mut deployment = Deployment { stack: stack.clone(), secrets };
+    let mut deployment = Deployment { stack: stack.clone(), document: state.document.clone(), secrets };
     // For the engine they are like any other: it is given their values.
     deployment.stack.secrets.values_mut().for_each(|object| object.external = false);
     {
         let engine = keeper.engine_mut().await?;
-        engine.deploy(&deployment).await.map_err(Failure::recipe)?;
+        engine.deploy(&deployment).await.map_err(not_deployed)?;
     }
     let expect = Expect { stack, before: &before };
     converge::wait(keeper, expect, converge_deadline(keeper, stack)).await?;
     publish(keeper, state).await?;
     converge::ready(keeper, converge_deadline(keeper, stack)).await?;
     note_failures(keeper).await
+}
+
+/// A deployment that is refused is the recipe's fault, unless the engine could not even be asked.
+fn not_deployed(error: anyhow::Error) -> Failure {
+    if engine::is_out_of_reach(&error) { Failure::infrastructure(error) } else { Failure::recipe(error) }
+}
+
+/// Brings the images here first: a registry's trouble is none of the recipe's, and its time is not the app's.
+async fn fetch(keeper: &Keeper, stack: &Stack) -> Result<(), Failure> {
+    let mut images: Vec<String> = images(stack).into_values().collect();
+    images.sort();
+    images.dedup();
+    keeper.stop_fetching();
+    let engine = keeper.engine().await?;
+    let fetched = tokio::time::timeout(PULL, engine.fetch(&images)).await;
+    let late =
+        || format!("the images `{}` were not here within {}", images.join("`, `"), humantime::format_duration(PULL));
+    let digests = fetched.map_err(|_| Failure::new(Fault::Infrastructure, late()))?.map_err(|error| match error {
+        FetchError::Missing(error) => Failure::recipe(error),
+        FetchError::Unavailable(error) => Failure::infrastructure(error),
+    })?;
+    if !digests.is_empty() {
+        keeper.journal.write(Event::Images { digests }).map_err(Failure::infrastructure)?;
+    }
+    Ok(())
+}
+
+/// Brings the head's images here while the tiers before the upgrade run. What fails is tried again by the upgrade,
+/// which then says so.
+pub fn fetch_ahead(keeper: &Arc<Keeper>) {
+    let fetching = keeper.clone();
+    let fetching = tokio::spawn(async move {
+        let images: Vec<String> = images(&fetching.spec.head.stack).into_values().collect();
+        if let Ok(engine) = fetching.engine().await {
+            let _ = engine.fetch(&images).await;
+        }
+    });
+    *keeper.fetching.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(fetching.abort_handle());
 }
 
 /// Spec versions before a change, so that the state of the last update is not taken for that of this one.

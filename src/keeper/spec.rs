@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Settings;
+use crate::engine::EngineSpec;
 use crate::plan::Plan;
 use crate::recipe::AppState;
 use crate::recipe::abra::Form;
@@ -22,6 +23,7 @@ pub struct RunSpec {
     pub plan: Plan,
     pub domain: String,
     pub settings: Settings,
+    pub engine: EngineSpec,
     /// Image name to stand-in, for the embedded engine.
     pub images: BTreeMap<String, String>,
     pub state: PathBuf,

@@ -8,8 +8,7 @@ use anyhow::{Context as _, Result};
 use super::journal::{self, Event, Journal, millis};
 use super::lock::RunLock;
 use super::teardown::remove_directories;
-use crate::engine::embedded;
-use crate::engine::{Kind, Ledger as _};
+use crate::engine::{self, Kind, Ledger as _};
 
 /// What became of one dead run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,19 +38,11 @@ pub async fn one(run_dir: &Path) -> Result<Option<Swept>> {
     let start = Instant::now();
     let journal = Journal::open(run_dir)?;
     let run = run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut leftovers = embedded_leftovers(run_dir).await;
+    let mut leftovers = engine::sweep(&run_dir.join("engine")).await;
     leftovers.extend(remove_directories(run_dir, |dir| journal.removed(Kind::Directory, dir)));
     journal.write_synced(Event::TeardownFinished { millis: millis(start.elapsed()), leftovers: leftovers.clone() })?;
     lock.release(leftovers.is_empty());
     Ok(Some(Swept { run, leftovers }))
-}
-
-/// Removes what an engine without an owner has left, and says what stayed.
-pub async fn embedded_leftovers(run_dir: &Path) -> Vec<String> {
-    match embedded::sweep(&run_dir.join("engine")).await {
-        Ok(swept) => swept.left.into_iter().map(|(kind, name)| format!("{kind} `{name}`")).collect(),
-        Err(error) => vec![format!("{error:#}")],
-    }
 }
 
 /// What a keeper does at its start: dead runs are cleaned, and old records go. Troubles are notes: this run is not to

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use super::Keeper;
 use super::journal::{self, Event, millis};
 use super::protocol::TeardownReport;
-use super::{Keeper, sweep};
-use crate::engine::{Engine, Kind, Ledger as _};
+use crate::engine::{self, Engine, Kind, Ledger as _};
 use crate::fault::Failure;
 use crate::mask::Masks;
 
@@ -66,6 +66,7 @@ fn note(leftovers: &mut Vec<String>, result: Result<()>) {
 
 /// Ends an operation that is under way, and waits until it is: it might still create something.
 async fn end_operation(keeper: &Arc<Keeper>) {
+    keeper.stop_fetching();
     let operation = keeper.operation.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
     if let Some(operation) = operation {
         operation.abort();
@@ -79,7 +80,7 @@ async fn end_operation(keeper: &Arc<Keeper>) {
 }
 
 async fn remove_engine(keeper: &Keeper) -> Vec<String> {
-    let Some(engine) = keeper.engine.write().await.take() else { return sweep::embedded_leftovers(&keeper.dir).await };
+    let Some(engine) = keeper.engine.write().await.take() else { return engine::sweep(&keeper.engine_dir()).await };
     let mut leftovers = Vec::new();
     note(&mut leftovers, save_logs(keeper, &engine).await.context("failed to keep the logs"));
     match tokio::time::timeout(LIMIT, engine.remove()).await {

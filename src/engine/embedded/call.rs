@@ -141,7 +141,7 @@ impl Captured {
 
 pub async fn read_file(core: &Core, service: &str, path: &str) -> Result<Vec<u8>, CallError> {
     let (_, container) = find(core, service)?;
-    let request = FilesRequest::Read { path: PathBuf::from(path) };
+    let request = FilesRequest::Read { path: absolute(path)? };
     let read = async {
         let ((), mut fds) = core.pod.call::<()>(Stage::Files, &request, &[container.process.as_fd()]).await?;
         read_all(fds.pop().context("the answer came without the file")?)
@@ -156,7 +156,7 @@ pub async fn read_file(core: &Core, service: &str, path: &str) -> Result<Vec<u8>
 
 pub async fn write_file(core: &Core, service: &str, path: &str, bytes: &[u8]) -> Result<(), CallError> {
     let (_, container) = find(core, service)?;
-    let request = FilesRequest::Write { path: PathBuf::from(path) };
+    let request = FilesRequest::Write { path: absolute(path)? };
     let write = async {
         let content = wire::memory_file(bytes)?;
         let fds = [container.process.as_fd(), content.as_fd()];
@@ -168,6 +168,12 @@ pub async fn write_file(core: &Core, service: &str, path: &str, bytes: &[u8]) ->
             Err(lost(&container, error.context(format!("failed to write a file of service `{service}`"))).await)
         }
     }
+}
+
+/// Relative to what would be anybody's guess.
+fn absolute(path: &str) -> Result<PathBuf, CallError> {
+    let absolute = path.starts_with('/').then(|| PathBuf::from(path));
+    absolute.ok_or_else(|| CallError::Failed(anyhow!("`{path}` is no absolute path")))
 }
 
 /// Reads a file that a stage has opened for us.
@@ -182,10 +188,7 @@ pub fn read_all(file: OwnedFd) -> Result<Vec<u8>> {
 fn find(core: &Core, service: &str) -> Result<(String, Arc<Container>), CallError> {
     core.pod.check().map_err(CallError::Failed)?;
     core.read(|state| {
-        let Some(record) = state.services.get(service) else {
-            let known: Vec<&str> = state.services.keys().map(String::as_str).collect();
-            return Err(CallError::Failed(anyhow!("there is no service `{service}`, only `{}`", known.join("`, `"))));
-        };
+        let record = state.known(service).map_err(CallError::Failed)?;
         let containers = || record.tasks.iter().filter_map(|task| Some((task.id.clone(), task.container.clone()?)));
         let running = record.running().find_map(|task| Some((task.id.clone(), task.container.clone()?)));
         running.or_else(|| containers().next()).ok_or_else(|| {

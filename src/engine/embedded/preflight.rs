@@ -26,6 +26,8 @@ pub async fn preflight(dir: &Path) -> Result<()> {
         dir: dir.path().join("engine"),
         image_cache: dir.path().join("images"),
         image_map: Default::default(),
+        stack: String::new(),
+        domain: String::new(),
         ledger: Arc::new(NoLedger),
     };
     match run_true(context).await {

@@ -59,8 +59,7 @@ async fn accept(listener: TcpListener, core: std::sync::Weak<Core>, service: Str
 
 /// Whether a running task of the service accepts a connection now.
 pub async fn connects(core: &Core, service: &str, port: u16) -> Result<bool> {
-    core.read(|state| state.services.contains_key(service).then_some(()))
-        .with_context(|| format!("there is no service `{service}`"))?;
+    core.read(|state| state.known(service).map(drop))?;
     Ok(connect(core, service, port, 0).await.is_some())
 }
 

@@ -90,7 +90,12 @@ fn secret(deployment: &Deployment, mount: &FileMount) -> Result<MountedFile> {
 fn config(deployment: &Deployment, mount: &FileMount) -> Result<MountedFile> {
     let object = deployment.stack.configs.get(&mount.source);
     let object = object.with_context(|| format!("the stack has no config `{}`", mount.source))?;
-    let content = object.content.as_deref().with_context(|| format!("config not found: {}", object.name))?;
+    let content = object
+        .rendered
+        .as_ref()
+        .or(object.content.as_ref())
+        .map(Vec::as_slice)
+        .with_context(|| format!("config not found: {}", object.name))?;
     Ok(mounted(object, mount, content))
 }
 
@@ -168,7 +173,7 @@ mod tests {
 
     fn check(service: Service) -> String {
         let stack = Stack { name: "s".into(), ..Stack::default() };
-        let deployment = Deployment { stack, secrets: BTreeMap::new() };
+        let deployment = Deployment { stack, document: Default::default(), secrets: BTreeMap::new() };
         format!("{:#}", resolve(&deployment, "app", &service).unwrap_err())
     }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use anyhow::{Context as _, Result};
 use tokio::sync::watch;
 
 use super::super::{Health, ServiceState, TaskPhase, TaskState, UpdateStatus};
@@ -109,11 +110,13 @@ impl Task {
             image: self.spec.service.image.clone(),
             digest: self.digest.clone(),
             spec_version: self.spec_version,
-            desired_running: self.desired_running(),
+            // As in Swarm: a task that has ended is not wanted any more, even if none comes after it.
+            desired_running: self.desired_running() && !self.ended(),
             exit_code: self.exit_code,
             error: self.error.clone(),
             started_at: self.started_at,
             health_output: self.health_output.clone(),
+            ever_ready: self.running_since.is_some(),
         }
     }
 }
@@ -194,6 +197,14 @@ impl Record {
 }
 
 impl State {
+    /// A service by its name; the error names those that there are.
+    pub fn known(&self, service: &str) -> Result<&Record> {
+        self.services.get(service).with_context(|| {
+            let known: Vec<&str> = self.services.keys().map(String::as_str).collect();
+            format!("there is no service `{service}`, only `{}`", known.join("`, `"))
+        })
+    }
+
     pub fn task(&self, service: &str, id: &str) -> Option<&Task> {
         self.services.get(service)?.task(id)
     }

@@ -51,7 +51,11 @@ impl End {
         }
     }
 
+    /// As in Swarm, a container that stops with code 0 when its health is the reason has simply come to its end.
     fn unhealthy(code: i32) -> End {
+        if code == 0 {
+            return End::exited(0);
+        }
         let error = format!("task: non-zero exit ({code}): dockerexec: unhealthy container");
         End { phase: TaskPhase::Failed, exit_code: Some(code), error }
     }

@@ -1,5 +1,7 @@
 //! Backup: a snapshot by the recipe's `backupbot.*` labels, hooks included.
 
+mod dumps;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -54,6 +56,12 @@ async fn make(keeper: &Keeper, plan: &BackupPlan, dir: &Path) -> Result<BTreeMap
         let archive = archive_path(dir, &volume);
         let files = engine.archive_volume(&volume, &paths, &archive).await;
         let files = files.with_context(|| format!("failed to archive the volume `{volume}`"))?;
+        dumps::check_paths(&paths, &files).with_context(|| format!("the backup of the volume `{volume}`"))?;
+        if plan.services.iter().any(|service| service.pre_hook.is_some()) {
+            let archive = archive.clone();
+            let checked = tokio::task::spawn_blocking(move || dumps::check(&archive)).await;
+            checked.context("failed to look at the dumps")?.with_context(|| format!("in the volume `{volume}`"))?;
+        }
         archived.insert(volume, files.into_iter().filter(|file| !canary::is_canary(&file.path)).collect());
     }
     for service in &plan.services {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::install_steps;
-use crate::engine::embedded::Embedded;
 use crate::engine::{Engine, EngineContext, Kind, Ledger as _};
 use crate::fault::Failure;
 use crate::keeper::Keeper;
@@ -23,7 +22,9 @@ pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     };
     let state = install_steps::run(keeper, state).await?;
     let what = spec.plan.base.as_ref().map_or_else(|| spec.plan.head.to_string(), |base| base.to_string());
-    super::deploy(keeper, &state, form, &what).await
+    super::deploy(keeper, &state, form, &what).await?;
+    super::fetch_ahead(keeper);
+    Ok(())
 }
 
 async fn check_out(keeper: &Arc<Keeper>) -> Result<Checkout, Failure> {
@@ -40,7 +41,9 @@ async fn start(keeper: &Arc<Keeper>) -> Result<Engine, Failure> {
         dir: keeper.engine_dir(),
         image_cache: keeper.spec.state.join("images"),
         image_map: keeper.spec.images.clone(),
+        stack: keeper.spec.head.stack.name.clone(),
+        domain: keeper.spec.domain.clone(),
         ledger: keeper.journal.clone(),
     };
-    Embedded::start(context).await.map(Engine::Embedded).map_err(Failure::infrastructure)
+    Engine::start(&keeper.spec.engine, context).await.map_err(Failure::infrastructure)
 }

@@ -6,14 +6,18 @@ use anyhow::{Context as _, Result};
 
 use super::backup::{archive_path, hook, missing, plan, volumes_of};
 use crate::fault::Failure;
+use crate::keeper::canary::Dump;
 use crate::keeper::protocol::Snapshot;
 use crate::keeper::{Keeper, canary, converge};
+use crate::recipe::backup::BackupPlan;
 
 /// Changes the canaries, so that a restore of nothing is seen, then unpacks the archives and runs the hooks.
 pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     let snapshot = keeper.app.lock().await.snapshot.clone().ok_or_else(missing)?;
     canary::change(keeper).await?;
-    put_back(keeper, &snapshot).await.map_err(Failure::recipe)?;
+    let plan = plan(keeper).await;
+    let dumps = canary::ruin_dumps(keeper, &plan, &snapshot).await?;
+    put_back(keeper, &plan, &snapshot, dumps).await.map_err(Failure::recipe)?;
     let state = keeper.app.lock().await.deployed.state.clone().ok_or_else(missing)?;
     let deadline = keeper.spec.settings.backup;
     converge::wait(keeper, converge::Expect { stack: &state.stack, before: &Default::default() }, deadline).await?;
@@ -21,17 +25,17 @@ pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     super::note_failures(keeper).await
 }
 
-async fn put_back(keeper: &Keeper, snapshot: &Snapshot) -> Result<()> {
-    let plan = plan(keeper).await;
+async fn put_back(keeper: &Keeper, plan: &BackupPlan, snapshot: &Snapshot, dumps: Vec<Dump>) -> Result<()> {
     let dir = keeper.snapshots_dir().join(&snapshot.id);
     let engine = &*keeper.engine().await?;
     for service in &plan.services {
         hook(keeper, engine, service, service.restore_pre_hook.as_deref(), "backupbot.restore.pre-hook").await?;
     }
-    for (volume, _) in volumes_of(&plan) {
+    for (volume, _) in volumes_of(plan) {
         let restored = engine.restore_volume(&volume, &archive_path(&dir, &volume)).await;
         restored.with_context(|| format!("failed to restore the volume `{volume}` from snapshot `{}`", snapshot.id))?;
     }
+    canary::look_at_dumps(keeper, engine, dumps).await?;
     for service in &plan.services {
         hook(keeper, engine, service, service.restore_post_hook.as_deref(), "backupbot.restore.post-hook").await?;
     }

@@ -105,6 +105,9 @@ fn archive(paths: &[PathBuf], target: File) -> Result<Vec<FileEntry>> {
     let mut target = archive.into_inner().context("failed to finish the archive")?;
     target.flush().context("failed to write the archive")?;
     target.get_ref().sync_all().context("failed to sync the archive")?;
+    held.sort_by(|one, other| one.path.cmp(&other.path));
+    // Of paths that lie in each other, a file is in the archive twice.
+    held.dedup_by(|one, other| one.path == other.path);
     Ok(held)
 }
 

@@ -1,0 +1,309 @@
+//! The swarm engine: a real Docker Swarm, deployed to through `docker stack deploy` as abra would, and observed through
+//! the Docker Engine API.
+//!
+//! Everything it creates carries the stack's name, which is unique to the run, and the label of the stack; what the
+//! engine creates itself also carries the run's id. Commands, files, logs and volumes go through the daemon that is
+//! talked to: tasks on other nodes of a Swarm are observed, but not entered.
+
+mod call;
+mod deploy;
+mod document;
+pub mod endpoint;
+mod events;
+mod files;
+mod hidden;
+mod images;
+mod logs;
+mod observe;
+mod preflight;
+mod publish;
+mod remove;
+mod versions;
+mod volumes;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context as _, Result, bail};
+use bollard::Docker;
+use serde::{Deserialize, Serialize};
+
+use self::endpoint::Endpoint;
+use self::events::Events;
+use self::observe::Observed;
+use self::publish::Published;
+use super::{
+    CallError, Deployment, EngineContext, Exec, ExecOutput, FetchError, FileEntry, Kind, LogLine, ServiceState,
+};
+
+use crate::recipe::secret::SecretValue;
+
+pub use self::preflight::{Checked, Wanted, preflight};
+pub use self::remove::sweep;
+
+/// The label that `docker stack` puts on everything of a stack.
+const STACK_LABEL: &str = "com.docker.stack.namespace";
+
+/// The label of what the engine creates itself: the run's id.
+const RUN_LABEL: &str = "recipe-harness.run";
+
+/// The file in the engine's directory that a sweep finds the stack by.
+const TRACE: &str = "swarm.json";
+
+/// What the preflight found out about a Swarm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwarmSpec {
+    pub endpoint: Endpoint,
+    /// The node that is talked to.
+    pub node: String,
+    /// The kernel has no IPVS, so virtual addresses and the routing mesh carry no traffic: services are deployed with
+    /// `endpoint_mode: dnsrr`.
+    pub without_ipvs: bool,
+    /// External networks that a Traefik listens on: they are used as they are, and requests go through it.
+    pub traefik: Vec<String>,
+    /// External networks that every run gets one of its own in the place of.
+    pub own_networks: Vec<String>,
+}
+
+/// What a sweep needs to know of a run.
+#[derive(Debug, Serialize, Deserialize)]
+struct Trace {
+    stack: String,
+    run_id: String,
+    endpoint: Endpoint,
+}
+
+/// A stack on a Swarm.
+pub struct Swarm {
+    core: Arc<Core>,
+    events: Events,
+    published: tokio::sync::Mutex<BTreeMap<(String, u16), Published>>,
+}
+
+/// What the parts of the engine share.
+struct Core {
+    docker: Docker,
+    spec: SwarmSpec,
+    context: EngineContext,
+    observed: Mutex<Observed>,
+    /// Volumes by their key in the stack, as the last deployment named them; those of an earlier one stay.
+    volumes: Mutex<BTreeMap<String, String>>,
+    /// Held by a deployment: two at once would be told apart by nobody.
+    deploying: tokio::sync::Mutex<usize>,
+    /// Values of the secrets that were deployed, by name.
+    secrets: tokio::sync::Mutex<BTreeMap<String, SecretValue>>,
+    /// The container through which volumes are reached, by volume; it never runs.
+    helpers: tokio::sync::Mutex<BTreeMap<String, String>>,
+}
+
+impl Swarm {
+    /// Connects, and leaves a trace in the engine's directory by which a sweep finds the stack. Nothing is created.
+    pub async fn start(context: EngineContext, spec: &SwarmSpec) -> Result<Swarm> {
+        let docker = spec.endpoint.connect().await?;
+        let trace =
+            Trace { stack: context.stack.clone(), run_id: context.run_id.clone(), endpoint: spec.endpoint.clone() };
+        trace.write(&context.dir)?;
+        let events = Events::follow(docker.clone(), context.stack.clone());
+        let core = Core {
+            docker,
+            spec: spec.clone(),
+            context,
+            observed: Mutex::default(),
+            volumes: Mutex::default(),
+            deploying: tokio::sync::Mutex::default(),
+            secrets: tokio::sync::Mutex::default(),
+            helpers: tokio::sync::Mutex::default(),
+        };
+        Ok(Swarm { core: Arc::new(core), events, published: Default::default() })
+    }
+
+    pub async fn fetch(&self, images: &[String]) -> Result<BTreeMap<String, String>, FetchError> {
+        images::fetch(&self.core.docker, images).await
+    }
+
+    /// Waits for the next event of the stack, and not for long: events may be lost, polling is not.
+    pub async fn changed(&self) {
+        self.events.next().await;
+    }
+
+    pub async fn deploy(&self, deployment: &Deployment) -> Result<()> {
+        deploy::deploy(&self.core, deployment).await
+    }
+
+    pub async fn services(&self) -> Result<Vec<ServiceState>> {
+        observe::services(&self.core).await.context("failed to observe the stack")
+    }
+
+    pub async fn exec(&self, exec: &Exec) -> Result<ExecOutput, CallError> {
+        call::exec(&self.core, exec).await
+    }
+
+    pub async fn logs(&self, service: &str, tail: Option<usize>) -> Result<Vec<LogLine>> {
+        logs::read(&self.core, service, tail)
+            .await
+            .with_context(|| format!("failed to read the log of service `{service}`"))
+    }
+
+    pub async fn read_file(&self, service: &str, path: &str) -> Result<Vec<u8>, CallError> {
+        files::read(&self.core, service, path).await
+    }
+
+    pub async fn write_file(&self, service: &str, path: &str, bytes: &[u8]) -> Result<(), CallError> {
+        files::write(&self.core, service, path, bytes).await
+    }
+
+    pub async fn write_volume(&self, volume: &str, path: &str, bytes: &[u8]) -> Result<()> {
+        volumes::write(&self.core, volume, path, bytes)
+            .await
+            .with_context(|| format!("failed to write `{path}` in volume `{volume}`"))
+    }
+
+    pub async fn read_volume(&self, volume: &str, path: &str) -> Result<Option<Vec<u8>>> {
+        volumes::read(&self.core, volume, path)
+            .await
+            .with_context(|| format!("failed to read `{path}` in volume `{volume}`"))
+    }
+
+    pub async fn archive_volume(&self, volume: &str, paths: &[String], archive: &Path) -> Result<Vec<FileEntry>> {
+        volumes::archive(&self.core, volume, paths, archive)
+            .await
+            .with_context(|| format!("failed to archive volume `{volume}`"))
+    }
+
+    pub async fn restore_volume(&self, volume: &str, archive: &Path) -> Result<()> {
+        volumes::restore(&self.core, volume, archive)
+            .await
+            .with_context(|| format!("failed to restore volume `{volume}`"))
+    }
+
+    pub async fn connects(&self, service: &str, port: u16) -> Result<bool> {
+        publish::connects(&self.core, service, port).await
+    }
+
+    /// Through Traefik when there is a real one, else an address on this machine that leads to the newest running
+    /// container.
+    pub async fn publish(&self, service: &str, port: u16) -> Result<String> {
+        if !self.core.spec.traefik.is_empty() {
+            return Ok(format!("https://{}", self.core.context.domain));
+        }
+        let mut published = self.published.lock().await;
+        if let Some(published) = published.get(&(service.to_owned(), port)) {
+            return Ok(published.address.clone());
+        }
+        let new = publish::publish(&self.core, service, port).await?;
+        let address = new.address.clone();
+        published.insert((service.to_owned(), port), new);
+        Ok(address)
+    }
+
+    pub async fn remove(&self) -> Result<Vec<(Kind, String)>> {
+        self.published.lock().await.clear();
+        let ledger = &self.core.context.ledger;
+        let left =
+            remove::remove(&self.core.docker, &self.core.context.stack, &self.core.context.run_id, |kind, name| {
+                ledger.removed(kind, name)
+            });
+        let left = left.await?;
+        if left.is_empty() {
+            Trace::forget(&self.core.context.dir)?;
+        }
+        Ok(left)
+    }
+}
+
+impl Core {
+    fn stack(&self) -> &str {
+        &self.context.stack
+    }
+
+    /// `<stack>_<service>`, as Swarm knows the service.
+    fn full_name(&self, service: &str) -> String {
+        format!("{}_{service}", self.context.stack)
+    }
+
+    /// A filter for everything of the stack.
+    fn of_stack(&self) -> std::collections::HashMap<String, Vec<String>> {
+        of_stack(&self.context.stack)
+    }
+
+    fn observed(&self) -> MutexGuard<'_, Observed> {
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The volume's name in Docker.
+    fn volume(&self, key: &str) -> Result<String> {
+        let volumes = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
+        volumes.get(key).cloned().with_context(|| format!("there is no volume `{key}`"))
+    }
+}
+
+fn of_stack(stack: &str) -> std::collections::HashMap<String, Vec<String>> {
+    [("label".to_owned(), vec![format!("{STACK_LABEL}={stack}")])].into()
+}
+
+/// Whether the daemon says that there is no such thing.
+fn is_missing(error: &bollard::errors::Error) -> bool {
+    status(error) == Some(404)
+}
+
+fn status(error: &bollard::errors::Error) -> Option<u16> {
+    match error {
+        bollard::errors::Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}
+
+/// Whether an error says that the daemon could not be asked, as opposed to what it answered.
+pub fn is_out_of_reach(error: &anyhow::Error) -> bool {
+    use bollard::errors::Error;
+    let broken =
+        |error: &Error| !matches!(error, Error::DockerResponseServerError { .. } | Error::DockerStreamError { .. });
+    error.downcast_ref::<Error>().is_some_and(broken)
+        || format!("{error:#}").contains("Cannot connect to the Docker daemon")
+}
+
+impl Trace {
+    fn path(dir: &Path) -> PathBuf {
+        dir.join(TRACE)
+    }
+
+    /// Writes and syncs the trace, before anything is created that it would have to lead to.
+    fn write(&self, dir: &Path) -> Result<()> {
+        use std::io::Write as _;
+        use std::os::unix::fs::DirBuilderExt as _;
+        let path = Trace::path(dir);
+        let write = || {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            let mut file = std::fs::File::create(&path)?;
+            file.write_all(&serde_json::to_vec(self)?)?;
+            file.sync_all()
+        };
+        write().with_context(|| format!("failed to write `{}`", path.display()))
+    }
+
+    fn read(dir: &Path) -> Result<Option<Trace>> {
+        let path = Trace::path(dir);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("failed to read `{}`", path.display())),
+        };
+        let trace: Trace =
+            serde_json::from_slice(&bytes).with_context(|| format!("failed to understand `{}`", path.display()))?;
+        // A stack without a name would be every stack.
+        if trace.stack.is_empty() {
+            bail!("`{}` names no stack", path.display());
+        }
+        Ok(Some(trace))
+    }
+
+    fn forget(dir: &Path) -> Result<()> {
+        match std::fs::remove_file(Trace::path(dir)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).context("failed to remove the trace of the stack")
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What has to be true of a Swarm before anything is created on it. Every problem is one sentence.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result, bail};
+use bollard::Docker;
+use bollard::models::{LocalNodeState, Network, Service};
+use bollard::query_parameters::{ListNetworksOptions, ListServicesOptions};
+
+use super::super::FetchError;
+use super::endpoint::Endpoint;
+use super::{STACK_LABEL, SwarmSpec, images};
+use crate::recipe::stack::Stack;
+
+/// The network that Co-op Cloud's Traefik listens on: created once per server, by hand.
+const PROXY: &str = "proxy";
+
+/// What is going to be deployed.
+pub struct Wanted<'a> {
+    /// Every state that will be deployed: the base, if there is one, and the head.
+    pub stacks: Vec<&'a Stack>,
+}
+
+/// A Swarm that can be deployed to.
+#[derive(Debug)]
+pub struct Checked {
+    pub spec: SwarmSpec,
+    /// What is particular about it, for people.
+    pub notes: Vec<String>,
+    /// One line for every image that is not what its name says.
+    pub stand_ins: Vec<String>,
+}
+
+/// Looks at everything that can be looked at beforehand. The error names every problem, and nothing was created.
+pub async fn preflight(endpoint: Endpoint, wanted: &Wanted<'_>) -> Result<Checked> {
+    let docker = endpoint.connect().await?;
+    let node = manager(&docker, &endpoint).await?;
+    let networks = docker.list_networks(None::<ListNetworksOptions>).await.context("failed to list the networks")?;
+    let services = docker.list_services(None::<ListServicesOptions>).await.context("failed to list the services")?;
+    let mut problems = taken(wanted, &services);
+    let (own_networks, traefik) = external(wanted, &networks, &services, &mut problems);
+    let stand_ins = image_problems(&docker, wanted, &mut problems).await;
+    if !problems.is_empty() {
+        bail!("{}", problems.join("; "));
+    }
+    let without_ipvs = endpoint.is_local() && !std::path::Path::new("/proc/net/ip_vs").exists();
+    let mut notes = Vec::new();
+    if without_ipvs {
+        notes.push(
+            "the kernel has no IPVS: services are deployed with `endpoint_mode: dnsrr`, and ports on the host".into(),
+        );
+    }
+    notes.extend(traefik.iter().map(|network| format!("requests go through the Traefik on network `{network}`")));
+    let spec = SwarmSpec { endpoint, node, without_ipvs, traefik, own_networks };
+    Ok(Checked { spec, notes, stand_ins })
+}
+
+/// The id of the node, which must be a manager of a Swarm.
+async fn manager(docker: &Docker, endpoint: &Endpoint) -> Result<String> {
+    let info = docker.info().await.with_context(|| format!("failed to ask Docker at `{}`", endpoint.host))?;
+    let swarm = info.swarm.unwrap_or_default();
+    match swarm.local_node_state {
+        Some(LocalNodeState::ACTIVE) if swarm.control_available == Some(true) => {
+            swarm.node_id.context("Docker does not say which node it is")
+        }
+        Some(LocalNodeState::ACTIVE) => {
+            bail!("Docker at `{}` is a worker of its Swarm: only a manager can deploy", endpoint.host)
+        }
+        _ => bail!("Docker at `{}` is in no Swarm: `docker swarm init` makes one", endpoint.host),
+    }
+}
+
+/// The stack's name is the run's own; when it is taken all the same, nothing of the other's must be touched.
+fn taken(wanted: &Wanted<'_>, services: &[Service]) -> Vec<String> {
+    let names: BTreeSet<&str> = wanted.stacks.iter().map(|stack| stack.name.as_str()).collect();
+    let label = |service: &Service| service.spec.as_ref()?.labels.as_ref()?.get(STACK_LABEL).cloned();
+    let taken: BTreeSet<String> = services.iter().filter_map(label).collect();
+    let taken = names.into_iter().filter(|name| taken.contains(*name));
+    taken.map(|name| format!("a stack `{name}` is deployed already: remove it, or start the run again")).collect()
+}
+
+/// External networks: those that the run replaces by its own, and those that a Traefik listens on. A missing one is a
+/// problem, unless it is the proxy's, of which every run gets one.
+fn external(
+    wanted: &Wanted<'_>,
+    networks: &[Network],
+    services: &[Service],
+    problems: &mut Vec<String>,
+) -> (Vec<String>, Vec<String>) {
+    let (mut own, mut traefik) = (Vec::new(), Vec::new());
+    let external = wanted.stacks.iter().flat_map(|stack| stack.networks.values()).filter(|network| network.external);
+    for name in external.map(|network| network.name.as_str()).collect::<BTreeSet<&str>>() {
+        let found = networks.iter().find(|network| network.name.as_deref() == Some(name));
+        match found {
+            Some(network) if has_traefik(network, services) => traefik.push(name.to_owned()),
+            _ if name == PROXY => own.push(name.to_owned()),
+            Some(network) if network.scope.as_deref() == Some("swarm") => {}
+            Some(_) => problems
+                .push(format!("the external network `{name}` is not one of the Swarm: it needs the driver `overlay`")),
+            None => problems.push(format!(
+                "the external network `{name}` does not exist: create it with `docker network create -d overlay {name}`"
+            )),
+        }
+    }
+    (own, traefik)
+}
+
+/// Whether a service on the network runs a Traefik.
+fn has_traefik(network: &Network, services: &[Service]) -> bool {
+    services.iter().filter_map(|service| service.spec.as_ref()?.task_template.as_ref()).any(|template| {
+        let image = template.container_spec.as_ref().and_then(|container| container.image.as_deref());
+        let name = image.unwrap_or_default().split('@').next().unwrap_or_default();
+        let name = name.rsplit('/').next().unwrap_or_default().split(':').next().unwrap_or_default();
+        let on_it = template.networks.iter().flatten().any(|it| it.target.is_some() && it.target == network.id);
+        on_it && name == "traefik"
+    })
+}
+
+async fn image_problems(docker: &Docker, wanted: &Wanted<'_>, problems: &mut Vec<String>) -> Vec<String> {
+    let services = wanted.stacks.iter().flat_map(|stack| stack.services.values());
+    let mut stand_ins = Vec::new();
+    for image in services.map(|service| service.image.as_str()).collect::<BTreeSet<&str>>() {
+        match images::resolvable(docker, image).await {
+            Ok(Some(stand_in)) => {
+                stand_ins.push(format!("`{image}` is not what its name says: {stand_in}"));
+            }
+            Ok(None) => {}
+            Err(FetchError::Missing(error) | FetchError::Unavailable(error)) => problems.push(format!("{error:#}")),
+        }
+    }
+    stand_ins
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::stack;
+    use bollard::models::{NetworkAttachmentConfig, ServiceSpec, TaskSpec, TaskSpecContainerSpec};
+
+    fn stack(networks: &[&str]) -> Stack {
+        let network = |name: &str| stack::Network { name: name.into(), external: true, ..Default::default() };
+        let networks = networks.iter().map(|name| (name.to_string(), network(name))).collect();
+        Stack { name: "s".into(), networks, ..Stack::default() }
+    }
+
+    fn network(name: &str, scope: &str) -> Network {
+        let (id, scope) = (Some(format!("id-{name}")), Some(scope.to_owned()));
+        Network { name: Some(name.into()), id, scope, ..Network::default() }
+    }
+
+    fn service(image: &str, network: &str, stack: &str) -> Service {
+        let container = TaskSpecContainerSpec { image: Some(image.into()), ..Default::default() };
+        let target = NetworkAttachmentConfig { target: Some(format!("id-{network}")), ..Default::default() };
+        let template =
+            TaskSpec { container_spec: Some(container), networks: Some(vec![target]), ..TaskSpec::default() };
+        let labels = Some([(STACK_LABEL.to_owned(), stack.to_owned())].into());
+        let spec = ServiceSpec { task_template: Some(template), labels, ..ServiceSpec::default() };
+        Service { spec: Some(spec), ..Service::default() }
+    }
+
+    #[test]
+    fn a_missing_network_is_named_with_what_to_do_but_the_proxys_is_the_runs_own() {
+        let stack = stack(&["proxy", "mail", "local"]);
+        let mut problems = Vec::new();
+        let wanted = Wanted { stacks: vec![&stack] };
+        let (own, traefik) = external(&wanted, &[network("local", "local")], &[], &mut problems);
+        assert_eq!((own, traefik), (vec!["proxy".to_owned()], vec![]));
+        assert_eq!(
+            problems,
+            [
+                "the external network `local` is not one of the Swarm: it needs the driver `overlay`",
+                "the external network `mail` does not exist: create it with `docker network create -d overlay mail`",
+            ]
+        );
+    }
+
+    #[test]
+    fn only_a_traefik_on_the_recipes_own_network_is_used() {
+        let stack = stack(&["proxy"]);
+        let wanted = Wanted { stacks: vec![&stack] };
+        let networks = [network("proxy", "swarm"), network("other", "swarm")];
+        let find = |service: Service| external(&wanted, &networks, &[service], &mut Vec::new());
+        let used = find(service("docker.io/library/traefik:v3@sha256:abc", "proxy", "t"));
+        assert_eq!(used, (vec![], vec!["proxy".to_owned()]));
+        let none = (vec!["proxy".to_owned()], vec![]);
+        assert_eq!(find(service("traefik:v3", "other", "t")), none);
+        assert_eq!(find(service("nginx", "proxy", "t")), none);
+    }
+
+    #[test]
+    fn a_stack_that_is_deployed_already_is_refused() {
+        let stack = stack(&[]);
+        let wanted = Wanted { stacks: vec![&stack, &stack] };
+        let problems = taken(&wanted, &[service("nginx", "x", "s"), service("nginx", "x", "other")]);
+        assert_eq!(problems, ["a stack `s` is deployed already: remove it, or start the run again"]);
+    }
+}

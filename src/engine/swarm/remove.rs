@@ -1,0 +1,215 @@
+//! Teardown: services, containers, networks, configs, secrets, volumes, in that order, to a proven zero. A graceful
+//! stop is not waited for: what is about to be destroyed needs none.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use bollard::Docker;
+use bollard::errors::Error;
+use bollard::query_parameters::{
+    ListConfigsOptions, ListContainersOptionsBuilder, ListNetworksOptions, ListSecretsOptions, ListServicesOptions,
+    ListTasksOptionsBuilder, ListVolumesOptions, RemoveContainerOptionsBuilder, RemoveVolumeOptions,
+};
+use futures_util::future::join_all;
+
+use super::super::Kind;
+use super::{RUN_LABEL, STACK_LABEL, Trace, is_missing, of_stack, status};
+
+/// Docker's removals lag behind its answers: a network stays "in use" until the last container is really gone.
+const LIMIT: Duration = Duration::from_secs(45);
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// A thing of the stack: its kind, its name for people, and its id.
+type Thing = (Kind, String, String);
+
+/// Removes everything of the stack, and returns what is still there at the end.
+pub async fn remove(
+    docker: &Docker,
+    stack: &str,
+    run_id: &str,
+    removed: impl Fn(Kind, &str) -> Result<()>,
+) -> Result<Vec<(Kind, String)>> {
+    let start = Instant::now();
+    let mut seen = BTreeSet::new();
+    loop {
+        let things = inventory(docker, stack, run_id).await?;
+        let gone = seen.iter().filter(|(kind, name)| !things.iter().any(|it| it.0 == *kind && it.1 == *name));
+        for (kind, name) in gone.cloned().collect::<Vec<(Kind, String)>>() {
+            removed(kind, &name)?;
+            seen.remove(&(kind, name));
+        }
+        seen.extend(things.iter().map(|(kind, name, _)| (*kind, name.clone())));
+        if things.is_empty() || start.elapsed() > LIMIT {
+            return Ok(things.into_iter().map(|(kind, name, _)| (kind, name)).collect());
+        }
+        let last = step(docker, things).await;
+        if start.elapsed() + PAUSE > LIMIT {
+            // What stays is reported with the reason that was given last.
+            let left = inventory(docker, stack, run_id).await?;
+            return Ok(left.into_iter().map(|(kind, name, _)| (kind, with_reason(name, &last))).collect());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn with_reason(name: String, reason: &Option<String>) -> String {
+    reason.as_ref().map_or(name.clone(), |reason| format!("{name}` (Docker says: {reason}) `"))
+}
+
+/// Removes what comes next: nothing of a later kind while something of an earlier one is there. The last refusal is
+/// returned; that a thing is in use, or gone already, is none.
+async fn step(docker: &Docker, things: Vec<Thing>) -> Option<String> {
+    let rank = |kind: &Kind| ORDER.iter().position(|it| it == kind).unwrap_or(ORDER.len());
+    let first = things.iter().map(|(kind, ..)| rank(kind)).min()?;
+    // Once the containers are gone the rest goes together: what is still in use is refused, and tried again.
+    let turn = |kind: &Kind| rank(kind) == first || first >= LAST && rank(kind) >= LAST;
+    let removals = things.iter().filter(|(kind, ..)| turn(kind)).map(|(kind, _, id)| remove_one(docker, *kind, id));
+    let refusals = join_all(removals).await.into_iter().filter_map(Result::err);
+    refusals.filter(|error| !is_missing(error)).last().map(|error| error.to_string())
+}
+
+const ORDER: [Kind; 7] =
+    [Kind::Service, Kind::Container, Kind::Process, Kind::Network, Kind::Config, Kind::Secret, Kind::Volume];
+
+/// From here on in `ORDER` nothing runs any more.
+const LAST: usize = 2;
+
+async fn remove_one(docker: &Docker, kind: Kind, id: &str) -> Result<(), Error> {
+    match kind {
+        Kind::Service => docker.delete_service(id).await,
+        Kind::Container => {
+            // Anonymous volumes go with their container.
+            let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+            docker.remove_container(id, Some(options)).await
+        }
+        Kind::Network => docker.remove_network(id).await,
+        Kind::Config => docker.delete_config(id).await,
+        Kind::Secret => docker.delete_secret(id).await,
+        Kind::Volume => docker.remove_volume(id, None::<RemoveVolumeOptions>).await,
+        // A task goes by itself once its service and its container are gone.
+        Kind::Process | Kind::Mount | Kind::Directory => Ok(()),
+    }
+}
+
+/// Everything there is of the stack, by its label, by the run's label, and by its name.
+async fn inventory(docker: &Docker, stack: &str, run_id: &str) -> Result<Vec<Thing>> {
+    let ours = Ours { stack, prefix: format!("{stack}_"), run_id };
+    let tasks = ListTasksOptionsBuilder::default().filters(&of_stack(stack)).build();
+    let containers = ListContainersOptionsBuilder::default().all(true).build();
+    let (services, tasks, containers, networks, configs, secrets, volumes) = tokio::try_join!(
+        docker.list_services(None::<ListServicesOptions>),
+        docker.list_tasks(Some(tasks)),
+        docker.list_containers(Some(containers)),
+        docker.list_networks(None::<ListNetworksOptions>),
+        docker.list_configs(None::<ListConfigsOptions>),
+        docker.list_secrets(None::<ListSecretsOptions>),
+        docker.list_volumes(None::<ListVolumesOptions>),
+    )
+    .context("failed to list what there is of the stack")?;
+    let mut things = Vec::new();
+    let mut add = |kind: Kind, name: Option<String>, id: Option<String>, ours: bool| {
+        let (Some(name), true) = (name, ours) else { return };
+        things.push((kind, name.clone(), id.unwrap_or(name)));
+    };
+    for service in services {
+        let spec = service.spec.unwrap_or_default();
+        add(Kind::Service, spec.name.clone(), service.id, ours.are(spec.name.as_deref(), spec.labels.as_ref()));
+    }
+    for task in tasks {
+        add(Kind::Process, task.id.as_ref().map(|id| format!("task {id}")), task.id, true);
+    }
+    for container in containers {
+        let name = container.names.unwrap_or_default().first().map(|name| name.trim_start_matches('/').to_owned());
+        let is_ours = ours.are(name.as_deref(), container.labels.as_ref());
+        add(Kind::Container, name, container.id, is_ours);
+    }
+    for network in networks {
+        let is_ours = ours.are(network.name.as_deref(), network.labels.as_ref());
+        add(Kind::Network, network.name, network.id, is_ours);
+    }
+    for config in configs {
+        let spec = config.spec.unwrap_or_default();
+        add(Kind::Config, spec.name.clone(), config.id, ours.are(spec.name.as_deref(), spec.labels.as_ref()));
+    }
+    for secret in secrets {
+        let spec = secret.spec.unwrap_or_default();
+        add(Kind::Secret, spec.name.clone(), secret.id, ours.are(spec.name.as_deref(), spec.labels.as_ref()));
+    }
+    for volume in volumes.volumes.unwrap_or_default() {
+        let is_ours = ours.are(Some(&volume.name), Some(&volume.labels));
+        add(Kind::Volume, Some(volume.name.clone()), Some(volume.name), is_ours);
+    }
+    Ok(things)
+}
+
+/// How a thing of the stack is recognised.
+struct Ours<'a> {
+    stack: &'a str,
+    prefix: String,
+    run_id: &'a str,
+}
+
+impl Ours<'_> {
+    fn are(&self, name: Option<&str>, labels: Option<&std::collections::HashMap<String, String>>) -> bool {
+        let label = |key: &str| labels.and_then(|labels| labels.get(key)).map(String::as_str);
+        label(STACK_LABEL) == Some(self.stack)
+            || label(RUN_LABEL) == Some(self.run_id)
+            || name.is_some_and(|name| name.starts_with(&self.prefix))
+    }
+}
+
+/// Removes what a dead run has left on its Swarm, if its engine's directory says that it was on one.
+pub async fn sweep(dir: &Path) -> Result<Vec<(Kind, String)>> {
+    let Some(trace) = Trace::read(dir)? else { return Ok(Vec::new()) };
+    let attempt = || format!("failed to sweep the stack `{}` on the Swarm at `{}`", trace.stack, trace.endpoint.host);
+    let sweep = async {
+        let docker = trace.endpoint.connect().await?;
+        match remove(&docker, &trace.stack, &trace.run_id, |_, _| Ok(())).await {
+            // The Swarm itself is gone (406: not a manager), and took everything with it.
+            Err(error) if error.downcast_ref::<Error>().and_then(status) == Some(503) => {
+                Err(error.context("the daemon is no Swarm manager any more"))
+            }
+            other => other,
+        }
+    };
+    let left = sweep.await.with_context(attempt)?;
+    if left.is_empty() {
+        Trace::forget(dir)?;
+    }
+    Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thing_is_recognised_by_label_or_name_and_a_neighbours_is_not() {
+        let ours = Ours { stack: "s_x", prefix: "s_x_".into(), run_id: "run1" };
+        let label = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
+        assert!(ours.are(None, Some(&label(STACK_LABEL, "s_x"))));
+        assert!(ours.are(None, Some(&label(RUN_LABEL, "run1"))));
+        assert!(ours.are(Some("s_x_app"), None));
+        assert!(!ours.are(Some("s_x2_app"), Some(&label(STACK_LABEL, "s_x2"))));
+        assert!(!ours.are(Some("s_x"), None));
+    }
+
+    #[tokio::test]
+    async fn a_run_that_was_on_no_swarm_leaves_nothing_and_a_lost_swarm_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(sweep(dir.path()).await.unwrap(), []);
+        let host = "unix:///nowhere/docker.sock".to_owned();
+        let endpoint = super::super::Endpoint { host, tls: None, origin: "a test".into() };
+        let trace = Trace { stack: "s".into(), run_id: "r".into(), endpoint };
+        trace.write(dir.path()).unwrap();
+        let error = format!("{:#}", sweep(dir.path()).await.unwrap_err());
+        assert!(
+            error.starts_with("failed to sweep the stack `s` on the Swarm at `unix:///nowhere/docker.sock`"),
+            "{error}"
+        );
+        std::fs::write(dir.path().join("swarm.json"), "{\"stack\":\"\",\"run_id\":\"\"}").unwrap();
+        assert!(sweep(dir.path()).await.is_err(), "a stack without a name would be every stack");
+    }
+}

@@ -1,0 +1,218 @@
+//! Volumes, whoever mounts them and how: through a container that has the volume mounted and is never started, whose
+//! files the archive API reads and writes all the same.
+
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType, MountVolumeOptions};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+};
+use data_encoding::HEXLOWER;
+use futures_util::StreamExt as _;
+use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::super::{FileEntry, Kind};
+use super::{Core, RUN_LABEL, STACK_LABEL, files, is_missing};
+
+/// Where the volume is mounted in its helper.
+const ROOT: &str = "/volume";
+
+pub async fn write(core: &Core, volume: &str, path: &str, bytes: &[u8]) -> Result<()> {
+    let helper = helper(core, volume).await?;
+    let file = file(core, &helper, path).await?;
+    files::write_in(&core.docker, &helper, &file, bytes).await
+}
+
+pub async fn read(core: &Core, volume: &str, path: &str) -> Result<Option<Vec<u8>>> {
+    let helper = helper(core, volume).await?;
+    let file = file(core, &helper, path).await?;
+    files::read_in(&core.docker, &helper, &file).await
+}
+
+/// Writes what Docker gives for each path into one archive, with names relative to the volume, and says what it holds.
+pub async fn archive(core: &Core, volume: &str, paths: &[String], archive: &Path) -> Result<Vec<FileEntry>> {
+    let helper = helper(core, volume).await?;
+    let whole = [String::new()];
+    let paths = if paths.is_empty() { &whole } else { paths };
+    let part = archive.with_extension("part");
+    let file = std::fs::File::create(archive).with_context(|| format!("failed to create `{}`", archive.display()))?;
+    let mut builder = tar::Builder::new(file);
+    let mut held = Vec::new();
+    for path in paths {
+        download(core, &helper, path, &part).await?;
+        held.extend(append(&mut builder, path, &part).with_context(|| format!("failed to archive `{path}`"))?);
+    }
+    std::fs::remove_file(&part).context("failed to remove a part of the archive")?;
+    builder.into_inner().and_then(|file| file.sync_all()).context("failed to write the archive")?;
+    held.sort_by(|one, other| one.path.cmp(&other.path));
+    held.dedup_by(|one, other| one.path == other.path);
+    Ok(held)
+}
+
+pub async fn restore(core: &Core, volume: &str, archive: &Path) -> Result<()> {
+    let helper = helper(core, volume).await?;
+    let open = tokio::fs::File::open(archive).await;
+    let file = open.with_context(|| format!("failed to open `{}`", archive.display()))?;
+    let options = UploadToContainerOptionsBuilder::default().path(ROOT).build();
+    let body = bollard::body_try_stream(chunks(file));
+    Ok(core.docker.upload_to_container(&helper, Some(options), body).await?)
+}
+
+/// A file in pieces: a volume may be larger than memory.
+fn chunks(file: tokio::fs::File) -> impl futures_util::Stream<Item = std::io::Result<bytes::Bytes>> {
+    futures_util::stream::try_unfold(file, |mut file| async move {
+        let mut buffer = vec![0; 64 * 1024];
+        let read = file.read(&mut buffer).await?;
+        buffer.truncate(read);
+        Ok((read > 0).then(|| (buffer.into(), file)))
+    })
+}
+
+/// Fetches one path of the volume as Docker archives it. A path that is not there is an error.
+async fn download(core: &Core, helper: &str, path: &str, to: &Path) -> Result<()> {
+    let inside = below(path)?;
+    let options = DownloadFromContainerOptionsBuilder::default().path(&inside).build();
+    let mut stream = Box::pin(core.docker.download_from_container(helper, Some(options)));
+    let mut file = tokio::fs::File::create(to).await.with_context(|| format!("failed to create `{}`", to.display()))?;
+    while let Some(chunk) = stream.next().await {
+        match chunk {
+            Ok(chunk) => file.write_all(&chunk).await.context("failed to write the archive")?,
+            Err(error) if is_missing(&error) => return Err(anyhow!("there is no `{path}` in the volume")),
+            Err(error) => return Err(error).context("the archive broke off"),
+        }
+    }
+    file.sync_all().await.context("failed to write the archive")
+}
+
+/// Appends the entries of a part under names relative to the volume, reading each to its end: an archive that Docker
+/// cut off is an error here and not at the restore.
+fn append(builder: &mut tar::Builder<std::fs::File>, path: &str, part: &Path) -> Result<Vec<FileEntry>> {
+    let mut held = Vec::new();
+    let mut archive = tar::Archive::new(std::fs::File::open(part)?);
+    // Docker names the entries by the last part of the path that was asked for.
+    let parent = normal(Path::new(path)).parent().map(Path::to_owned).unwrap_or_default();
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let name = normal(&parent.join(entry.path()?));
+        if name.as_os_str().is_empty() {
+            continue;
+        }
+        let mut header = entry.header().clone();
+        let kind = header.entry_type();
+        let path = name.display().to_string();
+        if kind.is_symlink() || kind.is_hard_link() {
+            let mut target = entry.link_name()?.context("a link leads nowhere")?.into_owned();
+            let mut linked = None;
+            if kind.is_hard_link() {
+                target = normal(&parent.join(target));
+                // Another name of a file that came before is as much a file as that one.
+                linked = held.iter().find(|it: &&FileEntry| Path::new(&it.path) == target).cloned();
+            }
+            builder.append_link(&mut header, &name, target)?;
+            let (size, sha256) = linked.map(|it| (it.size, it.sha256)).unwrap_or_default();
+            held.push(FileEntry { path, size, sha256 });
+            continue;
+        }
+        if kind.is_dir() {
+            builder.append_data(&mut header, &name, std::io::empty())?;
+            held.push(FileEntry { path, size: 0, sha256: String::new() });
+            continue;
+        }
+        // Pipes and devices are not data.
+        if !kind.is_file() {
+            continue;
+        }
+        let size = entry.size();
+        let mut content = Hashed { inner: &mut entry, hash: Sha256::new(), read: 0 };
+        builder.append_data(&mut header, &name, &mut content)?;
+        ensure!(content.read == size, "`{}` is cut off", name.display());
+        held.push(FileEntry { path, size, sha256: HEXLOWER.encode(&content.hash.finalize()) });
+    }
+    Ok(held)
+}
+
+/// A path without `.` and whatever else is no name.
+fn normal(path: &Path) -> PathBuf {
+    path.components().filter(|part| matches!(part, Component::Normal(_))).collect()
+}
+
+/// Counts and hashes what is read through it.
+struct Hashed<R> {
+    inner: R,
+    hash: Sha256,
+    read: u64,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.hash.update(&buffer[..read]);
+        self.read += read as u64;
+        Ok(read)
+    }
+}
+
+/// `<mount>/<path>`, for a path inside the volume: `/` is the volume's own root.
+fn below(path: &str) -> Result<String> {
+    let leads_out =
+        Path::new(path).components().any(|part| matches!(part, Component::ParentDir | Component::Prefix(_)));
+    ensure!(!leads_out, "`{path}` leads out of the volume");
+    let inside = normal(Path::new(path));
+    // Docker takes `.` at the end as the content of a directory.
+    Ok(if inside.as_os_str().is_empty() { format!("{ROOT}/.") } else { format!("{ROOT}/{}", inside.display()) })
+}
+
+/// A file of the volume, in whose path no link may lead out of the volume: what it leads to is the helper's own, and
+/// the same link leads elsewhere in the containers that use the volume.
+async fn file(core: &Core, helper: &str, path: &str) -> Result<String> {
+    let full = below(path)?;
+    for part in Path::new(&full).ancestors().take_while(|part| *part != Path::new(ROOT)) {
+        let (target, _) = files::follow_one(&core.docker, helper, part).await?;
+        ensure!(target.starts_with(ROOT), "`{path}` leads out of the volume");
+    }
+    Ok(full)
+}
+
+/// The container that has the volume mounted; made at the first call, removed with everything else.
+async fn helper(core: &Core, key: &str) -> Result<String> {
+    let mut helpers = core.helpers.lock().await;
+    if let Some(helper) = helpers.get(key) {
+        return Ok(helper.clone());
+    }
+    let volume = core.volume(key)?;
+    let name = format!("{}_volume-{key}", core.stack());
+    let ledger = &core.context.ledger;
+    ledger.creating(Kind::Container, &name)?;
+    let options = CreateContainerOptionsBuilder::default().name(&name).build();
+    let created = core.docker.create_container(Some(options), body(core, &volume).await?).await;
+    let id = created.with_context(|| format!("failed to create a container for the volume `{volume}`"))?.id;
+    ledger.created(Kind::Container, &name, &id)?;
+    helpers.insert(key.to_owned(), id.clone());
+    Ok(id)
+}
+
+/// Any image will do, for nothing of it runs: one of the stack's is certainly there.
+async fn body(core: &Core, volume: &str) -> Result<ContainerCreateBody> {
+    let services = super::observe::services(core).await?;
+    let image = services.into_iter().flat_map(|it| it.tasks).find(|task| task.desired_running).map(|task| task.image);
+    let options = MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() };
+    let mount = Mount {
+        target: Some(ROOT.into()),
+        source: Some(volume.to_owned()),
+        typ: Some(MountType::VOLUME),
+        volume_options: Some(options),
+        ..Mount::default()
+    };
+    let labels = [(STACK_LABEL, core.stack()), (RUN_LABEL, &core.context.run_id)];
+    Ok(ContainerCreateBody {
+        image: Some(image.context("no task runs, whose image could be used to reach the volume")?),
+        cmd: Some(vec!["never-started".into()]),
+        labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+        network_disabled: Some(true),
+        host_config: Some(HostConfig { mounts: Some(vec![mount]), ..HostConfig::default() }),
+        ..ContainerCreateBody::default()
+    })
+}
