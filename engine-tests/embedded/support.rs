@@ -119,6 +119,8 @@ pub fn context(dir: &Path, notes: &Arc<Notes>) -> EngineContext {
         dir: dir.join("engine"),
         image_cache: dir.join("images"),
         image_map: BTreeMap::from([("nginx".into(), "builtin:static-web".into())]),
+        stack: "s".into(),
+        domain: "s".into(),
         ledger: Arc::<Notes>::clone(notes),
     }
 }
@@ -286,7 +288,7 @@ pub fn deployment<'a>(services: impl IntoIterator<Item = (&'a str, Service)>) ->
         volumes: BTreeMap::from([("data".to_owned(), data)]),
         ..Stack::default()
     };
-    Deployment { stack, secrets: BTreeMap::new() }
+    Deployment { stack, document: Default::default(), secrets: BTreeMap::new() }
 }
 
 /// Status and body of a page.

@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot get at what it looks at has failed")]
 
 mod command_line;
+mod compose;
 mod concurrent;
 mod docs;
 mod green;
 mod red;
+#[allow(dead_code, reason = "each of the test programs uses its part")]
 mod runner;
+mod running;
 mod teardown;
 mod tidy;

@@ -42,7 +42,10 @@ fn an_app_that_does_not_start() {
          task: non-zero exit (2))",
     );
     assert!(ended.message("tier::install").contains("static-web: `--no-such-option` needs a value"), "{ended}");
-    assert!(ended.message("tier::install").ends_with("--recipe never-starts --exact tier::install"), "{ended}");
+    assert!(
+        ended.message("tier::install").ends_with("--recipe never-starts --engine embedded --exact tier::install"),
+        "{ended}"
+    );
     let because = Some("ignored (because tier::install failed)");
     assert_eq!(ended.outcome("generic::install::answers_over_http"), because, "{ended}");
     assert_eq!(ended.outcome("tier::upgrade"), because, "{ended}");

@@ -11,6 +11,7 @@ pub struct World {
     root: PathBuf,
     user: Option<u32>,
     runner: PathBuf,
+    engine: &'static str,
 }
 
 /// How a run ended, and what it said.
@@ -32,9 +33,17 @@ impl World {
         World::new(checkout().join("tests/data"))
     }
 
-    fn new(root: PathBuf) -> Self {
+    /// Another root, with recipes and a configuration of its own.
+    pub fn new(root: PathBuf) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        World { dir, root, user: None, runner: env!("CARGO_BIN_EXE_recipe-runner").into() }
+        // Not the first that is usable here: these runs have to be the same on every machine.
+        World { dir, root, user: None, runner: env!("CARGO_BIN_EXE_recipe-runner").into(), engine: "embedded" }
+    }
+
+    /// The same on another engine.
+    pub fn on(mut self, engine: &'static str) -> Self {
+        self.engine = engine;
+        self
     }
 
     /// The same as an ordinary user; `None` when these tests do not run as root, where every run is an ordinary
@@ -72,7 +81,8 @@ impl World {
                 Run::new("setpriv", prefix.iter().chain(arguments))
             }
         };
-        let run = run.env("HARNESS_ROOT", &self.root).env("HARNESS_STATE", self.state());
+        let run =
+            run.env("HARNESS_ROOT", &self.root).env("HARNESS_STATE", self.state()).env("HARNESS_ENGINE", self.engine);
         run.cwd(self.dir.path()).deadline(Duration::from_secs(120))
     }
 

@@ -1,0 +1,84 @@
+//! A run that is started and watched while it goes on, to be broken off.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use harness::process;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::runner::World;
+
+/// A run that is under way.
+pub struct Running {
+    child: Child,
+    /// What it has said on standard error so far.
+    pub said: std::sync::Arc<std::sync::Mutex<String>>,
+}
+
+impl World {
+    /// Starts the runner and goes on.
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        let run = self.command(arguments);
+        let mut command = process::command(&run.program);
+        command.args(&run.args);
+        Running::start(command, &run)
+    }
+
+    /// Waits until nothing is left, and shows what is if something stays.
+    pub fn expect_nothing_left(&self) {
+        wait("nothing to be left", || self.leftovers().is_empty());
+    }
+}
+
+impl Running {
+    /// Starts a command with the environment of a run.
+    pub fn start(mut command: std::process::Command, run: &process::Run) -> Running {
+        command.env_clear().envs(run.env.iter().cloned());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let said = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        std::thread::spawn({
+            let said = said.clone();
+            move || lines.map_while(Result::ok).for_each(|line| *said.lock().unwrap() += &format!("{line}\n"))
+        });
+        Running { child, said }
+    }
+
+    pub fn wait_for(&self, text: &str) {
+        wait(text, || self.said.lock().unwrap().contains(text));
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    pub fn end(&mut self) -> i32 {
+        let mut status = None;
+        wait("the runner to end", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        process::exit_code(status.unwrap())
+    }
+
+    /// The keeper's process, from the journal of the only run.
+    pub fn keeper(&self, world: &World) -> Pid {
+        let run = std::fs::read_dir(world.state().join("runs")).unwrap().next().unwrap().unwrap();
+        let journal = std::fs::read_to_string(run.path().join("events.jsonl")).unwrap();
+        let first: serde_json::Value = serde_json::from_str(journal.lines().next().unwrap()).unwrap();
+        Pid::from_raw(first["pid"].as_i64().unwrap() as i32).unwrap()
+    }
+}
+
+/// Waits until something is so, for as long as a slow machine may need.
+pub fn wait(what: &str, mut until: impl FnMut() -> bool) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let poll = harness::poll::Poll::within(Duration::from_secs(100));
+    let look = || {
+        let look = if until() { harness::poll::Look::Ready(()) } else { harness::poll::Look::NotYet("not yet".into()) };
+        async { Ok(look) }
+    };
+    runtime.block_on(poll.until(what, look)).unwrap();
+}

@@ -1,0 +1,74 @@
+//! Runs on a Swarm that must pass.
+
+use crate::docker::{docker, named, stack};
+use crate::runner::{Ended, World};
+
+pub const CASES: &[crate::Case] = &[
+    ("custom_html_passes_every_tier", custom_html_passes_every_tier),
+    ("guestbook_passes_every_tier", guestbook_passes_every_tier),
+    ("two_runs_at_once_do_not_meet", two_runs_at_once_do_not_meet),
+    ("a_docker_context_says_where_the_swarm_is", a_docker_context_says_where_the_swarm_is),
+];
+
+/// A passed run: every tier, nothing ignored, one deploy, nothing left on this machine or on the Swarm.
+fn check(world: &World, ended: &Ended) {
+    assert_eq!(ended.code, 0, "{ended}");
+    assert!(ended.with_outcome("ok").len() >= 30, "{ended}");
+    assert!(ended.with_outcome("ignored").is_empty(), "{ended}");
+    for operation in ["install", "upgrade", "backup", "restore", "teardown"] {
+        assert_eq!(ended.outcome(&format!("tier::{operation}")), Some("ok"), "{ended}");
+    }
+    assert!(ended.stderr.contains("deploy-count = 1 (expect 1)"), "{ended}");
+    assert!(ended.stderr.contains("engine   swarm, as asked for: "), "{ended}");
+    assert_eq!(world.leftovers(), Vec::<String>::new(), "{ended}");
+    assert_eq!(named(&stack(&ended.stderr)), Vec::<String>::new(), "{ended}");
+}
+
+fn custom_html_passes_every_tier() {
+    let world = World::of_checkout().on("swarm");
+    let ended = world.run(&["--recipe", "custom-html"]);
+    check(&world, &ended);
+    // What runs is said, wherever it is not what its name says.
+    let stand_in = docker(vec![
+        "image",
+        "inspect",
+        "nginx:1.28.0",
+        "--format",
+        "{{index .Config.Labels \"recipe-harness.stand-in\"}}",
+    ]);
+    let line = format!("images   `nginx:1.28.0` is not what its name says: {}", stand_in.trim());
+    assert!(stand_in.trim().is_empty() || ended.stderr.contains(&line), "{ended}");
+}
+
+fn guestbook_passes_every_tier() {
+    let world = World::of_checkout().on("swarm");
+    check(&world, &world.run(&["--recipe", "guestbook"]));
+}
+
+fn two_runs_at_once_do_not_meet() {
+    let worlds = [World::of_checkout().on("swarm"), World::of_checkout().on("swarm")];
+    let runs = worlds.map(|world| {
+        std::thread::spawn(move || {
+            let ended = world.run(&["--recipe", "custom-html"]);
+            check(&world, &ended);
+            stack(&ended.stderr)
+        })
+    });
+    let [one, other] = runs.map(|run| run.join().unwrap());
+    assert_ne!(one, other);
+}
+
+/// A context that leads to the same daemon proves that both the API and the CLI follow it.
+fn a_docker_context_says_where_the_swarm_is() {
+    let world = World::of_checkout().on("swarm");
+    let config = world.dir.path().join("docker");
+    let socket = "host=unix:///var/run/docker.sock";
+    let arguments = ["--config", config.to_str().unwrap(), "context", "create", "elsewhere", "--docker", socket];
+    docker(arguments.to_vec());
+    let run = world.command(&["--recipe", "custom-html", "--tiers", "install"]);
+    let run = run.env("DOCKER_CONFIG", &config).env("DOCKER_CONTEXT", "elsewhere");
+    let ended = crate::runner::finish(&run);
+    assert_eq!(ended.code, 0, "{ended}");
+    assert!(ended.stderr.contains("(DOCKER_CONTEXT `elsewhere`)"), "{ended}");
+    assert_eq!(named(&stack(&ended.stderr)), Vec::<String>::new(), "{ended}");
+}

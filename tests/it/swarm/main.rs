@@ -1,0 +1,51 @@
+//! Whole runs on a real Docker Swarm: green ones, broken ones, and broken-off ones.
+//!
+//! A target of its own without libtest, because where there is no Swarm its trials are ignored with the reason, and in
+//! CI, where nobody reads which trials were ignored, they fail with it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot get at what it looks at has failed")]
+
+mod docker;
+mod green;
+mod red;
+mod registry;
+#[allow(dead_code, reason = "each of the test programs uses its part")]
+#[path = "../runner.rs"]
+mod runner;
+#[allow(dead_code, reason = "each of the test programs uses its part")]
+#[path = "../running.rs"]
+mod running;
+mod teardown;
+mod traefik;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Completion, Trial};
+
+/// A named proof. A failed one panics.
+type Case = (&'static str, fn());
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Each run keeps a Docker daemon busy: more at once only wait for each other.
+    arguments.test_threads = arguments.test_threads.or(Some(3));
+    let missing = if arguments.list { None } else { docker::missing() };
+    let cases = [green::CASES, red::CASES, teardown::CASES, traefik::CASES].concat();
+    let mut trials: Vec<Trial> = cases.into_iter().map(|case| trial(case, missing.clone())).collect();
+    let missing = missing.or_else(|| if arguments.list { None } else { registry::missing() });
+    trials.extend(registry::CASES.iter().map(|case| trial(*case, missing.clone())));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn trial((name, prove): Case, missing: Option<String>) -> Trial {
+    Trial::ignorable_test(name, move || match missing {
+        None => {
+            prove();
+            Ok(Completion::Completed)
+        }
+        Some(missing) if std::env::var("CI").as_deref() == Ok("true") => {
+            Err(format!("{missing}, and CI=true says that everything must be here").into())
+        }
+        Some(missing) => Ok(Completion::ignored_with(missing)),
+    })
+}

@@ -1,0 +1,132 @@
+//! An app behind a Traefik that is there already: requests go through it, over HTTPS.
+//!
+//! Traefik's image is not to be had here. What stands in for it is nginx under an image name of Traefik's: it ends TLS
+//! with a certificate of its own making and leads each host of the zone to its stack.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use crate::docker::{docker, named, stack};
+use crate::runner::{World, checkout};
+use crate::running::wait;
+
+pub const CASES: &[crate::Case] =
+    &[("requests_go_through_a_traefik_with_its_certificate", requests_go_through_a_traefik_with_its_certificate)];
+
+const NETWORK: &str = "harness-test-public";
+const IMAGE: &str = "harness-test/traefik:stand-in";
+
+const NGINX: &str = r#"
+map $host $upstream { "~^(?<name>[^.]+)\.harness\.test$" "${name}_harness_test_app"; }
+server {
+    listen 443 ssl;
+    ssl_certificate /cert.pem;
+    ssl_certificate_key /key.pem;
+    location / {
+        resolver 127.0.0.11 valid=1s;
+        proxy_set_header Host $host;
+        add_header X-Through traefik;
+        proxy_pass http://$upstream:80;
+    }
+}
+"#;
+
+fn requests_go_through_a_traefik_with_its_certificate() {
+    let proxy = Proxy::start();
+    let trusting = World::new(proxy.root("trusting", "verify_certificates = false")).on("swarm");
+    let ended = trusting.run(&["--recipe", "behind-traefik"]);
+    assert_eq!(ended.code, 0, "{ended}");
+    assert!(
+        ended.stderr.contains("note     requests go through the Traefik on network `harness-test-public`"),
+        "{ended}"
+    );
+    assert_eq!(ended.outcome("generic::install::answers_over_http"), Some("ok"), "{ended}");
+    assert_eq!(named(&stack(&ended.stderr)), Vec::<String>::new(), "{ended}");
+    // The network is the operator's: it was used, and is still there.
+    assert_eq!(named(NETWORK), [format!("network {NETWORK}")]);
+
+    let careful = World::new(proxy.root("careful", "")).on("swarm");
+    let ended = careful.run(&["--recipe", "behind-traefik"]);
+    assert_eq!(ended.code, 101, "{ended}");
+    let message = ended.message("generic::install::answers_over_http");
+    assert!(message.contains("no answer from `https://behi-"), "{ended}");
+    assert!(message.contains("invalid peer certificate: "), "{ended}");
+}
+
+/// The stand-in, removed at the end.
+struct Proxy {
+    dir: tempfile::TempDir,
+    stack: String,
+    port: u16,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        docker(vec!["stack", "rm", &self.stack]);
+        wait("the proxy to be gone", || named(&self.stack).is_empty());
+        wait("its network to be removed", || {
+            harness::process::command("docker").args(["network", "rm", NETWORK]).output().unwrap();
+            named(NETWORK).is_empty()
+        });
+        docker(vec!["image", "rm", IMAGE]);
+    }
+}
+
+impl Proxy {
+    fn start() -> Proxy {
+        let dir = tempfile::tempdir().unwrap();
+        // Free a moment ago; another process taking it in between fails the trial loudly.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let made = rcgen::generate_simple_self_signed(vec!["*.harness.test".to_owned()]).unwrap();
+        std::fs::write(dir.path().join("cert.pem"), made.cert.pem()).unwrap();
+        std::fs::write(dir.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        std::fs::write(dir.path().join("proxy.conf"), NGINX).unwrap();
+        docker(vec!["tag", "nginx:1.27.4", IMAGE]);
+        docker(vec!["network", "create", "--driver", "overlay", NETWORK]);
+        let proxy = Proxy { stack: format!("harness-test-traefik-{}", std::process::id()), dir, port };
+        proxy.deploy();
+        proxy
+    }
+
+    fn deploy(&self) {
+        let mount = |name: &str, target: &str| format!("      - {{ source: {name}, target: {target} }}\n");
+        let file = |name: &str, file: &str| format!("  {name}: {{ file: {} }}\n", self.dir.path().join(file).display());
+        let compose = format!(
+            "version: '3.8'\nservices:\n  proxy:\n    image: {IMAGE}\n    networks: [public]\n    \
+             stop_grace_period: 1s\n    ports:\n      - {{ target: 443, published: {}, mode: host }}\n    \
+             deploy: {{ endpoint_mode: dnsrr }}\n    configs:\n{}{}{}networks:\n  public: {{ external: true, name: \
+             {NETWORK} }}\nconfigs:\n{}{}{}",
+            self.port,
+            mount("conf", "/etc/nginx/conf.d/default.conf"),
+            mount("cert", "/cert.pem"),
+            mount("key", "/key.pem"),
+            file("conf", "proxy.conf"),
+            file("cert", "cert.pem"),
+            file("key", "key.pem"),
+        );
+        let path = self.dir.path().join("compose.yml");
+        std::fs::write(&path, compose).unwrap();
+        docker(vec!["stack", "deploy", "-c", path.to_str().unwrap(), &self.stack]);
+        wait("the proxy to listen", || std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+    }
+
+    /// A root whose configuration knows where the Traefik listens.
+    fn root(&self, name: &str, more: &str) -> PathBuf {
+        let root = self.dir.path().join(name);
+        let recipes = checkout().join("tests/data/swarm/recipes");
+        let port = self.port;
+        write(
+            &root.join("harness.toml"),
+            &format!(
+                "zone = \"harness.test\"\n[recipes]\nsources = [{recipes:?}]\n[deadlines]\ncall = \"5s\"\n\
+                 [swarm]\ntraefik_address = \"127.0.0.1:{port}\"\n{more}\n"
+            ),
+        );
+        root
+    }
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
