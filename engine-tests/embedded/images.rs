@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use harness::engine::TaskPhase;
+use harness::engine::Health;
 use harness::engine::embedded::Embedded;
 use harness::process::Run;
 use harness::recipe::stack::{FileMount, FileObject, Mode, Service};
@@ -266,7 +266,7 @@ async fn own_check() -> Result<()> {
     world.engine.deploy(&deployment([("app", idle_app())])).await?;
     let service = world.until("a failure", "app", |service| service.failures().count() > 0).await?;
     let task = service.failures().next().context("no failure")?;
-    ensure!(task.phase == TaskPhase::Failed && task.error.ends_with("unhealthy container"), "{task:?}");
+    ensure!(task.health == Health::Unhealthy && task.killed_while_starting(), "{task:?}");
     // The service may switch it off.
     let none = harness::recipe::stack::Healthcheck {
         test: Some(harness::recipe::stack::HealthTest::None),

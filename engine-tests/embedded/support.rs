@@ -293,6 +293,8 @@ pub fn deployment<'a>(services: impl IntoIterator<Item = (&'a str, Service)>) ->
 
 /// Status and body of a page.
 pub async fn get(address: &str, path: &str) -> Result<(u16, String)> {
+    // The client wants a provider of cryptography even for plain HTTP; another test may have set it before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
     let response = client.get(format!("{address}{path}")).send().await?;
     Ok((response.status().as_u16(), response.text().await?))
