@@ -1,11 +1,10 @@
 //! The assertion's side of a run: it starts the keeper when the first trial needs it, and sees that it ends.
 
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
-use once_cell::sync::OnceCell;
+use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::sync::{Mutex, watch};
 
 use crate::app::App;
@@ -20,8 +19,8 @@ use crate::poll::{Look, Poll};
 use crate::process;
 use crate::tier::Tier;
 
-/// A keeper that has not answered by then never will.
-const START: Duration = Duration::from_secs(10);
+/// A keeper that lives and has not answered by then never will. It is long, because many runs may start at once.
+const START: Duration = Duration::from_secs(30);
 /// Teardown reports within its own limit; this is that and a margin.
 const TEARDOWN: Duration = Duration::from_secs(90);
 
@@ -29,8 +28,9 @@ const TEARDOWN: Duration = Duration::from_secs(90);
 pub struct Session {
     pub spec: RunSpec,
     pub run_dir: PathBuf,
-    /// The keeper, once it was started; it turns true when its process has ended.
-    keeper: OnceCell<watch::Receiver<bool>>,
+    /// The keeper, once it was started, or why it could not be: nobody tries again. It turns true when its process has
+    /// ended.
+    keeper: OnceLock<Result<watch::Receiver<bool>, Failure>>,
     ended: Mutex<Option<TeardownReport>>,
 }
 
@@ -50,17 +50,21 @@ pub struct Lease {
 impl Session {
     /// A run that is decided but not begun: nothing exists yet.
     pub fn new(spec: RunSpec, run_dir: PathBuf) -> Self {
-        Session { spec, run_dir, keeper: OnceCell::new(), ended: Mutex::default() }
+        Session { spec, run_dir, keeper: OnceLock::new(), ended: Mutex::default() }
     }
 
     /// Whether a keeper was started.
     pub fn has_begun(&self) -> bool {
-        self.keeper.get().is_some()
+        matches!(self.keeper.get(), Some(Ok(_)))
     }
 
-    /// Starts the keeper, unless somebody has already.
-    pub fn begin(&self) -> Result<()> {
-        self.keeper.get_or_try_init(|| self.start()).map(|_| ())
+    /// Starts the keeper, unless somebody has already. Whoever asks after a failure is told the first one.
+    pub fn begin(&self) -> Result<(), Failure> {
+        self.keeper
+            .get_or_init(|| self.start().map_err(Failure::infrastructure))
+            .as_ref()
+            .map(|_| ())
+            .map_err(Clone::clone)
     }
 
     /// Enters a tier. Hooks that stand before an operation are run through `hooks` if this client is chosen to.
@@ -152,7 +156,8 @@ impl Session {
     }
 
     async fn keeper_has_ended(&self) -> bool {
-        let Some(mut ended) = self.keeper.get().cloned() else { return true };
+        let Some(Ok(ended)) = self.keeper.get() else { return true };
+        let mut ended = ended.clone();
         tokio::time::timeout(START, ended.wait_for(|ended| *ended)).await.is_ok()
     }
 
@@ -198,19 +203,22 @@ impl Session {
             let _ = child.wait();
             let _ = tell.send(true);
         });
-        runtime().block_on(self.wait_for_keeper())?;
+        runtime().block_on(self.wait_for_keeper(&ended))?;
         Ok(ended)
     }
 
-    async fn wait_for_keeper(&self) -> Result<()> {
+    async fn wait_for_keeper(&self, ended: &watch::Receiver<bool>) -> Result<()> {
         let poll = Poll { interval: Duration::from_millis(2), deadline: START };
         let answered = poll.until("the keeper to answer", async || {
-            Ok(match socket::connect(&self.run_dir).await {
-                Ok(_) => Look::Ready(()),
-                Err(error) => Look::NotYet(format!("{error:#}{}", log_of(&self.run_dir))),
-            })
+            // Looked up first: a keeper that answered and ended since then is still one that answered.
+            let has_ended = *ended.borrow();
+            match socket::connect(&self.run_dir).await {
+                Ok(_) => Ok(Look::Ready(())),
+                Err(_) if has_ended => bail!("the keeper ended before it answered{}", log_of(&self.run_dir)),
+                Err(error) => Ok(Look::NotYet(format!("{error:#}{}", log_of(&self.run_dir)))),
+            }
         });
-        answered.await.map_err(|error| Failure::infrastructure(error).into())
+        answered.await
     }
 }
 

@@ -2,10 +2,12 @@
 //! process number.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use rustix::fs::{FlockOperation, flock};
+use tempfile::NamedTempFile;
 
 const FILE: &str = "lock";
 
@@ -16,12 +18,17 @@ pub struct RunLock {
 }
 
 impl RunLock {
-    /// Takes the lock of a run that is about to begin.
+    /// Takes the lock of a run that is about to begin. The file appears already locked, because another run's sweep may
+    /// look at any moment, and a free lock tells it that this run is dead.
     pub fn take(run_dir: &Path) -> Result<Self> {
         let path = run_dir.join(FILE);
-        let file = File::create(&path).with_context(|| format!("failed to create `{}`", path.display()))?;
+        let file = NamedTempFile::new_in(run_dir)
+            .with_context(|| format!("failed to create a lock in `{}`", run_dir.display()))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)
-            .with_context(|| format!("failed to lock `{}`: does another keeper run there?", path.display()))?;
+            .with_context(|| format!("failed to lock `{}`", file.path().display()))?;
+        let file = file
+            .persist_noclobber(&path)
+            .with_context(|| format!("failed to create `{}`: does another keeper run there?", path.display()))?;
         Ok(RunLock { path, _file: file })
     }
 
@@ -34,6 +41,8 @@ impl RunLock {
             Err(error) => return Err(error).with_context(|| format!("failed to open `{}`", path.display())),
         };
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            // Its run was torn down between the two looks, and took the file away.
+            Ok(()) if file.metadata().is_ok_and(|metadata| metadata.nlink() == 0) => Ok(None),
             Ok(()) => Ok(Some(RunLock { path, _file: file })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error).with_context(|| format!("failed to lock `{}`", path.display())),
@@ -51,6 +60,8 @@ impl RunLock {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[test]
@@ -65,5 +76,26 @@ mod tests {
         let probed = RunLock::probe(dir.path()).unwrap().expect("the run is dead");
         probed.release(true);
         assert!(RunLock::probe(dir.path()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_lock_being_taken_or_released_is_never_found_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let done = AtomicBool::new(false);
+        let found = std::thread::scope(|scope| {
+            let sweep = scope.spawn(|| {
+                let mut found = 0;
+                while !done.load(Ordering::Relaxed) {
+                    found += usize::from(RunLock::probe(dir.path()).unwrap().is_some());
+                }
+                found
+            });
+            for _ in 0..2000 {
+                RunLock::take(dir.path()).unwrap().release(true);
+            }
+            done.store(true, Ordering::Relaxed);
+            sweep.join().unwrap()
+        });
+        assert_eq!(found, 0, "a sweep took a living run for a dead one");
     }
 }

@@ -109,7 +109,7 @@ impl RecipeRun {
 
     /// Starts the keeper and the progress display, once.
     fn begin(&self) -> Result<(), Failure> {
-        self.session.begin().map_err(Failure::infrastructure)?;
+        self.session.begin()?;
         if !self.watched.swap(true, Ordering::SeqCst) {
             progress::follow(&self.session, self.quiet);
         }
