@@ -90,10 +90,9 @@ mod tests {
                 }
                 found
             });
-            for _ in 0..2000 {
-                RunLock::take(dir.path()).unwrap().release(true);
-            }
+            let taken = (0..2000).try_for_each(|_| RunLock::take(dir.path()).map(|lock| lock.release(true)));
             done.store(true, Ordering::Relaxed);
+            taken.unwrap();
             sweep.join().unwrap()
         });
         assert_eq!(found, 0, "a sweep took a living run for a dead one");
