@@ -1,6 +1,8 @@
 //! The one door to processes: whatever runs outside this one gets a deadline, a group of its own, and no inherited
 //! environment beyond what it is given.
 
+mod terminal;
+
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::Stdio;
