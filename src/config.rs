@@ -33,6 +33,8 @@ pub struct Config {
     /// Tiers whose generic assertions were opted out of, aloud.
     pub skip_generic: BTreeSet<Tier>,
     pub engine: EngineChoice,
+    /// Which of abra's servers, when it has several.
+    pub abra_server: Option<String>,
     pub keep: Keep,
     /// Where mirrors, images and runs live.
     pub state: PathBuf,
@@ -81,8 +83,9 @@ impl Settings {
 /// Which engine was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineChoice {
-    /// The first that is usable here: swarm, embedded.
+    /// The first that is usable here: abra, swarm, embedded.
     Auto,
+    Abra,
     Swarm,
     Embedded,
 }
@@ -115,6 +118,7 @@ impl Config {
             base: cli.base.clone().or_else(|| recipe_toml.upgrade.base.clone()),
             tiers: tiers(&cli.tiers)?,
             skip_generic: skip_generic(cli, env)?,
+            abra_server: harness.abra.server.clone(),
             engine: engine(cli.engine.as_deref().or(harness.engine.as_deref()))?,
             keep: keep(cli.keep.as_deref())?,
             state: state::dir(env)?,
@@ -233,9 +237,10 @@ fn switch(env: Env<'_>, name: &str) -> Result<bool> {
 fn engine(name: Option<&str>) -> Result<EngineChoice> {
     match name {
         None | Some("auto") => Ok(EngineChoice::Auto),
+        Some("abra") => Ok(EngineChoice::Abra),
         Some("swarm") => Ok(EngineChoice::Swarm),
         Some("embedded") => Ok(EngineChoice::Embedded),
-        Some(other) => bail!("unknown engine `{other}`: the engines are auto, swarm, embedded"),
+        Some(other) => bail!("unknown engine `{other}`: the engines are auto, abra, swarm, embedded"),
     }
 }
 
@@ -313,7 +318,7 @@ mod tests {
                 "failed to read `--tiers` (or STAGES): unknown tier `backups`: the tiers are install, upgrade, backup, \
                  restore, custom",
             ),
-            (["--engine", "podman"], "unknown engine `podman`: the engines are auto, swarm, embedded"),
+            (["--engine", "podman"], "unknown engine `podman`: the engines are auto, abra, swarm, embedded"),
             (["--keep=never", "x"], "unknown `--keep=never`: write `--keep` or `--keep=on-failure`"),
             (["--pr", "seven"], "`--pr seven` is no number of a pull request"),
         ] {

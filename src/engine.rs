@@ -4,6 +4,7 @@
 //! reached its commit and whether a backup holds the data is decided above it, from the observations below, so that
 //! all engines are judged by the same code.
 
+pub mod abra;
 pub mod embedded;
 mod observation;
 pub mod swarm;
@@ -17,8 +18,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::recipe::abra::Form;
+use crate::recipe::checkout::Checkout;
+use crate::recipe::env::AppEnv;
+use crate::recipe::name::RecipeName;
 use crate::recipe::secret::SecretValue;
 use crate::recipe::stack::Stack;
+use crate::recipe::version::Revision;
 pub use observation::{Health, ServiceState, TaskPhase, TaskState, UpdateState, UpdateStatus};
 
 /// Where an engine records what it is about to create, before it does: the keeper's journal, or a test's.
@@ -73,6 +79,22 @@ pub struct Deployment {
     pub document: serde_json::Value,
     /// Values by secret key; every non-external secret of the stack has one.
     pub secrets: BTreeMap<String, SecretValue>,
+    /// For an engine that reads the recipe itself.
+    pub origin: Option<Origin>,
+}
+
+/// Where a deployment comes from.
+#[derive(Clone)]
+pub struct Origin {
+    pub recipe: RecipeName,
+    /// The checkout that the engine reads; it may be moved, and is checked out again before each use.
+    pub checkout: Checkout,
+    pub revision: Revision,
+    pub form: Form,
+    /// The app's `.env`.
+    pub env: AppEnv,
+    /// How long the deployment may take to converge.
+    pub deadline: Duration,
 }
 
 /// A command to run inside a service's container.
@@ -148,14 +170,19 @@ pub struct LogLine {
 pub enum Engine {
     Embedded(embedded::Embedded),
     Swarm(Box<swarm::Swarm>),
+    Abra(Box<abra::Abra>),
 }
 
-/// Calls the same method of whichever engine it is.
+/// Calls the same method of whichever engine it is. abra observes through the Swarm that it deploys to.
 macro_rules! each {
     ($engine:expr, $it:ident => $call:expr) => {
         match $engine {
             Engine::Embedded($it) => $call.await,
             Engine::Swarm($it) => $call.await,
+            Engine::Abra(abra) => {
+                let $it = &abra.swarm;
+                $call.await
+            }
         }
     };
 }
@@ -166,6 +193,7 @@ macro_rules! each {
 pub enum EngineSpec {
     Embedded,
     Swarm(swarm::SwarmSpec),
+    Abra(abra::AbraSpec),
 }
 
 impl EngineSpec {
@@ -174,6 +202,7 @@ impl EngineSpec {
         match self {
             EngineSpec::Embedded => "embedded",
             EngineSpec::Swarm(_) => "swarm",
+            EngineSpec::Abra(_) => "abra",
         }
     }
 }
@@ -213,6 +242,7 @@ impl Engine {
         match spec {
             EngineSpec::Embedded => embedded::Embedded::start(context).await.map(Engine::Embedded),
             EngineSpec::Swarm(spec) => swarm::Swarm::start(context, spec).await.map(|it| Engine::Swarm(Box::new(it))),
+            EngineSpec::Abra(spec) => abra::Abra::start(context, spec).await.map(|it| Engine::Abra(Box::new(it))),
         }
     }
 
@@ -231,7 +261,53 @@ impl Engine {
     /// services have converged. Services that the stack no longer names are left alone (abra deploys with
     /// `Prune=false`).
     pub async fn deploy(&self, deployment: &Deployment) -> Result<()> {
-        each!(self, engine => engine.deploy(deployment))
+        match self {
+            Engine::Embedded(engine) => engine.deploy(deployment).await,
+            Engine::Swarm(engine) => engine.deploy(deployment).await,
+            Engine::Abra(engine) => engine.deploy(deployment).await,
+        }
+    }
+
+    /// Whether the engine makes the secrets that nobody supplied.
+    pub fn makes_secrets(&self) -> bool {
+        matches!(self, Engine::Abra(_))
+    }
+
+    /// What comes before a deployment: abra makes the app and its secrets, whose values are returned by their keys.
+    pub async fn prepare(&self, deployment: &Deployment) -> Result<BTreeMap<String, SecretValue>> {
+        match self {
+            Engine::Abra(engine) => engine.prepare(deployment).await,
+            Engine::Embedded(_) | Engine::Swarm(_) => Ok(BTreeMap::new()),
+        }
+    }
+
+    /// What a reader of the run should know, and was not told yet.
+    pub fn take_notes(&self) -> Vec<String> {
+        match self {
+            Engine::Abra(engine) => engine.take_notes(),
+            Engine::Embedded(_) | Engine::Swarm(_) => Vec::new(),
+        }
+    }
+
+    /// Has the server's own backup bot make a snapshot, where there is one: its id, and what it holds, with one archive
+    /// a volume in `dir`. `None`: the harness archives the volumes itself.
+    pub async fn back_up(
+        &self,
+        volumes: &[String],
+        dir: &Path,
+    ) -> Result<Option<(String, BTreeMap<String, Vec<FileEntry>>)>> {
+        match self {
+            Engine::Abra(engine) => engine.back_up(volumes, dir).await.map(Some),
+            Engine::Embedded(_) | Engine::Swarm(_) => Ok(None),
+        }
+    }
+
+    /// Has the backup bot put its snapshot back, hooks included. False: there is no bot, and nothing was done.
+    pub async fn restore(&self, snapshot: &str) -> Result<bool> {
+        match self {
+            Engine::Abra(engine) => engine.restore(snapshot).await.map(|()| true),
+            Engine::Embedded(_) | Engine::Swarm(_) => Ok(false),
+        }
     }
 
     /// Every service that exists now, sorted by name, those the last stack did not name included.
@@ -294,7 +370,11 @@ impl Engine {
     /// Removes everything the engine created, services first, and returns what is still there afterwards: empty is
     /// the proven zero. Errors of single removals do not stop the others.
     pub async fn remove(&self) -> Result<Vec<(Kind, String)>> {
-        each!(self, engine => engine.remove())
+        match self {
+            Engine::Embedded(engine) => engine.remove().await,
+            Engine::Swarm(engine) => engine.remove().await,
+            Engine::Abra(engine) => engine.remove().await,
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use anyhow::{Context as _, Result};
 use tokio::sync::{Mutex, Notify, RwLock, RwLockMappedWriteGuard, RwLockReadGuard, RwLockWriteGuard};
 use tokio::task::AbortHandle;
 
-use crate::engine::Engine;
+use crate::engine::{self, Engine, EngineSpec};
 use crate::fault::{Failure, Fault};
 use crate::recipe::checkout::Checkout;
 use crate::recipe::secret::SecretValue;
@@ -211,7 +211,10 @@ impl Keeper {
 
     /// Where the run's private checkout of the recipe lies.
     pub fn checkout_dir(&self) -> PathBuf {
-        self.dir.join("recipe")
+        match &self.spec.engine {
+            EngineSpec::Abra(_) => engine::abra::checkout_dir(&self.engine_dir(), self.spec.plan.recipe.as_str()),
+            EngineSpec::Embedded | EngineSpec::Swarm(_) => self.dir.join("recipe"),
+        }
     }
 
     pub fn engine_dir(&self) -> PathBuf {

@@ -288,7 +288,7 @@ pub fn deployment<'a>(services: impl IntoIterator<Item = (&'a str, Service)>) ->
         volumes: BTreeMap::from([("data".to_owned(), data)]),
         ..Stack::default()
     };
-    Deployment { stack, document: Default::default(), secrets: BTreeMap::new() }
+    Deployment { stack, document: Default::default(), secrets: BTreeMap::new(), origin: None }
 }
 
 /// Status and body of a page.

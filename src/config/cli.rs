@@ -42,7 +42,7 @@ pub struct Cli {
     #[arg(long, value_name = "TIER,…", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
     pub skip_generic: Option<String>,
 
-    /// What deploys: auto, swarm, embedded
+    /// What deploys: auto, abra, swarm, embedded
     #[arg(long, value_name = "ENGINE", env = "HARNESS_ENGINE")]
     pub engine: Option<String>,
 

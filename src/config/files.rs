@@ -18,8 +18,8 @@ use crate::tier::Tier;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HarnessToml {
-    /// What deploys: `swarm`, `embedded`, or `auto`, which takes the first of them that is usable here and says which
-    /// and why.
+    /// What deploys: `abra`, `swarm`, `embedded`, or `auto`, which takes the first of them that is usable here and says
+    /// which and why.
     pub engine: Option<String>,
     /// The domain below which every run gets a name of its own, such as `cust-3fa9c1.harness.test`.
     pub zone: Option<String>,
@@ -28,6 +28,7 @@ pub struct HarnessToml {
     pub recipes: RecipesSection,
     pub embedded: EmbeddedSection,
     pub swarm: SwarmSection,
+    pub abra: AbraSection,
     /// Deadlines for every recipe; `recipe.toml` and the recipe's own timeout label come before these.
     pub deadlines: Deadlines,
 }
@@ -60,6 +61,14 @@ pub struct SwarmSection {
     pub traefik_address: Option<std::net::SocketAddr>,
     /// Whether the certificate that a real Traefik shows for the run's domain has to be good; true when not given.
     pub verify_certificates: Option<bool>,
+}
+
+/// The abra engine. `abra` is looked for on `PATH`, and its servers below `$ABRA_DIR`, which is `~/.abra` by default.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AbraSection {
+    /// The server to deploy to, when abra has several.
+    pub server: Option<String>,
 }
 
 /// `overlays/<recipe>/recipe.toml`

@@ -38,6 +38,7 @@ use super::{
 };
 
 use crate::recipe::secret::SecretValue;
+use crate::recipe::stack::Stack;
 
 pub use self::preflight::{Checked, Wanted, preflight};
 pub use self::remove::sweep;
@@ -129,6 +130,26 @@ impl Swarm {
 
     pub async fn deploy(&self, deployment: &Deployment) -> Result<()> {
         deploy::deploy(&self.core, deployment).await
+    }
+
+    /// The same for whoever deploys by other means: what is going to be there is written down before and after.
+    pub(super) async fn deploy_by(&self, stack: &Stack, deploying: impl Future<Output = Result<()>>) -> Result<()> {
+        deploy::by(&self.core, stack, deploying).await
+    }
+
+    /// Names of the stack's secrets that are not there.
+    pub(super) async fn missing_secrets(&self, stack: &Stack) -> Result<Vec<String>> {
+        deploy::missing_secrets(&self.core, stack).await
+    }
+
+    /// Writes down that these secrets are going to be made.
+    pub(super) fn announce_secrets(&self, names: &[String]) -> Result<()> {
+        names.iter().try_for_each(|name| self.core.context.ledger.creating(Kind::Secret, name))
+    }
+
+    /// A volume's name in Docker, by its key in the stack.
+    pub(super) fn volume_name(&self, key: &str) -> Result<String> {
+        self.core.volume(key)
     }
 
     pub async fn services(&self) -> Result<Vec<ServiceState>> {

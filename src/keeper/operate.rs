@@ -18,7 +18,7 @@ use super::protocol::{Deployed, OperationReport};
 use super::spec::RunSpec;
 use super::{DeployedState, Keeper};
 use crate::config::Settings;
-use crate::engine::{self, Deployment, FetchError};
+use crate::engine::{self, Deployment, FetchError, Origin};
 use crate::fault::{Failure, Fault};
 use crate::recipe::AppState;
 use crate::recipe::abra;
@@ -84,7 +84,7 @@ async fn deploy(keeper: &Arc<Keeper>, state: &AppState, form: Deployed, what: &s
     if !problems.is_empty() {
         return Err(Failure::new(Fault::Recipe, problems.join("; ")));
     }
-    let secrets = secrets(keeper, state).await?;
+    let supplied = secrets(keeper, state).await?;
     let in_place = keeper.app.lock().await.deployed.form.is_some();
     let before = update_marks(keeper).await?;
     fetch(keeper, stack).await?;
@@ -93,18 +93,54 @@ async fn deploy(keeper: &Arc<Keeper>, state: &AppState, form: Deployed, what: &s
         .write_synced(Event::Deploying { what: what.to_owned(), in_place })
         .map_err(Failure::infrastructure)?;
     keeper.app.lock().await.deployed = DeployedState { form: Some(form), state: Some(state.clone()) };
-    let mut deployment = Deployment { stack: stack.clone(), document: state.document.clone(), secrets };
+    let origin = origin(keeper, state, form).await;
+    let mut deployment =
+        Deployment { stack: stack.clone(), document: state.document.clone(), secrets: supplied, origin };
     // For the engine they are like any other: it is given their values.
     deployment.stack.secrets.values_mut().for_each(|object| object.external = false);
     {
         let engine = keeper.engine_mut().await?;
-        engine.deploy(&deployment).await.map_err(not_deployed)?;
+        let made = engine.prepare(&deployment).await;
+        note(keeper, engine.take_notes())?;
+        remember(keeper, stack, made.map_err(not_deployed)?).await;
+        let deployed = engine.deploy(&deployment).await;
+        note(keeper, engine.take_notes())?;
+        deployed.map_err(not_deployed)?;
     }
     let expect = Expect { stack, before: &before };
     converge::wait(keeper, expect, converge_deadline(keeper, stack)).await?;
     publish(keeper, state).await?;
     converge::ready(keeper, converge_deadline(keeper, stack)).await?;
     note_failures(keeper).await
+}
+
+/// For an engine that reads the recipe itself: what has to lie in the checkout.
+async fn origin(keeper: &Keeper, state: &AppState, form: Deployed) -> Option<Origin> {
+    let spec = &keeper.spec;
+    let (revision, form) = match form {
+        Deployed::Base => (spec.base_or_head(), spec.form()),
+        _ => (spec.plan.head.clone(), abra::Form::Chaos { revision: spec.plan.head.clone() }),
+    };
+    Some(Origin {
+        recipe: spec.plan.recipe.clone(),
+        checkout: keeper.app.lock().await.checkout.clone()?,
+        revision,
+        form,
+        env: state.env.clone(),
+        deadline: converge_deadline(keeper, &state.stack),
+    })
+}
+
+/// Secrets that the engine made: from now on they are looked for in logs, and masked.
+async fn remember(keeper: &Keeper, stack: &Stack, made: BTreeMap<String, SecretValue>) {
+    let mut app = keeper.app.lock().await;
+    let named = made.into_iter().filter_map(|(key, value)| Some((stack.secrets.get(&key)?.name.clone(), value)));
+    app.secrets.extend(named);
+}
+
+fn note(keeper: &Keeper, notes: Vec<String>) -> Result<(), Failure> {
+    let mut notes = notes.into_iter();
+    notes.try_for_each(|text| keeper.journal.write(Event::Note { text })).map_err(Failure::infrastructure)
 }
 
 /// A deployment that is refused is the recipe's fault, unless the engine could not even be asked.
@@ -155,12 +191,14 @@ async fn update_marks(keeper: &Keeper) -> Result<BTreeMap<String, u64>, Failure>
 
 /// Values for every secret of the stack: kept over an upgrade where the name is the same, made where it is new.
 async fn secrets(keeper: &Keeper, state: &AppState) -> Result<BTreeMap<String, SecretValue>, Failure> {
+    let by_engine = keeper.engine().await?.makes_secrets();
     let mut app = keeper.app.lock().await;
     let mut values = BTreeMap::new();
     for (key, object) in &state.stack.secrets {
         check_secret(key, object, &state.stack.name)?;
         let value = match app.secrets.get(&object.name) {
             Some(value) => value.clone(),
+            None if by_engine && spec_of(state, key).generate => continue,
             None => generate(keeper, state, key)?,
         };
         app.secrets.insert(object.name.clone(), value.clone());
@@ -184,8 +222,7 @@ fn check_secret(key: &str, object: &FileObject, stack: &str) -> Result<(), Failu
 }
 
 fn generate(keeper: &Keeper, state: &AppState, key: &str) -> Result<SecretValue, Failure> {
-    let declared = state.secrets.iter().find(|spec| spec.key == *key).cloned();
-    let spec = declared.unwrap_or_else(|| SecretSpec::undeclared(key));
+    let spec = spec_of(state, key);
     if !spec.generate {
         let message = format!(
             "secret `{key}` is not to be generated (`generate=false`), and nothing supplied it: let `{}` write its value \
@@ -195,6 +232,11 @@ fn generate(keeper: &Keeper, state: &AppState, key: &str) -> Result<SecretValue,
         return Err(Failure::new(Fault::Recipe, message));
     }
     spec.value().map_err(Failure::recipe)
+}
+
+fn spec_of(state: &AppState, key: &str) -> SecretSpec {
+    let declared = state.secrets.iter().find(|spec| spec.key == *key).cloned();
+    declared.unwrap_or_else(|| SecretSpec::undeclared(key))
 }
 
 /// Publishes the app's route on this machine, and remembers the address or why there is none.

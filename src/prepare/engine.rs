@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::config::{Config, EngineChoice};
 use crate::engine::swarm::endpoint::Endpoint;
-use crate::engine::{EngineSpec, embedded, swarm};
+use crate::engine::{EngineSpec, abra, embedded, swarm};
 use crate::recipe::stack::Stack;
 
 /// An engine that can deploy these stacks.
@@ -17,17 +17,37 @@ pub struct Chosen {
     pub notes: Vec<String>,
 }
 
-/// Chooses the engine. Whatever keeps a Swarm from deploying these very stacks is an error when it was asked for, and
+/// Chooses the engine. Whatever keeps an engine from deploying these very stacks is an error when it was asked for, and
 /// otherwise the reason, which the header of the run says, for not using it.
 pub fn choose(config: &Config, stacks: &[&Stack]) -> Result<Chosen> {
     match config.engine {
         EngineChoice::Embedded => embedded(config, stacks, "as asked for".into()),
         EngineChoice::Swarm => swarm(stacks, "as asked for").context("failed to use the engine `swarm`"),
-        EngineChoice::Auto => match swarm(stacks, "because a Swarm manager answers") {
-            Ok(chosen) => Ok(chosen),
-            Err(error) => embedded(config, stacks, format!("because no Docker Swarm is usable here: {error:#}")),
-        },
+        EngineChoice::Abra => {
+            let found = runtime()?.block_on(abra::find(&env, config.abra_server.as_deref()));
+            let chosen = found.and_then(|found| abra(stacks, "as asked for", found));
+            chosen.context("failed to use the engine `abra`")
+        }
+        EngineChoice::Auto => auto(config, stacks),
     }
+}
+
+fn auto(config: &Config, stacks: &[&Stack]) -> Result<Chosen> {
+    // That there is no abra is worth no word; one that cannot be used is.
+    let found = runtime()?.block_on(abra::find(&env, config.abra_server.as_deref()));
+    let mut passed_over = None;
+    if let Ok(found) = found {
+        match abra(stacks, "because it is here and has a server", found) {
+            Ok(chosen) => return Ok(chosen),
+            Err(error) => passed_over = Some(format!("abra is here, and was passed over: {error:#}")),
+        }
+    }
+    let mut chosen = match swarm(stacks, "because a Swarm manager answers") {
+        Ok(chosen) => chosen,
+        Err(error) => embedded(config, stacks, format!("because no Docker Swarm is usable here: {error:#}"))?,
+    };
+    chosen.notes.extend(passed_over);
+    Ok(chosen)
 }
 
 fn embedded(config: &Config, stacks: &[&Stack], why: String) -> Result<Chosen> {
@@ -41,16 +61,53 @@ fn embedded(config: &Config, stacks: &[&Stack], why: String) -> Result<Chosen> {
 }
 
 fn swarm(stacks: &[&Stack], why: &str) -> Result<Chosen> {
-    let endpoint = Endpoint::find(&|key| std::env::var(key).ok())?;
+    let endpoint = Endpoint::find(&env)?;
     let place = format!("{} ({})", endpoint.host, endpoint.origin);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("failed to start the runtime")?;
-    let wanted = swarm::Wanted { stacks: stacks.to_vec() };
-    let checked = runtime.block_on(swarm::preflight(endpoint, &wanted))?;
+    let checked = check(endpoint, stacks, false)?;
     Ok(Chosen {
         spec: EngineSpec::Swarm(checked.spec),
         why: format!("swarm, {why}: {place}"),
         stand_ins: checked.stand_ins,
         notes: checked.notes,
     })
+}
+
+/// abra deploys to the Docker context that its server is named after, whatever `DOCKER_HOST` says.
+fn abra(stacks: &[&Stack], why: &str, found: abra::Found) -> Result<Chosen> {
+    let server = found.server.clone();
+    let endpoint = Endpoint::find(&move |key| match key {
+        "DOCKER_HOST" => None,
+        "DOCKER_CONTEXT" => Some(server.clone()),
+        key => env(key),
+    })?;
+    let checked = check(endpoint, stacks, true)?;
+    let why = format!(
+        "abra, {why}: `{}` says it is version {}; server `{}`",
+        found.program.display(),
+        found.version,
+        found.server
+    );
+    let spec = abra::AbraSpec {
+        swarm: checked.spec,
+        program: found.program,
+        version: found.version,
+        server: found.server,
+        catalogue: found.catalogue,
+    };
+    let notes = found.notes.into_iter().chain(checked.notes).collect();
+    Ok(Chosen { spec: EngineSpec::Abra(spec), why, stand_ins: checked.stand_ins, notes })
+}
+
+fn check(endpoint: Endpoint, stacks: &[&Stack], as_it_is: bool) -> Result<swarm::Checked> {
+    let wanted = swarm::Wanted { stacks: stacks.to_vec(), as_it_is };
+    runtime()?.block_on(swarm::preflight(endpoint, &wanted))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("failed to start the runtime")
+}
+
+fn env(key: &str) -> Option<String> {
+    std::env::var(key).ok()
 }

@@ -48,6 +48,18 @@ impl Checkout {
     }
 }
 
+impl Checkout {
+    /// Copies the objects that are shared with the mirror, for a reader that does not know of sharing.
+    pub fn make_whole(&self) -> Result<()> {
+        let failed = || format!("failed to copy the objects of `{}`", self.dir.display());
+        Git::inside(&self.dir).read(&["repack", "-a", "-d", "-q"]).with_context(failed)?;
+        match fs::remove_file(self.dir.join(".git/objects/info/alternates")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(failed),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Ties a fresh repository to the mirror: shared objects, the same tags, its branches as `origin`'s.
 fn connect(mirror: &Mirror, git_dir: &Path) -> Result<()> {
     let objects = mirror.dir.join("objects");

@@ -173,7 +173,7 @@ mod tests {
 
     fn check(service: Service) -> String {
         let stack = Stack { name: "s".into(), ..Stack::default() };
-        let deployment = Deployment { stack, document: Default::default(), secrets: BTreeMap::new() };
+        let deployment = Deployment { stack, document: Default::default(), secrets: BTreeMap::new(), origin: None };
         format!("{:#}", resolve(&deployment, "app", &service).unwrap_err())
     }
 

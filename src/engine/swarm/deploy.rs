@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use bollard::models::{NetworkCreateRequest, SecretSpec};
-use bollard::query_parameters::{InspectNetworkOptions, ListSecretsOptionsBuilder};
+use bollard::query_parameters::{InspectNetworkOptions, ListSecretsOptions, ListSecretsOptionsBuilder};
 use data_encoding::BASE64;
 
 use super::super::{Deployment, Kind};
@@ -34,16 +34,37 @@ pub async fn deploy(core: &Core, deployment: &Deployment) -> Result<()> {
     let text = document::write(&deployment.document, stack, &changes)?;
     let file = dir.join("compose.yml");
     std::fs::write(&file, text).with_context(|| format!("failed to write `{}`", file.display()))?;
+    written_down(core, stack, stack_deploy(core, &file)).await
+}
+
+/// A deployment by other means than this engine's.
+pub async fn by(core: &Core, stack: &Stack, deploying: impl Future<Output = Result<()>>) -> Result<()> {
+    let mut number = core.deploying.lock().await;
+    *number += 1;
+    remember_volumes(core, stack);
+    written_down(core, stack, deploying).await
+}
+
+/// Deploys between two entries in the ledger for everything that it makes.
+async fn written_down(core: &Core, stack: &Stack, deploying: impl Future<Output = Result<()>>) -> Result<()> {
     let before = marks(core).await?;
     let objects = objects(stack);
     for (kind, name) in &objects {
         core.context.ledger.creating(*kind, name)?;
     }
-    stack_deploy(core, &file).await?;
+    deploying.await?;
     for (kind, name) in &objects {
         core.context.ledger.created(*kind, name, name)?;
     }
     note_reverted(core, &before).await
+}
+
+/// Names of the stack's secrets that the Swarm does not have.
+pub async fn missing_secrets(core: &Core, stack: &Stack) -> Result<Vec<String>> {
+    let known = core.docker.list_secrets(None::<ListSecretsOptions>).await.context("failed to list the secrets")?;
+    let known: BTreeSet<String> = known.into_iter().filter_map(|secret| secret.spec?.name).collect();
+    let names = stack.secrets.values().map(|object| object.name.clone());
+    Ok(names.filter(|name| !known.contains(name)).collect())
 }
 
 /// What `docker stack deploy` is going to create, or has created before.

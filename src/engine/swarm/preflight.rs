@@ -19,6 +19,8 @@ const PROXY: &str = "proxy";
 pub struct Wanted<'a> {
     /// Every state that will be deployed: the base, if there is one, and the head.
     pub stacks: Vec<&'a Stack>,
+    /// The recipe's compose files are deployed as they are, so that the proxy's network has to be there.
+    pub as_it_is: bool,
 }
 
 /// A Swarm that can be deployed to.
@@ -93,7 +95,7 @@ fn external(
         let found = networks.iter().find(|network| network.name.as_deref() == Some(name));
         match found {
             Some(network) if has_traefik(network, services) => traefik.push(name.to_owned()),
-            _ if name == PROXY => own.push(name.to_owned()),
+            _ if name == PROXY && !wanted.as_it_is => own.push(name.to_owned()),
             Some(network) if network.scope.as_deref() == Some("swarm") => {}
             Some(_) => problems
                 .push(format!("the external network `{name}` is not one of the Swarm: it needs the driver `overlay`")),
@@ -162,7 +164,7 @@ mod tests {
     fn a_missing_network_is_named_with_what_to_do_but_the_proxys_is_the_runs_own() {
         let stack = stack(&["proxy", "mail", "local"]);
         let mut problems = Vec::new();
-        let wanted = Wanted { stacks: vec![&stack] };
+        let wanted = Wanted { stacks: vec![&stack], as_it_is: false };
         let (own, traefik) = external(&wanted, &[network("local", "local")], &[], &mut problems);
         assert_eq!((own, traefik), (vec!["proxy".to_owned()], vec![]));
         assert_eq!(
@@ -177,7 +179,7 @@ mod tests {
     #[test]
     fn only_a_traefik_on_the_recipes_own_network_is_used() {
         let stack = stack(&["proxy"]);
-        let wanted = Wanted { stacks: vec![&stack] };
+        let wanted = Wanted { stacks: vec![&stack], as_it_is: false };
         let networks = [network("proxy", "swarm"), network("other", "swarm")];
         let find = |service: Service| external(&wanted, &networks, &[service], &mut Vec::new());
         let used = find(service("docker.io/library/traefik:v3@sha256:abc", "proxy", "t"));
@@ -190,7 +192,7 @@ mod tests {
     #[test]
     fn a_stack_that_is_deployed_already_is_refused() {
         let stack = stack(&[]);
-        let wanted = Wanted { stacks: vec![&stack, &stack] };
+        let wanted = Wanted { stacks: vec![&stack, &stack], as_it_is: false };
         let problems = taken(&wanted, &[service("nginx", "x", "s"), service("nginx", "x", "other")]);
         assert_eq!(problems, ["a stack `s` is deployed already: remove it, or start the run again"]);
     }

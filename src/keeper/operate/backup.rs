@@ -21,8 +21,8 @@ pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     let plan = plan(keeper).await;
     let id = format!("snapshot-{}", &keeper.spec.run_id[keeper.spec.run_id.len().saturating_sub(6)..]);
     let dir = keeper.snapshots_dir().join(&id);
-    let made = make(keeper, &plan, &dir).await;
-    let volumes = made.map_err(Failure::recipe)?;
+    let made = make(keeper, &plan, &dir, id).await;
+    let (id, volumes) = made.map_err(Failure::recipe)?;
     let promised: BTreeSet<String> = volumes_of(&plan).map(|(volume, _)| volume).collect();
     let snapshot = Snapshot { id, volumes, promised: promised.into_iter().collect() };
     keeper.app.lock().await.snapshot = Some(snapshot);
@@ -44,10 +44,24 @@ pub fn volumes_of(plan: &BackupPlan) -> impl Iterator<Item = (String, Vec<String
     volumes.into_iter()
 }
 
-async fn make(keeper: &Keeper, plan: &BackupPlan, dir: &Path) -> Result<BTreeMap<String, Vec<FileEntry>>> {
+/// The snapshot's id, and its files by volume. The server's own bot makes it where there is one.
+async fn make(
+    keeper: &Keeper,
+    plan: &BackupPlan,
+    dir: &Path,
+    id: String,
+) -> Result<(String, BTreeMap<String, Vec<FileEntry>>)> {
     keeper.journal.creating(Kind::Directory, &dir.display().to_string())?;
     crate::config::state::create_private(dir)?;
     let engine = &*keeper.engine().await?;
+    let volumes: Vec<String> = volumes_of(plan).map(|(volume, _)| volume).collect();
+    if let Some((id, mut held)) = engine.back_up(&volumes, dir).await? {
+        for (volume, paths) in volumes_of(plan) {
+            let files = held.remove(&volume).unwrap_or_default();
+            held.insert(volume.clone(), look_into(plan, &volume, &paths, dir, files).await?);
+        }
+        return Ok((id, held));
+    }
     for service in &plan.services {
         hook(keeper, engine, service, service.pre_hook.as_deref(), "backupbot.backup.pre-hook").await?;
     }
@@ -56,18 +70,29 @@ async fn make(keeper: &Keeper, plan: &BackupPlan, dir: &Path) -> Result<BTreeMap
         let archive = archive_path(dir, &volume);
         let files = engine.archive_volume(&volume, &paths, &archive).await;
         let files = files.with_context(|| format!("failed to archive the volume `{volume}`"))?;
-        dumps::check_paths(&paths, &files).with_context(|| format!("the backup of the volume `{volume}`"))?;
-        if plan.services.iter().any(|service| service.pre_hook.is_some()) {
-            let archive = archive.clone();
-            let checked = tokio::task::spawn_blocking(move || dumps::check(&archive)).await;
-            checked.context("failed to look at the dumps")?.with_context(|| format!("in the volume `{volume}`"))?;
-        }
-        archived.insert(volume, files.into_iter().filter(|file| !canary::is_canary(&file.path)).collect());
+        archived.insert(volume.clone(), look_into(plan, &volume, &paths, dir, files).await?);
     }
     for service in &plan.services {
         hook(keeper, engine, service, service.post_hook.as_deref(), "backupbot.backup.post-hook").await?;
     }
-    Ok(archived)
+    Ok((id, archived))
+}
+
+/// Looks into what was archived of a volume: what the labels name has to be there, and whole.
+async fn look_into(
+    plan: &BackupPlan,
+    volume: &str,
+    paths: &[String],
+    dir: &Path,
+    files: Vec<FileEntry>,
+) -> Result<Vec<FileEntry>> {
+    dumps::check_paths(paths, &files).with_context(|| format!("the backup of the volume `{volume}`"))?;
+    if plan.services.iter().any(|service| service.pre_hook.is_some()) {
+        let archive = archive_path(dir, volume);
+        let checked = tokio::task::spawn_blocking(move || dumps::check(&archive)).await;
+        checked.context("failed to look at the dumps")?.with_context(|| format!("in the volume `{volume}`"))?;
+    }
+    Ok(files.into_iter().filter(|file| !canary::is_canary(&file.path)).collect())
 }
 
 /// The archive of a volume in a snapshot's directory.

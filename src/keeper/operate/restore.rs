@@ -28,6 +28,11 @@ pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
 async fn put_back(keeper: &Keeper, plan: &BackupPlan, snapshot: &Snapshot, dumps: Vec<Dump>) -> Result<()> {
     let dir = keeper.snapshots_dir().join(&snapshot.id);
     let engine = &*keeper.engine().await?;
+    if engine.restore(&snapshot.id).await.with_context(|| format!("failed to restore snapshot `{}`", snapshot.id))? {
+        // The hooks have run, and one of them may have taken the dump away.
+        let hooked = plan.services.iter().any(|service| service.restore_post_hook.is_some());
+        return canary::look_at_dumps(keeper, engine, dumps, hooked).await;
+    }
     for service in &plan.services {
         hook(keeper, engine, service, service.restore_pre_hook.as_deref(), "backupbot.restore.pre-hook").await?;
     }
@@ -35,7 +40,7 @@ async fn put_back(keeper: &Keeper, plan: &BackupPlan, snapshot: &Snapshot, dumps
         let restored = engine.restore_volume(&volume, &archive_path(&dir, &volume)).await;
         restored.with_context(|| format!("failed to restore the volume `{volume}` from snapshot `{}`", snapshot.id))?;
     }
-    canary::look_at_dumps(keeper, engine, dumps).await?;
+    canary::look_at_dumps(keeper, engine, dumps, false).await?;
     for service in &plan.services {
         hook(keeper, engine, service, service.restore_post_hook.as_deref(), "backupbot.restore.post-hook").await?;
     }

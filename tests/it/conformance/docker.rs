@@ -22,8 +22,8 @@ fn find() -> Result<SwarmSpec> {
     let service = |image: &str| (image.to_owned(), Service { image: image.to_owned(), ..Service::default() });
     let images = Stack { services: IMAGES.map(service).into(), ..Stack::default() };
     // First without the images, whose absence has a remedy of its own.
-    let found = runtime.block_on(preflight(endpoint.clone(), &Wanted { stacks: Vec::new() }))?;
-    let with_images = runtime.block_on(preflight(endpoint, &Wanted { stacks: vec![&images] }));
+    let found = runtime.block_on(preflight(endpoint.clone(), &Wanted { stacks: Vec::new(), as_it_is: false }))?;
+    let with_images = runtime.block_on(preflight(endpoint, &Wanted { stacks: vec![&images], as_it_is: false }));
     with_images.context("the test images are not here: `scripts/test-images` builds them")?;
     Ok(found.spec)
 }

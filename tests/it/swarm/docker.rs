@@ -9,7 +9,8 @@ use crate::runner::{checkout, finish};
 pub fn missing() -> Option<String> {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let endpoint = Endpoint::find(&|key| std::env::var(key).ok());
-    let swarm = endpoint.and_then(|endpoint| runtime.block_on(preflight(endpoint, &Wanted { stacks: Vec::new() })));
+    let swarm = endpoint
+        .and_then(|endpoint| runtime.block_on(preflight(endpoint, &Wanted { stacks: Vec::new(), as_it_is: false })));
     if let Err(error) = swarm {
         return Some(format!("{error:#}").replace('\n', " "));
     }

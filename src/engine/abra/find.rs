@@ -1,0 +1,156 @@
+//! Whether abra can be used here: the binary, its version, and the server it would deploy to.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::commands;
+use crate::process::Run;
+
+/// An abra, and the server that it is pointed at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub program: PathBuf,
+    pub version: String,
+    pub server: String,
+    pub catalogue: Option<PathBuf>,
+    /// What a reader of the run should know.
+    pub notes: Vec<String>,
+}
+
+/// Looks for the binary on `PATH` and for a server below the operator's `$ABRA_DIR`. `env` reads the environment.
+pub async fn find(env: &dyn Fn(&str) -> Option<String>, wanted: Option<&str>) -> Result<Found> {
+    let path = env("PATH").unwrap_or_default();
+    let program = std::env::split_paths(&path).map(|dir| dir.join("abra")).find(|file| file.is_file());
+    let program = program.context("there is no `abra` on `PATH`")?;
+    let home = match (env("ABRA_DIR"), env("HOME")) {
+        (Some(dir), _) => PathBuf::from(dir),
+        (None, Some(home)) => Path::new(&home).join(".abra"),
+        (None, None) => bail!("neither `ABRA_DIR` nor `HOME` says where abra keeps its servers"),
+    };
+    let server = server(&home.join("servers"), wanted)?;
+    let scratch = tempfile::tempdir().context("failed to make a directory for abra")?;
+    let asked = Run::new(&program, ["--version"]).env("ABRA_DIR", scratch.path()).on_terminal().await;
+    let asked = asked.with_context(|| format!("failed to ask `{}` for its version", program.display()))?;
+    let text = String::from_utf8_lossy(&asked.stdout).into_owned();
+    let Some(version) = commands::version(&text) else {
+        bail!("`{} --version` was expected to say `abra version …`, and says: {}", program.display(), text.trim());
+    };
+    let mut notes = Vec::new();
+    if !commands::KNOWN.iter().any(|known| version.starts_with(known)) {
+        let known: Vec<String> = commands::KNOWN.iter().map(|known| format!("{known}x")).collect();
+        notes.push(format!("abra {version} is not known to work with this harness; known are {}", known.join(", ")));
+    }
+    let catalogue = Some(home.join("catalogue")).filter(|dir| dir.is_dir());
+    Ok(Found { program, version, server, catalogue, notes })
+}
+
+/// The server that was asked for, else the only one.
+fn server(dir: &Path, wanted: Option<&str>) -> Result<String> {
+    let add = "`abra server add` makes one";
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            bail!("abra has no server: there is no `{}`; {add}", dir.display())
+        }
+        Err(error) => return Err(error).with_context(|| format!("failed to list `{}`", dir.display())),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.with_context(|| format!("failed to list `{}`", dir.display()))?;
+        if entry.path().is_dir() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    match (wanted, names.as_slice()) {
+        (Some(wanted), names) if names.iter().any(|name| name == wanted) => Ok(wanted.to_owned()),
+        (Some(wanted), names) => bail!("abra has no server `{wanted}`: it has {}", listed(names)),
+        (None, []) => bail!("abra has no server in `{}`; {add}", dir.display()),
+        (None, [only]) => Ok(only.clone()),
+        (None, names) if names.iter().any(|name| name == "default") => Ok("default".into()),
+        (None, names) => {
+            bail!(
+                "abra has {} servers, {}: `server` below `[abra]` in `harness.toml` says which",
+                names.len(),
+                listed(names)
+            )
+        }
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "none".into() } else { format!("`{}`", names.join("`, `")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn home(servers: &[&str]) -> tempfile::TempDir {
+        let home = tempfile::tempdir().unwrap();
+        for server in servers {
+            std::fs::create_dir_all(home.path().join("servers").join(server)).unwrap();
+        }
+        home
+    }
+
+    fn chosen(servers: &[&str], wanted: Option<&str>) -> Result<String, String> {
+        let home = home(servers);
+        let dir = home.path().join("servers");
+        let place = dir.display().to_string();
+        server(&dir, wanted).map_err(|error| error.to_string().replace(&place, "DIR"))
+    }
+
+    #[test]
+    fn the_only_server_is_taken_and_of_several_the_one_on_this_machine() {
+        assert_eq!(chosen(&["a.example.org"], None), Ok("a.example.org".into()));
+        assert_eq!(chosen(&["a.example.org", "default"], None), Ok("default".into()));
+        assert_eq!(chosen(&["a.example.org", "b"], Some("b")), Ok("b".into()));
+    }
+
+    #[test]
+    fn without_a_server_the_message_says_what_to_do() {
+        let none = chosen(&[], None).unwrap_err();
+        assert_eq!(none, "abra has no server: there is no `DIR`; `abra server add` makes one");
+        let several = chosen(&["a", "b"], None).unwrap_err();
+        assert_eq!(several, "abra has 2 servers, `a`, `b`: `server` below `[abra]` in `harness.toml` says which");
+        assert_eq!(chosen(&["a"], Some("x")).unwrap_err(), "abra has no server `x`: it has `a`");
+    }
+
+    fn abra(script: &str) -> (tempfile::TempDir, impl Fn(&str) -> Option<String>) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let home = home(&["default"]);
+        let program = home.path().join("abra");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let dir = home.path().display().to_string();
+        (home, move |key: &str| matches!(key, "PATH" | "ABRA_DIR").then(|| dir.clone()))
+    }
+
+    #[tokio::test]
+    async fn a_known_version_is_taken_and_an_unknown_one_warned_of() {
+        let (home, env) = abra("echo abra version 0.13.0-beta");
+        let found = find(&env, None).await.unwrap();
+        let expected = Found {
+            program: home.path().join("abra"),
+            version: "0.13.0-beta".into(),
+            server: "default".into(),
+            catalogue: None,
+            notes: vec![],
+        };
+        assert_eq!(found, expected);
+        let (_home, env) = abra("echo abra version 9.9.9");
+        let notes = find(&env, None).await.unwrap().notes;
+        assert_eq!(notes, ["abra 9.9.9 is not known to work with this harness; known are 0.13.x"]);
+    }
+
+    #[tokio::test]
+    async fn no_abra_and_something_else_of_that_name_are_told_apart() {
+        let none = find(&|key| (key == "HOME").then(|| "/nowhere".into()), None).await.unwrap_err().to_string();
+        assert_eq!(none, "there is no `abra` on `PATH`");
+        let (home, env) = abra("echo I am a magic spell");
+        let other = find(&env, None).await.unwrap_err().to_string().replace(home.path().to_str().unwrap(), "DIR");
+        assert_eq!(other, "`DIR/abra --version` was expected to say `abra version …`, and says: I am a magic spell");
+    }
+}
