@@ -16,6 +16,8 @@ use crate::recipe::secret::SecretValue;
 /// A command that only reads or writes files and talks to Docker once.
 const SHORT: Duration = Duration::from_secs(120);
 
+const UNDEPLOY: Duration = Duration::from_secs(15);
+
 /// The beginnings of versions that these commands were seen to work with.
 pub(super) const KNOWN: &[&str] = &["0.13."];
 
@@ -63,8 +65,9 @@ impl Abra {
         self.run(&arguments, deadline).await
     }
 
+    /// `app undeploy`. What it does not do, teardown does all the same, so that it gets little time.
     pub(super) async fn undeploy(&self) -> Result<()> {
-        self.checked(&["app", "undeploy", &self.domain, "-n", "-C", "-o"], SHORT).await.map(|_| ())
+        self.checked(&["app", "undeploy", &self.domain, "-n", "-C", "-o"], UNDEPLOY).await.map(|_| ())
     }
 
     /// `app backup create`. Its exit code says nothing about hooks; its output names the snapshot.

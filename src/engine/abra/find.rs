@@ -34,7 +34,8 @@ pub async fn find(env: &dyn Fn(&str) -> Option<String>, wanted: Option<&str>) ->
     let asked = asked.with_context(|| format!("failed to ask `{}` for its version", program.display()))?;
     let text = String::from_utf8_lossy(&asked.stdout).into_owned();
     let Some(version) = commands::version(&text) else {
-        bail!("`{} --version` was expected to say `abra version …`, and says: {}", program.display(), text.trim());
+        let said = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("nothing");
+        bail!("`{} --version` was expected to say `abra version …`, and says: {said}", program.display());
     };
     let mut notes = Vec::new();
     if !commands::KNOWN.iter().any(|known| version.starts_with(known)) {

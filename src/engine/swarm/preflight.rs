@@ -48,9 +48,12 @@ pub async fn preflight(endpoint: Endpoint, wanted: &Wanted<'_>) -> Result<Checke
     let without_ipvs = endpoint.is_local() && !std::path::Path::new("/proc/net/ip_vs").exists();
     let mut notes = Vec::new();
     if without_ipvs {
-        notes.push(
-            "the kernel has no IPVS: services are deployed with `endpoint_mode: dnsrr`, and ports on the host".into(),
-        );
+        let so = if wanted.as_it_is {
+            "virtual addresses and the routing mesh carry no traffic here"
+        } else {
+            "services are deployed with `endpoint_mode: dnsrr`, and ports on the host"
+        };
+        notes.push(format!("the kernel has no IPVS: {so}"));
     }
     notes.extend(traefik.iter().map(|network| format!("requests go through the Traefik on network `{network}`")));
     let spec = SwarmSpec { endpoint, node, without_ipvs, traefik, own_networks };

@@ -155,6 +155,9 @@ pub fn deploy(call: &Call, domain: &str, version: Option<&str>) -> Result<()> {
     }
     let app = load(call, domain, form)?;
     let stack = &app.state.stack;
+    if call.quirk("refuses-to-deploy") {
+        bail!("R009 the recipe lacks what abra wants");
+    }
     let there = docker(&["service", "ls", "--format", "{{.Name}}"])?;
     if there.lines().any(|name| name.starts_with(&format!("{}_", stack.name))) && !call.has("-f") && !call.has("-C") {
         bail!("{domain} is already deployed");

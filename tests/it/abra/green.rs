@@ -1,0 +1,90 @@
+//! Runs that must pass, some of them in spite of what abra says.
+
+use crate::fake::Abra;
+use crate::runner::Ended;
+
+pub const CASES: &[crate::Case] = &[
+    ("custom_html_passes_every_tier", custom_html_passes_every_tier),
+    ("guestbook_passes_every_tier", guestbook_passes_every_tier),
+    ("an_abra_that_gives_up_early_is_not_believed", an_abra_that_gives_up_early),
+    ("secrets_that_abra_does_not_tell_are_said_to_be_unwatched", secrets_that_abra_does_not_tell),
+    ("two_runs_at_once_do_not_meet", two_runs_at_once_do_not_meet),
+    ("auto_prefers_abra_and_says_why", auto_prefers_abra_and_says_why),
+];
+
+fn check(abra: &Abra, ended: &Ended) {
+    assert_eq!(ended.code, 0, "{ended}");
+    assert!(ended.with_outcome("ok").len() >= 30, "{ended}");
+    assert!(ended.with_outcome("ignored").is_empty(), "{ended}");
+    for operation in ["install", "upgrade", "backup", "restore", "teardown"] {
+        assert_eq!(ended.outcome(&format!("tier::{operation}")), Some("ok"), "{ended}");
+    }
+    assert!(ended.stderr.contains("deploy-count = 1 (expect 1)"), "{ended}");
+    let program = abra.beside.join("abra");
+    let engine =
+        format!("abra, as asked for: `{}` says it is version 0.13.0-stand-in; server `default`", program.display());
+    assert!(ended.stderr.contains(&engine), "a stand-in is not called abra: {ended}");
+    abra.expect_nothing_left(ended);
+}
+
+/// The words of a call, with flags and the app's domain left out.
+fn brief(call: &str) -> String {
+    let words = call.split(' ').filter(|word| !word.starts_with('-') && !word.contains(".harness.test"));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn custom_html_passes_every_tier() {
+    let abra = Abra::with(&[]);
+    let ended = abra.run(&["--recipe", "custom-html"]);
+    check(&abra, &ended);
+    // Each operation is abra's, and each was asked for once.
+    let calls: Vec<String> = abra.calls().iter().map(|call| brief(call)).collect();
+    let count = |wanted: &str| calls.iter().filter(|call| call.starts_with(wanted)).count();
+    for (call, times) in [("app new", 1), ("app deploy", 2), ("app backup create", 1), ("app restore", 1)] {
+        assert_eq!(count(call), times, "{call} in {calls:?}");
+    }
+    assert!(abra.calls().iter().all(|call| call == "--version" || call.contains(" -n ")), "{:?}", abra.calls());
+}
+
+fn guestbook_passes_every_tier() {
+    let abra = Abra::with(&[]);
+    let ended = abra.run(&["--recipe", "guestbook"]);
+    check(&abra, &ended);
+    assert!(!abra.records().contains("nobody looks for it"), "abra told its secrets: {ended}");
+}
+
+/// abra reports a failure while a health check is in its start period; Swarm goes on, and so does the harness.
+fn an_abra_that_gives_up_early() {
+    let abra = Abra::with(&["gives-up-early"]);
+    let ended = abra.run(&["--recipe", "guestbook"]);
+    check(&abra, &ended);
+    let records = abra.records();
+    let note = "abra gave up on the deployment, and the harness goes on waiting: FATA deploy failed";
+    assert!(records.contains(note), "{records}");
+}
+
+fn secrets_that_abra_does_not_tell() {
+    let abra = Abra::with(&["keeps-secrets-to-itself"]);
+    let ended = abra.run(&["--recipe", "guestbook", "--tiers", "install"]);
+    assert_eq!(ended.code, 0, "{ended}");
+    let records = abra.records();
+    assert!(records.contains("abra did not say the value of secret `"), "{records}");
+    abra.expect_nothing_left(&ended);
+}
+
+fn two_runs_at_once_do_not_meet() {
+    let abra = Abra::with(&[]);
+    let ended = std::thread::scope(|scope| {
+        let runs = [(); 2].map(|()| scope.spawn(|| abra.run(&["--recipe", "custom-html"])));
+        runs.map(|run| run.join().unwrap())
+    });
+    ended.iter().for_each(|ended| check(&abra, ended));
+}
+
+fn auto_prefers_abra_and_says_why() {
+    let abra = Abra::with(&[]);
+    let ended = abra.run(&["--recipe", "custom-html", "--engine", "auto", "--plan"]);
+    assert_eq!(ended.code, 0, "{ended}");
+    let said = format!("{}{}", ended.stdout, ended.stderr);
+    assert!(said.contains("abra, because it is here and has a server: `"), "{ended}");
+}

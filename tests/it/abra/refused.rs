@@ -1,0 +1,55 @@
+//! What keeps abra from being used is one line, before anything is created.
+
+use crate::fake::Abra;
+
+pub const CASES: &[crate::Case] = &[
+    ("no_abra_is_said_before_anything", no_abra),
+    ("no_server_is_said_before_anything", no_server),
+    ("an_unknown_server_is_said_before_anything", an_unknown_server),
+    ("an_abra_that_is_something_else_is_said_before_anything", something_else),
+];
+
+fn refused(abra: &Abra) -> String {
+    let ended = abra.run(&["--recipe", "custom-html"]);
+    assert_eq!(ended.code, 2, "{ended}");
+    assert!(ended.stdout.is_empty(), "{ended}");
+    let runs = std::fs::read_dir(abra.world.state().join("runs")).map(|runs| runs.count()).unwrap_or_default();
+    assert_eq!(runs, 0, "nothing was begun: {ended}");
+    let place = abra.world.dir.path().display().to_string();
+    ended.stderr.trim().replace(&place, "DIR")
+}
+
+fn no_abra() {
+    let abra = Abra::with(&[]);
+    std::fs::remove_file(abra.beside.join("abra")).unwrap();
+    assert_eq!(refused(&abra), "error: failed to use the engine `abra`: there is no `abra` on `PATH`");
+}
+
+fn no_server() {
+    let abra = Abra::with(&[]);
+    std::fs::remove_dir_all(abra.world.dir.path().join("abra")).unwrap();
+    let expected = "error: failed to use the engine `abra`: abra has no server: there is no `DIR/abra/servers`; \
+                    `abra server add` makes one";
+    assert_eq!(refused(&abra), expected);
+}
+
+/// A server is a Docker context of that name.
+fn an_unknown_server() {
+    let abra = Abra::with(&[]);
+    let servers = abra.world.dir.path().join("abra/servers");
+    std::fs::rename(servers.join("default"), servers.join("coop.example.org")).unwrap();
+    let said = refused(&abra);
+    assert!(said.starts_with("error: failed to use the engine `abra`: "), "{said}");
+    assert!(said.contains("coop.example.org") && said.lines().count() == 1, "{said}");
+}
+
+fn something_else() {
+    let abra = Abra::with(&[]);
+    let program = abra.beside.join("abra");
+    std::fs::remove_file(&program).unwrap();
+    std::fs::write(&program, "#!/bin/sh\necho\necho I am a magic spell\necho and this is my second line\n").unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let expected = "error: failed to use the engine `abra`: `DIR/bin/abra --version` was expected to say `abra version \
+                    …`, and says: I am a magic spell";
+    assert_eq!(refused(&abra), expected);
+}
