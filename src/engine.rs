@@ -25,7 +25,7 @@ use crate::recipe::name::RecipeName;
 use crate::recipe::secret::SecretValue;
 use crate::recipe::stack::Stack;
 use crate::recipe::version::Revision;
-pub use observation::{Health, ServiceState, TaskPhase, TaskState, UpdateState, UpdateStatus};
+pub use observation::{FileEntry, Health, LogLine, ServiceState, TaskPhase, TaskState, UpdateState, UpdateStatus};
 
 /// Where an engine records what it is about to create, before it does: the keeper's journal, or a test's.
 pub trait Ledger: Send + Sync {
@@ -145,26 +145,6 @@ impl fmt::Display for CallError {
 }
 
 impl std::error::Error for CallError {}
-
-/// A file in a snapshot's or volume's manifest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileEntry {
-    /// Relative to the volume's root.
-    pub path: String,
-    /// Bytes.
-    pub size: u64,
-    /// Lower-case hex SHA-256 of the content; empty for anything that is not a regular file.
-    pub sha256: String,
-}
-
-/// What a log line came from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogLine {
-    pub task: String,
-    /// `stdout` or `stderr`.
-    pub stream: String,
-    pub text: String,
-}
 
 /// The engines. A closed set, so an enum: a new engine is one module, one variant and one arm of `each`.
 pub enum Engine {

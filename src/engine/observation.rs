@@ -160,3 +160,23 @@ pub enum Health {
     Healthy,
     Unhealthy,
 }
+
+/// A file in a snapshot's or volume's manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Relative to the volume's root.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Lower-case hex SHA-256 of the content; empty for anything that is not a regular file.
+    pub sha256: String,
+}
+
+/// What a log line came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    pub task: String,
+    /// `stdout` or `stderr`.
+    pub stream: String,
+    pub text: String,
+}
