@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::Keeper;
-use crate::engine::{Health, ServiceState, TaskPhase, TaskState, UpdateState};
+use crate::engine::{Health, ServiceState, TaskPhase, TaskState, UpdateState, UpdateStatus};
 use crate::fault::{Failure, Fault};
 use crate::mask::Masks;
 use crate::poll::{Look, Poll};
@@ -102,7 +102,7 @@ fn hopeless(service: &ServiceState, changed: bool) -> Option<String> {
         let failed =
             matches!(update.state, UpdateState::Paused | UpdateState::RollbackCompleted | UpdateState::RollbackPaused);
         if failed {
-            let task = cause(service, update.state).map(|task| format!("; {}", describe(task))).unwrap_or_default();
+            let task = cause(service, update).map(|task| format!("; {}", describe(task))).unwrap_or_default();
             return Some(format!("the update of service `{name}` failed: {} ({}){task}", update.state, update.message));
         }
         if matches!(update.state, UpdateState::Updating | UpdateState::RollbackStarted) {
@@ -156,13 +156,17 @@ fn tasks(service: &ServiceState) -> String {
     if described.is_empty() { "it has no task yet".into() } else { described.join(", ") }
 }
 
-/// The task for which an update failed. After a rollback it was made for another specification than the current one:
-/// tasks of the old one may fail on the way back, and are not the cause.
-fn cause(service: &ServiceState, state: UpdateState) -> Option<&TaskState> {
-    let rolled_back = matches!(state, UpdateState::RollbackCompleted | UpdateState::RollbackPaused);
+/// The task for which an update failed: the one that Swarm names. Otherwise, after a rollback, one that was made for
+/// another specification than the current one: tasks of the old one may fail on the way back, and are not the cause.
+fn cause<'a>(service: &'a ServiceState, update: &UpdateStatus) -> Option<&'a TaskState> {
+    let rolled_back = matches!(update.state, UpdateState::RollbackCompleted | UpdateState::RollbackPaused);
+    let is_named = |task: &&TaskState| {
+        let id = task.id.rsplit('.').next().unwrap_or_default();
+        !id.is_empty() && update.message.split_whitespace().any(|word| word == id)
+    };
     let is_new = |task: &&TaskState| (task.spec_version == service.spec_version) != rolled_back;
     let mut failed = service.tasks.iter().filter(|task| task.failed());
-    failed.clone().find(is_new).or_else(|| failed.next())
+    failed.clone().find(is_named).or_else(|| failed.clone().find(is_new)).or_else(|| failed.next())
 }
 
 /// `task app.1.x is failed (exit code 1: …)`, with what its health check said.
@@ -219,7 +223,6 @@ pub async fn last_words(keeper: &Keeper, service: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::UpdateStatus;
     use crate::recipe::stack::Service;
 
     fn task(phase: TaskPhase) -> TaskState {
@@ -326,6 +329,17 @@ mod tests {
         let tasks = vec![task(TaskPhase::Running), back, new];
         let Verdict::Never { reason, .. } = verdict(Some(UpdateState::RollbackCompleted), tasks) else { panic!() };
         assert!(reason.ends_with("; task `app.1.new` is failed (exit code 1)"), "{reason}");
+    }
+
+    /// Between a failure and the rollback Swarm starts another task, which may be rejected for a reason of its own.
+    #[test]
+    fn an_update_is_blamed_on_the_task_that_swarm_names() {
+        let of = |id: &str, phase| TaskState { id: format!("app.1.{id}"), spec_version: 1, ..task(phase) };
+        let tasks = vec![of("later", TaskPhase::Rejected), of("first", TaskPhase::Failed)];
+        let message = "update rolled back due to failure or early termination of task first".to_owned();
+        let update = UpdateStatus { state: UpdateState::RollbackCompleted, message };
+        let service = ServiceState { name: "app".into(), spec_version: 2, tasks, ..Default::default() };
+        assert_eq!(cause(&service, &update).unwrap().id, "app.1.first");
     }
 
     #[test]
