@@ -49,15 +49,47 @@ impl Checkout {
 }
 
 impl Checkout {
-    /// Copies the objects that are shared with the mirror, for a reader that does not know of sharing.
+    /// Gives the checkout every object of the mirror as its own, for a reader that does not know of sharing. What no ref
+    /// leads to is among them: a pull request's head, and the tree of a working copy.
     pub fn make_whole(&self) -> Result<()> {
-        let failed = || format!("failed to copy the objects of `{}`", self.dir.display());
-        Git::inside(&self.dir).read(&["repack", "-a", "-d", "-q"]).with_context(failed)?;
-        match fs::remove_file(self.dir.join(".git/objects/info/alternates")) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(failed),
-            _ => Ok(()),
+        let objects = self.dir.join(".git/objects");
+        let alternates = objects.join("info/alternates");
+        let whole = || {
+            let shared = match fs::read_to_string(&alternates) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                shared => shared?,
+            };
+            take_objects(Path::new(shared.trim_end()), &objects)?;
+            fs::remove_file(&alternates)
+        };
+        whole().with_context(|| format!("failed to copy the objects of `{}`", self.dir.display()))
+    }
+}
+
+/// Links objects, or copies them on to another disk; they never change. Indexes come last, because a pack is one only
+/// with its index.
+fn take_objects(from: &Path, to: &Path) -> std::io::Result<()> {
+    let mut files = Vec::new();
+    for directory in fs::read_dir(from)? {
+        let directory = directory?;
+        let name = directory.file_name();
+        // `info` says what is where in the mirror, and does not hold here.
+        if name == "info" || !directory.file_type()?.is_dir() {
+            continue;
+        }
+        fs::create_dir_all(to.join(&name))?;
+        for file in fs::read_dir(directory.path())? {
+            files.push(Path::new(&name).join(file?.file_name()));
         }
     }
+    let is_unfinished = |file: &PathBuf| file.file_name().is_some_and(|it| it.to_string_lossy().starts_with("tmp_"));
+    files.retain(|file| !is_unfinished(file) && !to.join(file).exists());
+    files.sort_by_key(|file| file.extension().is_some_and(|it| it == "idx"));
+    for file in files {
+        let (theirs, own) = (from.join(&file), to.join(&file));
+        fs::hard_link(&theirs, &own).or_else(|_| fs::copy(&theirs, &own).map(|_| ()))?;
+    }
+    Ok(())
 }
 
 /// Ties a fresh repository to the mirror: shared objects, the same tags, its branches as `origin`'s.
