@@ -20,6 +20,11 @@ async fn answers_over_http(app: &App) -> Result {
 async fn deployed_what_was_asked_for(app: &App) -> Result {
     let (identity, evidence) = (app.identity().await?, app.evidence().await?);
     match &evidence.base {
+        Some(base) if !base.annotated => ensure!(
+            identity.is_commit(&base.commit) && !identity.dirty,
+            "the deployment must say that it is commit `{}` of the lightweight tag `{base}`, but its labels say {identity:?}",
+            base.commit
+        ),
         Some(base) => ensure!(
             identity.version.as_deref() == Some(base.tag.as_str()) && !identity.chaos,
             "the deployment must say that it is version `{base}`, but its labels say {identity:?}"

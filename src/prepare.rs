@@ -42,6 +42,9 @@ pub fn prepare(cli: &Cli, recipe: &str) -> Result<Prepared> {
     let toml = &config.settings.recipe_toml;
     let mut notes = recipe.notes();
     let base = base(&recipe, &domain, toml)?;
+    notes.extend(recipe.base.version().filter(|version| !version.annotated).map(|version| {
+        format!("the tag `{version}` is lightweight, which abra does not deploy: its commit is deployed as chaos")
+    }));
     // An upgrade goes on from the installed app's `.env`, which has the other keys already.
     let mut extra = if base.is_some() { BTreeMap::new() } else { toml.env.clone() };
     extra.extend(toml.upgrade.env.clone());
@@ -106,7 +109,7 @@ fn absolute(images: BTreeMap<String, String>, root: &Path) -> BTreeMap<String, S
 fn base(recipe: &Recipe, domain: &str, toml: &RecipeToml) -> Result<Option<(Revision, AppState)>> {
     let Base::Version(version) = &recipe.base else { return Ok(None) };
     let revision = recipe.revision_of(version)?;
-    let form = Form::Pinned { version: version.to_string() };
+    let form = Form::of_version(version, &revision);
     let state = recipe.state(&revision, domain, &toml.env, None, &form);
     Ok(Some((revision, state.with_context(|| format!("failed to read the base {version}"))?)))
 }

@@ -69,10 +69,10 @@ impl RunSpec {
         self.base_revision.clone().unwrap_or_else(|| self.plan.head.clone())
     }
 
-    /// How abra would deploy it: a published version pinned, the head as chaos.
+    /// How abra would deploy it: a published version pinned where it can be, the head as chaos.
     pub fn form(&self) -> Form {
         match &self.plan.base {
-            Some(base) => Form::Pinned { version: base.to_string() },
+            Some(base) => Form::of_version(base, &self.base_or_head()),
             None => Form::Chaos { revision: self.plan.head.clone() },
         }
     }

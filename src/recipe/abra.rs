@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::env::AppEnv;
 use super::name::RecipeName;
 use super::stack::Stack;
-use super::version::Revision;
+use super::version::{Revision, Version};
 
 /// The one service that abra labels and gives the `.env` to.
 pub const APP: &str = "app";
@@ -25,6 +25,18 @@ pub enum Form {
     Pinned { version: String },
     /// `abra app deploy --chaos`: whatever the checkout holds.
     Chaos { revision: Revision },
+}
+
+impl Form {
+    /// How a published version is deployed: pinned, or as chaos from its commit where its tag is lightweight, because
+    /// abra refuses the pinned form then.
+    pub fn of_version(version: &Version, revision: &Revision) -> Form {
+        if version.annotated {
+            Form::Pinned { version: version.tag.clone() }
+        } else {
+            Form::Chaos { revision: revision.clone() }
+        }
+    }
 }
 
 /// Labels service `app` and gives it the app's environment, exactly as abra does before it deploys.

@@ -48,10 +48,7 @@ impl Refs {
         }
         for (name, tag) in &refs.tags {
             match (Version::parse(name, &tag.target.commit), &tag.object) {
-                (Some(version), Some(_)) => refs.versions.push(version),
-                (Some(_), None) => {
-                    refs.skipped.push(skipped(name, "it is lightweight: abra takes annotated tags only"))
-                }
+                (Some(version), object) => refs.versions.push(Version { annotated: object.is_some(), ..version }),
                 (None, _) => refs.skipped.push(skipped(name, "it is not of the form `<semver>+<app version>`")),
             }
         }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::suggest::{listed, nearest};
 
-/// A published version: an annotated tag `<semver>+<app version>`.
+/// A published version: a tag `<semver>+<app version>`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Version {
     /// The tag as it is written, such as `1.13.0+1.31.1` or `3.5.3+1.24.2-rootless`.
@@ -20,6 +20,8 @@ pub struct Version {
     pub number: semver::Version,
     /// The app's part, after the `+`: free-form.
     pub app: String,
+    /// abra deploys a version by its tag only when that is annotated (its lint rule R014).
+    pub annotated: bool,
 }
 
 /// A tag that is not a published version, and why.
@@ -147,6 +149,7 @@ impl Version {
             commit: commit.to_owned(),
             number,
             app: app.to_owned(),
+            annotated: true,
         })
     }
 }

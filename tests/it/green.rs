@@ -1,6 +1,6 @@
 //! Whole runs that must pass, and what they must show.
 
-use crate::runner::{Ended, World};
+use crate::runner::{Ended, World, working_copy};
 
 /// A passed run of the bundled recipe: every tier, nothing ignored, one deploy, nothing left.
 fn check(world: &World, ended: &Ended) {
@@ -109,24 +109,24 @@ fn two_recipes_in_one_process_are_told_apart() {
 fn a_working_copy_is_tested_with_its_uncommitted_changes() {
     let world = World::of_test_data();
     let copy = world.dir.path().join("copy");
-    working_copy(&copy);
+    working_copy(&copy, "git tag -a -m First");
     let ended = world.run(&["--recipe", "no-backup", "--recipe-dir", copy.to_str().unwrap()]);
     assert_eq!(ended.code, 0, "{ended}");
     assert!(ended.stderr.contains("+U"), "{ended}");
     assert_eq!(ended.outcome("generic::upgrade::deployed_head"), Some("ok"), "{ended}");
 }
 
-/// A clone as a maintainer has it: a published version, and changes that are not committed.
-fn working_copy(dir: &std::path::Path) {
-    let base = crate::runner::checkout().join("tests/data/recipes/no-backup/1.0.0+1.27.4");
-    let script = format!(
-        "git init -q '{0}' && cd '{0}' && cp '{1}'/compose.yml '{1}'/.env.sample . && git add -A && \
-         git -c user.name=m -c user.email=m@example.org commit -qm 'First release' && \
-         git -c user.name=m -c user.email=m@example.org tag -a '1.0.0+1.27.4' -m 'First release' && \
-         sed -i 's/1.27.4/1.27.5/' compose.yml",
-        dir.display(),
-        base.display()
-    );
-    let made = crate::runner::finish(&harness::process::Run::new("sh", ["-ec", &script]));
-    assert_eq!(made.code, 0, "{made}");
+/// abra refuses to deploy such a tag pinned, and so does everything that follows abra.
+#[test]
+fn a_base_with_a_lightweight_tag_is_deployed_as_chaos_from_its_commit() {
+    let world = World::of_test_data();
+    let copy = world.dir.path().join("copy");
+    working_copy(&copy, "git tag");
+    let ended = world.run(&["--recipe", "no-backup", "--recipe-dir", copy.to_str().unwrap()]);
+    assert_eq!(ended.code, 0, "{ended}");
+    let note = "the tag `1.0.0+1.27.4` is lightweight, which abra does not deploy: its commit is deployed as chaos";
+    assert!(ended.stderr.contains(note), "{ended}");
+    assert!(ended.stderr.contains("install  deploy 1.0.0+1.27.4"), "{ended}");
+    assert_eq!(ended.outcome("generic::install::deployed_what_was_asked_for"), Some("ok"), "{ended}");
+    assert_eq!(ended.outcome("generic::upgrade::deployed_head"), Some("ok"), "{ended}");
 }

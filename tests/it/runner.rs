@@ -178,6 +178,20 @@ pub fn steady(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// A clone as a maintainer has it: a published version, tagged by this command, and changes that are not committed.
+pub fn working_copy(dir: &Path, tag: &str) {
+    let base = checkout().join("tests/data/recipes/no-backup/1.0.0+1.27.4");
+    let script = format!(
+        "git init -q '{0}' && cd '{0}' && cp '{1}'/compose.yml '{1}'/.env.sample . && git add -A && \
+         git config user.name m && git config user.email m@example.org && git commit -qm 'First release' && \
+         {tag} '1.0.0+1.27.4' && sed -i 's/1.27.4/1.27.5/' compose.yml",
+        dir.display(),
+        base.display()
+    );
+    let made = finish(&Run::new("sh", ["-ec", &script]));
+    assert_eq!(made.code, 0, "{made}");
+}
+
 /// The top of this checkout.
 pub fn checkout() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
