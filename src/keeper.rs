@@ -4,6 +4,7 @@
 pub mod canary;
 pub mod converge;
 pub mod journal;
+mod lint;
 pub mod lock;
 pub mod operate;
 pub mod protocol;
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex as StdMutex};
 
 use anyhow::{Context as _, Result};
 use tokio::sync::{Mutex, Notify, RwLock, RwLockMappedWriteGuard, RwLockReadGuard, RwLockWriteGuard};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::engine::{self, Engine, EngineSpec};
 use crate::fault::{Failure, Fault};
@@ -59,6 +60,8 @@ pub struct Keeper {
     pub operation: StdMutex<Option<AbortHandle>>,
     /// The pulling of the head's images beside the tiers before the upgrade.
     pub fetching: StdMutex<Option<AbortHandle>>,
+    /// The linting of the head beside the tiers.
+    pub linting: StdMutex<Option<JoinHandle<()>>>,
     /// Held by work on the disk that runs on a thread of its own, which ending the operation does not end.
     pub disk: StdMutex<()>,
     /// Teardown happens once; who comes later gets the same report.
@@ -170,6 +173,7 @@ impl Keeper {
             changed: Notify::new(),
             operation: StdMutex::default(),
             fetching: StdMutex::default(),
+            linting: StdMutex::default(),
             disk: StdMutex::default(),
             teardown: Mutex::default(),
             kept: false.into(),

@@ -6,6 +6,7 @@
 mod app;
 mod commands;
 mod find;
+pub mod lint;
 mod snapshot;
 
 use std::collections::BTreeMap;
@@ -58,17 +59,7 @@ pub fn checkout_dir(engine_dir: &Path, recipe: &str) -> PathBuf {
 impl Abra {
     /// Makes the run's `$ABRA_DIR`, and connects to the Swarm. Nothing of the app is created.
     pub async fn start(context: EngineContext, spec: &AbraSpec) -> Result<Abra> {
-        let dir = context.dir.join(DIR);
-        for below in ["recipes", "servers", "logs"] {
-            super::private_dir(&dir.join(below))?;
-        }
-        super::private_dir(&dir.join("servers").join(&spec.server))?;
-        let catalogue = dir.join("catalogue");
-        match &spec.catalogue {
-            Some(theirs) => std::os::unix::fs::symlink(theirs, &catalogue)
-                .with_context(|| format!("failed to link `{}`", catalogue.display()))?,
-            None => super::private_dir(&catalogue)?,
-        }
+        let dir = make_home(&context.dir, spec)?;
         let domain = context.domain.clone();
         let swarm = Swarm::start(context, &spec.swarm).await?;
         Ok(Abra { swarm, spec: spec.clone(), domain, dir, made: Default::default(), notes: Mutex::default() })
@@ -117,6 +108,22 @@ impl Abra {
     fn env_file(&self) -> PathBuf {
         self.dir.join("servers").join(&self.spec.server).join(format!("{}.env", self.domain))
     }
+}
+
+/// Makes an `$ABRA_DIR` below the engine's directory: recipes and servers are its own, the catalogue is the operator's.
+fn make_home(engine_dir: &Path, spec: &AbraSpec) -> Result<PathBuf> {
+    let dir = engine_dir.join(DIR);
+    for below in ["recipes", "servers", "logs"] {
+        super::private_dir(&dir.join(below))?;
+    }
+    super::private_dir(&dir.join("servers").join(&spec.server))?;
+    let catalogue = dir.join("catalogue");
+    match &spec.catalogue {
+        Some(theirs) => std::os::unix::fs::symlink(theirs, &catalogue)
+            .with_context(|| format!("failed to link `{}`", catalogue.display()))?,
+        None => super::private_dir(&catalogue)?,
+    }
+    Ok(dir)
 }
 
 /// The origin that only this engine needs.

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+use crate::engine::abra::lint::Rule;
 use crate::engine::{Kind, Ledger};
 use crate::fault::Failure;
 use crate::tier::Tier;
@@ -85,6 +86,11 @@ pub enum Event {
     },
     Note {
         text: String,
+    },
+    /// What `abra recipe lint` says of the head, or why it could not be asked. It has no weight for the verdict.
+    Linted {
+        rules: Vec<Rule>,
+        failure: Option<String>,
     },
     TeardownStarted {
         reason: String,

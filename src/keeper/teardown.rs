@@ -74,6 +74,7 @@ async fn end_operation(keeper: &Arc<Keeper>) {
             tokio::task::yield_now().await;
         }
     }
+    super::lint::end(keeper).await;
     let keeper = keeper.clone();
     // Only the lock is wanted: whoever held it has ended, and nobody takes it any more.
     let _ = tokio::task::spawn_blocking(move || drop(keeper.disk.lock())).await;

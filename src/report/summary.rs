@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::seconds;
+use crate::engine::abra::lint::Kept;
 use crate::keeper::journal::{self, Event, Outcome, Record};
 use crate::plan::SkipKind;
 use crate::runner::{Finished, RecipeRun};
@@ -24,6 +25,9 @@ pub fn print(run: &RecipeRun) {
         text.push_str(&format!("  deploy-count = {deploys} (expect 1)\n"));
     }
     text.push_str(&format!("  skips    {}\n", skips(run, &finished)));
+    for line in lint_lines(&records) {
+        text.push_str(&format!("  lint     {line}\n"));
+    }
     text.push_str(&format!("  logs     {}\n", run.prepared.run_dir.display()));
     eprint!("{text}");
 }
@@ -67,6 +71,23 @@ fn teardown_line(records: &[Record]) -> String {
         Some((_, leftovers)) => format!("LEFT: {}", leftovers.join(", ")),
         None => "not torn down: the app is still up".into(),
     }
+}
+
+/// What abra's lint says: a count, and a line for each rule that the recipe breaks. It has no weight for the verdict.
+fn lint_lines(records: &[Record]) -> Vec<String> {
+    let linted = records.iter().rev().find_map(|record| match &record.event {
+        Event::Linted { rules, failure } => Some((rules, failure)),
+        _ => None,
+    });
+    let Some((rules, failure)) = linted else { return Vec::new() };
+    if let Some(failure) = failure {
+        return vec![format!("not known: {failure}")];
+    }
+    let count = |kept| rules.iter().filter(|rule| rule.kept == kept).count();
+    let counts = format!("{} of {} rules kept, {} skipped", count(Kept::Yes), rules.len(), count(Kept::Skipped));
+    let broken = rules.iter().filter(|rule| rule.kept == Kept::No);
+    let broken = broken.map(|it| format!("{} {}: {} ({})", it.reference, it.severity, it.rule, it.remedy));
+    [counts].into_iter().chain(broken).collect()
 }
 
 /// Skips by reason. A tier that is skipped counts once, not once per assertion.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use super::Abra;
+use super::{Abra, AbraSpec};
 use crate::process::Run;
 use crate::recipe::secret::SecretValue;
 
@@ -18,11 +18,20 @@ const SHORT: Duration = Duration::from_secs(120);
 
 const UNDEPLOY: Duration = Duration::from_secs(15);
 
+/// It was seen to take less than a second.
+const LINT: Duration = Duration::from_secs(60);
+
 /// The beginnings of versions that these commands were seen to work with.
 pub(super) const KNOWN: &[&str] = &["0.13."];
 
 /// The variables that abra needs beside the usual few: a Docker context may lead through ssh and its agent.
 const ENVIRONMENT: [&str; 4] = ["DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "SSH_AUTH_SOCK"];
+
+/// abra with one `$ABRA_DIR`.
+pub(super) struct Program<'a> {
+    pub(super) spec: &'a AbraSpec,
+    pub(super) home: &'a Path,
+}
 
 impl Abra {
     /// `app new`. It moves the checkout, so the caller checks out again.
@@ -82,7 +91,7 @@ impl Abra {
     /// `app backup download`, recalled: it leaves `backup.tar.gz` in the working directory.
     pub(super) async fn backup_download(&self, snapshot: &str, dir: &Path, deadline: Duration) -> Result<()> {
         let arguments = ["app", "backup", "download", &self.domain, "-s", snapshot, "-n", "-C", "-o"];
-        let said = self.run_in(&arguments, deadline, Some(dir)).await?;
+        let said = self.program().run_in(&arguments, deadline, dir).await?;
         if said.failed() || !dir.join(DOWNLOADED).is_file() {
             bail!(
                 "`abra app backup download` was expected to leave `{DOWNLOADED}` in its working directory, exited with \
@@ -114,12 +123,23 @@ impl Abra {
     }
 
     async fn run(&self, arguments: &[&str], deadline: Duration) -> Result<Said> {
-        self.run_in(arguments, deadline, None).await
+        self.program().run_in(arguments, deadline, &self.dir).await
     }
 
-    async fn run_in(&self, arguments: &[&str], deadline: Duration, dir: Option<&Path>) -> Result<Said> {
-        let mut run = Run::new(&self.spec.program, arguments).deadline(deadline).env("ABRA_DIR", &self.dir);
-        run = run.cwd(dir.unwrap_or(&self.dir));
+    fn program(&self) -> Program<'_> {
+        Program { spec: &self.spec, home: &self.dir }
+    }
+}
+
+impl Program<'_> {
+    /// `recipe lint`. It refuses to work without a terminal, and exits with 0 whatever it finds.
+    pub(super) async fn recipe_lint(&self, recipe: &str) -> Result<Said> {
+        self.run_in(&["recipe", "lint", recipe, "-n", "-C", "-o"], LINT, self.home).await
+    }
+
+    async fn run_in(&self, arguments: &[&str], deadline: Duration, dir: &Path) -> Result<Said> {
+        let run = Run::new(&self.spec.program, arguments).deadline(deadline).env("ABRA_DIR", self.home);
+        let mut run = run.cwd(dir);
         for key in ENVIRONMENT {
             if let Some(value) = std::env::var_os(key) {
                 run = run.env(key, value);

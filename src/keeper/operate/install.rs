@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::install_steps;
 use crate::engine::{Engine, EngineContext, Kind, Ledger as _};
 use crate::fault::Failure;
-use crate::keeper::Keeper;
 use crate::keeper::protocol::Deployed;
+use crate::keeper::{Keeper, lint};
 use crate::recipe::checkout::Checkout;
 
 /// Checks the recipe out, starts the engine, lets the overlay prepare, and deploys the base, or the head when there is
@@ -15,6 +15,7 @@ pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     let (checkout, engine) = tokio::join!(check_out(keeper), start(keeper));
     *keeper.engine.write().await = Some(engine?);
     keeper.app.lock().await.checkout = Some(checkout?);
+    lint::begin(keeper);
     let spec = &keeper.spec;
     let (state, form) = match &spec.base {
         Some(base) => (base.clone(), Deployed::Base),

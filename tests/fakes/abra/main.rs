@@ -9,6 +9,7 @@
 mod app;
 mod backup;
 mod docker;
+mod lint;
 
 use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
@@ -106,6 +107,7 @@ fn run(call: &Call) -> Result<()> {
         ["app", "undeploy", domain] => app::undeploy(domain),
         ["app", "backup", "create", domain] => backup::create(call, domain),
         ["app", "backup", "download", domain] => backup::download(call, domain),
+        ["recipe", "lint", recipe] => lint::lint(call, recipe),
         ["app", "restore", domain] => backup::restore(call, domain),
         _ => bail!("unknown command \"{}\" for \"abra\"", words.join(" ")),
     }

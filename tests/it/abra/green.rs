@@ -1,7 +1,7 @@
 //! Runs that must pass, some of them in spite of what abra says.
 
 use crate::fake::Abra;
-use crate::runner::Ended;
+use crate::runner::{Ended, working_copy};
 
 pub const CASES: &[crate::Case] = &[
     ("custom_html_passes_every_tier", custom_html_passes_every_tier),
@@ -10,6 +10,8 @@ pub const CASES: &[crate::Case] = &[
     ("secrets_that_abra_does_not_tell_are_said_to_be_unwatched", secrets_that_abra_does_not_tell),
     ("two_runs_at_once_do_not_meet", two_runs_at_once_do_not_meet),
     ("auto_prefers_abra_and_says_why", auto_prefers_abra_and_says_why),
+    ("a_base_with_a_lightweight_tag_is_deployed_as_chaos", a_base_with_a_lightweight_tag),
+    ("a_recipe_that_cannot_be_linted_is_no_failure", a_recipe_that_cannot_be_linted),
 ];
 
 fn check(abra: &Abra, ended: &Ended) {
@@ -44,6 +46,9 @@ fn custom_html_passes_every_tier() {
         assert_eq!(count(call), times, "{call} in {calls:?}");
     }
     assert!(abra.calls().iter().all(|call| call == "--version" || call.contains(" -n ")), "{:?}", abra.calls());
+    assert!(ended.stderr.contains("  lint     4 of 6 rules kept, 1 skipped\n"), "{ended}");
+    let broken = "  lint     R002 warn: healthcheck enabled for all services (wire up healthchecks)\n";
+    assert!(ended.stderr.contains(broken), "{ended}");
 }
 
 fn guestbook_passes_every_tier() {
@@ -79,6 +84,36 @@ fn two_runs_at_once_do_not_meet() {
         runs.map(|run| run.join().unwrap())
     });
     ended.iter().for_each(|ended| check(&abra, ended));
+}
+
+/// Such a tag breaks a rule of abra's, which exits with 0 all the same, refuses to deploy it pinned, and has its commit
+/// deployed instead. What lint says has no weight for the verdict.
+fn a_base_with_a_lightweight_tag() {
+    let abra = Abra::with(&[]);
+    let copy = abra.world.dir.path().join("copy");
+    working_copy(&copy, "git tag");
+    let ended = abra.run(&["--recipe", "no-backup", "--recipe-dir", copy.to_str().unwrap()]);
+    assert_eq!(ended.code, 0, "{ended}");
+    for trial in ["generic::install::deployed_what_was_asked_for", "generic::upgrade::deployed_head"] {
+        assert_eq!(ended.outcome(trial), Some("ok"), "{ended}");
+    }
+    let deployed: Vec<String> =
+        abra.calls().iter().map(|call| brief(call)).filter(|call| call.starts_with("app deploy")).collect();
+    assert_eq!(deployed, ["app deploy", "app deploy"], "no version is named");
+    let broken = "  lint     R014 error: only annotated tags used for recipe version (replace lightweight tag with \
+                  annotated tag)\n";
+    assert!(ended.stderr.contains(broken), "{ended}");
+    abra.expect_nothing_left(&ended);
+}
+
+fn a_recipe_that_cannot_be_linted() {
+    let abra = Abra::with(&["cannot-lint"]);
+    let ended = abra.run(&["--recipe", "custom-html", "--tiers", "install"]);
+    assert_eq!(ended.code, 0, "{ended}");
+    let said = "  lint     not known: `abra recipe lint` exited with code 1: FATA unable to read the recipe: \
+                authentication required\n";
+    assert!(ended.stderr.contains(said), "{ended}");
+    abra.expect_nothing_left(&ended);
 }
 
 fn auto_prefers_abra_and_says_why() {
