@@ -11,7 +11,7 @@ mod snapshot;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,10 @@ pub struct Abra {
     dir: PathBuf,
     /// Whether `abra app new` was done.
     made: tokio::sync::Mutex<bool>,
+    /// What abra called the stack, when that is not what was expected.
+    misnamed: Mutex<Option<String>>,
+    /// Values that must not stand in what abra is quoted with.
+    secrets: Mutex<Vec<SecretValue>>,
     notes: Mutex<Vec<String>>,
 }
 
@@ -62,7 +66,16 @@ impl Abra {
         let dir = make_home(&context.dir, spec)?;
         let domain = context.domain.clone();
         let swarm = Swarm::start(context, &spec.swarm).await?;
-        Ok(Abra { swarm, spec: spec.clone(), domain, dir, made: Default::default(), notes: Mutex::default() })
+        Ok(Abra {
+            swarm,
+            spec: spec.clone(),
+            domain,
+            dir,
+            made: Default::default(),
+            misnamed: Mutex::default(),
+            secrets: Mutex::default(),
+            notes: Mutex::default(),
+        })
     }
 
     /// Makes the app known to abra, writes its `.env`, and has its secrets made: those that were made, by their keys.
@@ -93,21 +106,30 @@ impl Abra {
                 eprintln!("{error:#}");
             }
         }
-        self.swarm.remove().await
+        let mut left = self.swarm.remove().await?;
+        let misnamed = locked(&self.misnamed).clone();
+        if let Some(stack) = misnamed {
+            left.extend(self.swarm.remove_stack(&stack).await?);
+        }
+        Ok(left)
     }
 
     /// What a reader of the run should know, and was not told yet.
     pub fn take_notes(&self) -> Vec<String> {
-        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *locked(&self.notes))
     }
 
     fn note(&self, text: String) {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        locked(&self.notes).push(text);
     }
 
     fn env_file(&self) -> PathBuf {
         self.dir.join("servers").join(&self.spec.server).join(format!("{}.env", self.domain))
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Makes an `$ABRA_DIR` below the engine's directory: recipes and servers are its own, the catalogue is the operator's.

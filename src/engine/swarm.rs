@@ -147,6 +147,18 @@ impl Swarm {
         names.iter().try_for_each(|name| self.core.context.ledger.creating(Kind::Secret, name))
     }
 
+    /// A stack that is there and whose name is the beginning of this one.
+    pub(super) async fn cut_short(&self, stack: &str) -> Result<Option<String>> {
+        let stacks = preflight::stacks(&self.core.docker).await?;
+        Ok(stacks.into_iter().find(|found| found != stack && !found.is_empty() && stack.starts_with(found)))
+    }
+
+    /// Removes a stack of another name than the run's own, and returns what stays.
+    pub(super) async fn remove_stack(&self, stack: &str) -> Result<Vec<(Kind, String)>> {
+        let (docker, context) = (&self.core.docker, &self.core.context);
+        remove::remove(docker, stack, &context.run_id, |kind, name| context.ledger.removed(kind, name)).await
+    }
+
     /// A volume's name in Docker, by its key in the stack.
     pub(super) fn volume_name(&self, key: &str) -> Result<String> {
         self.core.volume(key)

@@ -80,6 +80,7 @@ fn abra(stacks: &[&Stack], why: &str, found: abra::Found) -> Result<Chosen> {
         "DOCKER_CONTEXT" => Some(server.clone()),
         key => env(key),
     })?;
+    check_length(stacks)?;
     let checked = check(endpoint, stacks, true)?;
     let why = format!(
         "abra, {why}: `{}` says it is version {}; server `{}`",
@@ -96,6 +97,19 @@ fn abra(stacks: &[&Stack], why: &str, found: abra::Found) -> Result<Chosen> {
     };
     let notes = found.notes.into_iter().chain(checked.notes).collect();
     Ok(Chosen { spec: EngineSpec::Abra(spec), why, stand_ins: checked.stand_ins, notes })
+}
+
+/// That abra cuts off longer names is recalled; see `src/engine/abra/app.rs` for what is done when it cuts off others.
+fn check_length(stacks: &[&Stack]) -> Result<()> {
+    const LONGEST: usize = 45;
+    match stacks.iter().find(|stack| stack.name.len() > LONGEST) {
+        Some(stack) => bail!(
+            "the stack's name `{}` has {} characters, and abra cuts it off after {LONGEST}: shorten `zone`",
+            stack.name,
+            stack.name.len()
+        ),
+        None => Ok(()),
+    }
 }
 
 fn check(endpoint: Endpoint, stacks: &[&Stack], as_it_is: bool) -> Result<swarm::Checked> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{Abra, origin};
 use crate::engine::{Deployment, Origin, ServiceState};
@@ -92,16 +92,28 @@ async fn deploy_by_abra(abra: &Abra, origin: &Origin, deployment: &Deployment) -
     };
     let again = version.is_some() && !before.is_empty();
     let said = abra.app_deploy(version, again, origin.deadline + MARGIN).await?;
+    let after = abra.swarm.services().await?;
+    if after.is_empty() {
+        check_name(abra, &deployment.stack.name).await?;
+    }
     if !said.failed() {
+        ensure!(!after.is_empty(), "`abra app deploy` is content, and there is no stack `{}`", deployment.stack.name);
         return Ok(());
     }
-    let after = abra.swarm.services().await?;
     if !is_accepted(&before, &after, &deployment.stack.name, &origin.form) {
         bail!("`abra app deploy` exited with code {}: {}", said.code, said.complaint());
     }
     // abra gives up while a health check is in its start period, and may be wrong about what comes of it.
     abra.note(format!("abra gave up on the deployment, and the harness goes on waiting: {}", said.complaint()));
     Ok(())
+}
+
+/// That abra cuts a stack's name off after 45 characters, unless `STACK_NAME` says otherwise, is recalled. Under another
+/// name nothing of the app would be found, neither now nor by teardown.
+async fn check_name(abra: &Abra, expected: &str) -> Result<()> {
+    let Some(found) = abra.swarm.cut_short(expected).await? else { return Ok(()) };
+    *super::locked(&abra.misnamed) = Some(found.clone());
+    bail!("abra was expected to name the stack `{expected}`, and has cut that off to `{found}`: shorten `zone`")
 }
 
 /// Whether Swarm was given the deployment, whatever abra thinks became of it: it carries the marks that were asked for,

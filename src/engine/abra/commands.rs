@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use super::{Abra, AbraSpec};
+use super::{Abra, AbraSpec, locked};
+use crate::mask::Masks;
 use crate::process::Run;
 use crate::recipe::secret::SecretValue;
 
@@ -44,6 +45,7 @@ impl Abra {
     pub(super) async fn insert_secret(&self, name: &str, version: &str, value: &SecretValue) -> Result<()> {
         let file = tempfile::NamedTempFile::new_in(&self.dir).context("failed to create a file for a secret")?;
         std::fs::write(file.path(), value.expose()).context("failed to write a secret to its file")?;
+        self.watch([value]);
         let path = file.path().to_str().context("the run's directory has a name that is no text")?;
         let arguments = ["app", "secret", "insert", &self.domain, name, version, path, "-f", "-n", "-C", "-o"];
         self.checked(&arguments, SHORT).await.map(|_| ())
@@ -52,11 +54,18 @@ impl Abra {
     /// `app secret generate --all`. With `-m` the values are in the answer and in no log; what that answer looks like
     /// is recalled, so a value that is not found there is missing, and the caller says so.
     pub(super) async fn generate_secrets(&self) -> Result<Vec<(String, SecretValue)>> {
-        let said = self.run(&["app", "secret", "generate", &self.domain, "-a", "-m", "-n", "-C", "-o"], SHORT).await?;
+        let arguments = ["app", "secret", "generate", &self.domain, "-a", "-m", "-n", "-C", "-o"];
+        let said = self.program().run_in(&arguments, SHORT, &self.dir).await?;
+        let values = secret_values(&said.text);
+        self.watch(values.iter().map(|(_, value)| value));
         if said.failed() {
-            bail!("`abra app secret generate` exited with code {}: {}", said.code, said.complaint());
+            bail!(
+                "`abra app secret generate` exited with code {}: {}",
+                said.code,
+                self.masked(said.clone())?.complaint()
+            );
         }
-        Ok(secret_values(&said.text))
+        Ok(values)
     }
 
     /// `app deploy`: a published version pinned, or what the checkout holds as chaos. `-D`: whether a domain leads here
@@ -91,7 +100,7 @@ impl Abra {
     /// `app backup download`, recalled: it leaves `backup.tar.gz` in the working directory.
     pub(super) async fn backup_download(&self, snapshot: &str, dir: &Path, deadline: Duration) -> Result<()> {
         let arguments = ["app", "backup", "download", &self.domain, "-s", snapshot, "-n", "-C", "-o"];
-        let said = self.program().run_in(&arguments, deadline, dir).await?;
+        let said = self.masked(self.program().run_in(&arguments, deadline, dir).await?)?;
         if said.failed() || !dir.join(DOWNLOADED).is_file() {
             bail!(
                 "`abra app backup download` was expected to leave `{DOWNLOADED}` in its working directory, exited with \
@@ -123,7 +132,17 @@ impl Abra {
     }
 
     async fn run(&self, arguments: &[&str], deadline: Duration) -> Result<Said> {
-        self.program().run_in(arguments, deadline, &self.dir).await
+        self.masked(self.program().run_in(arguments, deadline, &self.dir).await?)
+    }
+
+    /// From now on these values do not stand in what abra is quoted with.
+    fn watch<'a>(&self, values: impl IntoIterator<Item = &'a SecretValue>) {
+        locked(&self.secrets).extend(values.into_iter().cloned());
+    }
+
+    fn masked(&self, said: Said) -> Result<Said> {
+        let masks = Masks::new(locked(&self.secrets).iter().map(SecretValue::expose))?;
+        Ok(Said { text: masks.mask(&said.text), ..said })
     }
 
     fn program(&self) -> Program<'_> {
@@ -154,7 +173,7 @@ impl Program<'_> {
 pub(super) const DOWNLOADED: &str = "backup.tar.gz";
 
 /// What abra answered.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Said {
     pub(super) code: i32,
     pub(super) text: String,

@@ -78,10 +78,20 @@ async fn manager(docker: &Docker, endpoint: &Endpoint) -> Result<String> {
 /// The stack's name is the run's own; when it is taken all the same, nothing of the other's must be touched.
 fn taken(wanted: &Wanted<'_>, services: &[Service]) -> Vec<String> {
     let names: BTreeSet<&str> = wanted.stacks.iter().map(|stack| stack.name.as_str()).collect();
-    let label = |service: &Service| service.spec.as_ref()?.labels.as_ref()?.get(STACK_LABEL).cloned();
-    let taken: BTreeSet<String> = services.iter().filter_map(label).collect();
+    let taken = stacks_of(services);
     let taken = names.into_iter().filter(|name| taken.contains(*name));
     taken.map(|name| format!("a stack `{name}` is deployed already: remove it, or start the run again")).collect()
+}
+
+/// The stacks that have a service.
+pub(super) async fn stacks(docker: &Docker) -> Result<BTreeSet<String>> {
+    let services = docker.list_services(None::<ListServicesOptions>).await.context("failed to list the services")?;
+    Ok(stacks_of(&services))
+}
+
+fn stacks_of(services: &[Service]) -> BTreeSet<String> {
+    let label = |service: &Service| service.spec.as_ref()?.labels.as_ref()?.get(STACK_LABEL).cloned();
+    services.iter().filter_map(label).collect()
 }
 
 /// External networks: those that the run replaces by its own, and those that a Traefik listens on. A missing one is a

@@ -55,7 +55,7 @@ pub fn load(call: &Call, domain: &str, form: Option<Form>) -> Result<App> {
     let name: RecipeName = name.parse()?;
     let tree = tree(&recipe)?;
     let mut env = AppEnv::parse(&std::fs::read_to_string(&env_file)?)?;
-    env.set("STACK_NAME", stack_name(domain));
+    env.set("STACK_NAME", call.stack(domain));
     env.merge_abra_sh(tree.text_if_any("abra.sh")?.unwrap_or_default())?;
     let form = match form {
         Some(form) => form,
@@ -114,6 +114,12 @@ pub fn generate(call: &Call, domain: &str) -> Result<()> {
             continue;
         }
         made.push(serde_json::json!({ "name": spec.key, "value": value.expose() }));
+    }
+    if call.quirk("fails-and-tells-secrets") {
+        std::fs::write(call.beside.join("told"), serde_json::to_string(&made)?)?;
+        say(&serde_json::to_string(&made)?);
+        let values = made.iter().filter_map(|secret| secret["value"].as_str());
+        bail!("no room for {}", values.collect::<Vec<_>>().join(" and "));
     }
     if call.has("-m") && !call.quirk("keeps-secrets-to-itself") {
         say(&serde_json::to_string(&made)?);
@@ -252,6 +258,6 @@ fn is_settled(service: &ServiceState) -> bool {
 }
 
 /// Returns before the tasks are gone, and keeps volumes, secrets and configs.
-pub fn undeploy(domain: &str) -> Result<()> {
-    docker(&["stack", "rm", &stack_name(domain)]).map(|_| ())
+pub fn undeploy(call: &Call, domain: &str) -> Result<()> {
+    docker(&["stack", "rm", &call.stack(domain)]).map(|_| ())
 }

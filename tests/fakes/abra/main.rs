@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
+use harness::recipe::env::stack_name;
 use serde::Deserialize;
 
 /// What the fake should do beside what it always does.
@@ -104,7 +105,7 @@ fn run(call: &Call) -> Result<()> {
         ["app", "secret", "insert", domain, name, version, file] => app::insert(domain, name, version, Path::new(file)),
         ["app", "deploy", domain] => app::deploy(call, domain, None),
         ["app", "deploy", domain, version] => app::deploy(call, domain, Some(version)),
-        ["app", "undeploy", domain] => app::undeploy(domain),
+        ["app", "undeploy", domain] => app::undeploy(call, domain),
         ["app", "backup", "create", domain] => backup::create(call, domain),
         ["app", "backup", "download", domain] => backup::download(call, domain),
         ["recipe", "lint", recipe] => lint::lint(call, recipe),
@@ -121,6 +122,12 @@ impl Call {
     fn option(&self, key: &str) -> Result<&str> {
         let found = self.options.iter().find(|(known, _)| known == key);
         found.map(|(_, value)| value.as_str()).with_context(|| format!("required flag \"{key}\" not set"))
+    }
+
+    /// The stack's name, which abra cuts off when it is too long.
+    fn stack(&self, domain: &str) -> String {
+        let longest = if self.quirk("truncates") { 15 } else { 45 };
+        stack_name(domain).chars().take(longest).collect()
     }
 
     fn quirk(&self, name: &str) -> bool {

@@ -63,8 +63,17 @@ impl Abra {
 
     /// Every record of the runs in this world.
     pub fn records(&self) -> String {
+        self.files("events.jsonl")
+    }
+
+    /// What the keepers of this world said.
+    pub fn keeper_logs(&self) -> String {
+        self.files("keeper.log")
+    }
+
+    fn files(&self, name: &str) -> String {
         let runs = std::fs::read_dir(self.world.state().join("runs")).unwrap();
-        let read = |run: std::fs::DirEntry| std::fs::read_to_string(run.path().join("events.jsonl")).unwrap();
+        let read = |run: std::fs::DirEntry| std::fs::read_to_string(run.path().join(name)).unwrap();
         runs.map(|run| read(run.unwrap())).collect()
     }
 

@@ -10,6 +10,8 @@ pub const CASES: &[crate::Case] = &[
     ("a_redeployed_stale_base_is_named_with_both_commits", a_redeployed_stale_base),
     ("a_deployment_that_abra_refuses_is_red_with_its_words", a_deployment_that_abra_refuses),
     ("a_fatal_word_counts_whatever_the_exit_code", a_fatal_word_counts),
+    ("a_stack_under_a_name_that_was_cut_off_is_named_and_removed", a_stack_under_a_name_that_was_cut_off),
+    ("secrets_in_what_abra_says_of_a_failure_are_masked", secrets_in_what_abra_says),
     ("a_backup_of_nothing_is_red_although_abra_is_content", a_backup_of_nothing),
     ("a_restore_of_nothing_is_red_although_abra_is_content", a_restore_of_nothing),
     ("an_abra_that_hangs_is_ended_with_its_run", an_abra_that_hangs),
@@ -48,6 +50,30 @@ fn a_fatal_word_counts() {
     let (_, message) = abra.fails(&["--recipe", "custom-html"], &["tier::install"]);
     let expected = "`abra app deploy` exited with code 0: FATA R009 the recipe lacks what abra wants";
     assert!(message.contains(expected), "{message}");
+}
+
+fn a_stack_under_a_name_that_was_cut_off() {
+    let abra = Abra::with(&["truncates"]);
+    let (ended, message) = abra.fails(&["--recipe", "custom-html"], &["tier::install"]);
+    let stack = stack(&ended.stderr);
+    let expected = format!(
+        "abra was expected to name the stack `{stack}`, and has cut that off to `{}`: shorten `zone`",
+        &stack[..15]
+    );
+    assert!(message.contains(&expected), "{message}");
+    assert_eq!(named(&stack[..15]), Vec::<String>::new(), "{ended}");
+}
+
+fn secrets_in_what_abra_says() {
+    let abra = Abra::with(&["fails-and-tells-secrets"]);
+    let (ended, message) = abra.fails(&["--recipe", "guestbook"], &["tier::install"]);
+    assert!(message.contains("`abra app secret generate` exited with code 1: FATA no room for ***"), "{message}");
+    let told = std::fs::read_to_string(abra.beside.join("told")).unwrap();
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let value = told[0]["value"].as_str().unwrap();
+    for place in [abra.records(), abra.keeper_logs(), ended.to_string()] {
+        assert!(!place.contains(value), "a secret stands in {place}");
+    }
 }
 
 fn a_backup_of_nothing() {

@@ -6,6 +6,7 @@ pub const CASES: &[crate::Case] = &[
     ("no_abra_is_said_before_anything", no_abra),
     ("no_server_is_said_before_anything", no_server),
     ("an_unknown_server_is_said_before_anything", an_unknown_server),
+    ("a_name_that_abra_would_cut_off_is_said_before_anything", a_name_that_abra_would_cut_off),
     ("an_abra_that_is_something_else_is_said_before_anything", something_else),
 ];
 
@@ -41,6 +42,22 @@ fn an_unknown_server() {
     let said = refused(&abra);
     assert!(said.starts_with("error: failed to use the engine `abra`: "), "{said}");
     assert!(said.contains("coop.example.org") && said.lines().count() == 1, "{said}");
+}
+
+fn a_name_that_abra_would_cut_off() {
+    let abra = Abra::with(&[]);
+    let root = abra.world.dir.path().join("root");
+    std::fs::create_dir_all(&root).unwrap();
+    let recipes = crate::runner::checkout().join("recipes");
+    let zone = "a-long-zone-that-goes-on.example.org";
+    let toml = format!("zone = \"{zone}\"\n[recipes]\nsources = [{recipes:?}]\n");
+    std::fs::write(root.join("harness.toml"), toml).unwrap();
+    let ended = crate::runner::finish(&abra.command(&["--recipe", "custom-html"]).env("HARNESS_ROOT", &root));
+    assert_eq!(ended.code, 2, "{ended}");
+    let end = "_a-long-zone-that-goes-on_example_org` has 48 characters, and abra cuts it off after 45: shorten \
+               `zone`";
+    assert!(ended.stderr.starts_with("error: failed to use the engine `abra`: the stack's name `cust-"), "{ended}");
+    assert!(ended.stderr.trim().ends_with(end), "{ended}");
 }
 
 fn something_else() {
