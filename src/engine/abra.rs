@@ -100,13 +100,14 @@ impl Abra {
 
     /// `abra app undeploy`, which returns before the tasks are gone, and then everything that it leaves.
     pub async fn remove(&self) -> Result<Vec<(Kind, String)>> {
-        if *self.made.lock().await {
+        let made = *self.made.lock().await;
+        let undeploy = async {
             // Whatever abra says, what is left is looked for and removed all the same.
-            if let Err(error) = self.undeploy().await {
+            if made && let Err(error) = self.undeploy().await {
                 eprintln!("{error:#}");
             }
-        }
-        let mut left = self.swarm.remove().await?;
+        };
+        let mut left = self.swarm.remove_after(undeploy).await?;
         let misnamed = locked(&self.misnamed).clone();
         if let Some(stack) = misnamed {
             left.extend(self.swarm.remove_stack(&stack).await?);

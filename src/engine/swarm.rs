@@ -137,6 +137,11 @@ impl Swarm {
         deploy::by(&self.core, stack, deploying).await
     }
 
+    /// Remembers a secret's value; another one under the same name would be lost, and nobody would notice.
+    pub(super) async fn remember_secret(&self, name: &str, value: &SecretValue) -> Result<()> {
+        deploy::remember_secret(&mut *self.core.secrets.lock().await, name, value)
+    }
+
     /// Names of the stack's secrets that are not there.
     pub(super) async fn missing_secrets(&self, stack: &Stack) -> Result<Vec<String>> {
         deploy::missing_secrets(&self.core, stack).await
@@ -145,6 +150,11 @@ impl Swarm {
     /// Writes down that these secrets are going to be made.
     pub(super) fn announce_secrets(&self, names: &[String]) -> Result<()> {
         names.iter().try_for_each(|name| self.core.context.ledger.creating(Kind::Secret, name))
+    }
+
+    /// Writes down that these secrets were not made after all.
+    pub(super) fn retract_secrets(&self, names: &[String]) -> Result<()> {
+        names.iter().try_for_each(|name| self.core.context.ledger.removed(Kind::Secret, name))
     }
 
     /// A stack that is there and whose name is the beginning of this one.
@@ -231,13 +241,15 @@ impl Swarm {
     }
 
     pub async fn remove(&self) -> Result<Vec<(Kind, String)>> {
+        self.remove_after(async {}).await
+    }
+
+    /// The same after somebody else has removed some of it, in what comes first.
+    pub(super) async fn remove_after(&self, first: impl Future<Output = ()>) -> Result<Vec<(Kind, String)>> {
         self.published.lock().await.clear();
-        let ledger = &self.core.context.ledger;
-        let left =
-            remove::remove(&self.core.docker, &self.core.context.stack, &self.core.context.run_id, |kind, name| {
-                ledger.removed(kind, name)
-            });
-        let left = left.await?;
+        let (docker, context) = (&self.core.docker, &self.core.context);
+        let removed = |kind: Kind, name: &str| context.ledger.removed(kind, name);
+        let left = remove::remove_after(first, docker, &context.stack, &context.run_id, removed).await?;
         if left.is_empty() {
             Trace::forget(&self.core.context.dir)?;
         }

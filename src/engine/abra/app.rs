@@ -36,6 +36,11 @@ pub(super) async fn prepare(abra: &Abra, deployment: &Deployment) -> Result<BTre
 /// Inserts what was supplied and has abra make the rest. The answer holds what abra made, as far as it said it.
 async fn secrets(abra: &Abra, deployment: &Deployment) -> Result<BTreeMap<String, SecretValue>> {
     let stack = &deployment.stack;
+    for (key, object) in &stack.secrets {
+        if let Some(value) = deployment.secrets.get(key) {
+            abra.swarm.remember_secret(&object.name, value).await?;
+        }
+    }
     let missing = abra.swarm.missing_secrets(stack).await?;
     if missing.is_empty() {
         return Ok(BTreeMap::new());
@@ -64,7 +69,11 @@ async fn secrets(abra: &Abra, deployment: &Deployment) -> Result<BTreeMap<String
     }
     let missing = abra.swarm.missing_secrets(stack).await?;
     if !missing.is_empty() {
-        bail!("abra made no secret `{}`, and said nothing against it", missing.join("`, `"));
+        abra.swarm.retract_secrets(&missing)?;
+        bail!(
+            "abra was expected to make every secret, and said nothing against it; secret not found: {}",
+            missing.join(", ")
+        );
     }
     Ok(made)
 }

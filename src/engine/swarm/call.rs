@@ -17,9 +17,11 @@ use super::{Core, is_missing, status};
 /// Of each stream of a command, more than this is read but not kept.
 const MAX_OUTPUT: usize = 1024 * 1024;
 
-/// How long a container's end may lag behind the end of a command that was killed with it, and how long the killing of
-/// a command may take.
+/// How long the killing of a command may take, and a command that does nothing.
 const MOMENT: Duration = Duration::from_secs(2);
+
+/// How long Docker may go on saying that a container runs which has ended.
+const LAG: Duration = Duration::from_secs(10);
 
 /// In the environment of every command, so that one that does not end can be found and killed.
 const MARK: &str = "RECIPE_HARNESS_EXEC";
@@ -287,7 +289,8 @@ pub async fn lost(core: &Core, container: &str, error: anyhow::Error) -> CallErr
     }
 }
 
-/// Whether the container is gone or has ended, now or within a moment.
+/// Whether the container is gone or has ended. What Docker says of it lags behind, on a busy machine by seconds; a
+/// container that still takes a command has not ended.
 pub async fn has_ended(core: &Core, container: &str) -> bool {
     use crate::poll::{Look, Poll};
     let look = || async {
@@ -297,11 +300,19 @@ pub async fn has_ended(core: &Core, container: &str) -> bool {
             Ok(inspected) if inspected.state.as_ref().and_then(|state| state.running) == Some(false) => {
                 Look::Ready(true)
             }
-            _ => Look::NotYet("it runs".into()),
+            _ if takes_commands(core, container).await => Look::Ready(false),
+            _ => Look::NotYet("Docker says that it runs, and it takes no command".into()),
         })
     };
-    let poll = Poll { interval: Duration::from_millis(20), deadline: Duration::from_millis(300) };
+    let poll = Poll { interval: Duration::from_millis(20), deadline: LAG };
     poll.until("the container's end", look).await.unwrap_or(false)
+}
+
+/// Whether a command can be started in the container: one that its image lacks is looked for inside, too.
+async fn takes_commands(core: &Core, container: &str) -> bool {
+    let probe = Exec { argv: vec!["true".to_owned()], deadline: MOMENT, ..Exec::default() };
+    let ran = Box::pin(run(core, container, &probe)).await;
+    ran.is_ok_and(|it| it.code == 0 || String::from_utf8_lossy(&it.stderr).contains("executable file not found"))
 }
 
 #[cfg(test)]

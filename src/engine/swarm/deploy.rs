@@ -14,6 +14,7 @@ use super::super::{Deployment, Kind};
 use super::document::{self, Changes};
 use super::{Core, RUN_LABEL, STACK_LABEL, is_missing, observe};
 use crate::process::Run;
+use crate::recipe::secret::SecretValue;
 use crate::recipe::stack::Stack;
 
 /// The CLI asks the registry for every image's digest, and returns without waiting for tasks.
@@ -165,13 +166,7 @@ async fn secrets(core: &Core, deployment: &Deployment) -> Result<()> {
     let mut values = core.secrets.lock().await;
     for (key, object) in &deployment.stack.secrets {
         let value = deployment.secrets.get(key).with_context(|| format!("secret not found: {}", object.name))?;
-        if values.get(&object.name).is_some_and(|before| before != value) {
-            bail!(
-                "failed to update secret {}: its content changed under the same name, so give it a new version",
-                object.name
-            );
-        }
-        values.insert(object.name.clone(), value.clone());
+        remember_secret(&mut values, &object.name, value)?;
         if known.contains(&object.name) {
             continue;
         }
@@ -186,6 +181,15 @@ async fn secrets(core: &Core, deployment: &Deployment) -> Result<()> {
         let id = created.with_context(|| format!("failed to create the secret `{}`", object.name))?.id;
         core.context.ledger.created(Kind::Secret, &object.name, &id)?;
     }
+    Ok(())
+}
+
+/// Remembers a secret's value, which cannot change under its name.
+pub fn remember_secret(values: &mut BTreeMap<String, SecretValue>, name: &str, value: &SecretValue) -> Result<()> {
+    if values.get(name).is_some_and(|before| before != value) {
+        bail!("failed to update secret {name}: its content changed under the same name, so give it a new version");
+    }
+    values.insert(name.to_owned(), value.clone());
     Ok(())
 }
 

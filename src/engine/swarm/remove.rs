@@ -31,8 +31,22 @@ pub async fn remove(
     run_id: &str,
     removed: impl Fn(Kind, &str) -> Result<()>,
 ) -> Result<Vec<(Kind, String)>> {
+    remove_after(async {}, docker, stack, run_id, removed).await
+}
+
+/// The same after somebody else has removed some of it, in what comes first.
+pub async fn remove_after(
+    first: impl Future<Output = ()>,
+    docker: &Docker,
+    stack: &str,
+    run_id: &str,
+    removed: impl Fn(Kind, &str) -> Result<()>,
+) -> Result<Vec<(Kind, String)>> {
+    // What cannot be asked now is asked again below, where the answer counts.
+    let things = inventory(docker, stack, run_id).await.unwrap_or_default();
+    let mut seen: BTreeSet<(Kind, String)> = things.into_iter().map(|(kind, name, _)| (kind, name)).collect();
+    first.await;
     let start = Instant::now();
-    let mut seen = BTreeSet::new();
     loop {
         let things = inventory(docker, stack, run_id).await?;
         let gone = seen.iter().filter(|(kind, name)| !things.iter().any(|it| it.0 == *kind && it.1 == *name));

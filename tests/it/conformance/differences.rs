@@ -26,7 +26,7 @@ pub fn either<T>(name: &str, case: &str, on: On, embedded: T, swarm: T) -> Resul
     listed.then_some(()).with_context(|| format!("the case `{case}` is not listed for a difference `{name}`"))?;
     Ok(match on {
         On::Embedded => embedded,
-        On::Swarm => swarm,
+        On::Swarm | On::Abra => swarm,
     })
 }
 

@@ -8,6 +8,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot get at what it looks at has failed")]
 
+mod abra;
 mod differences;
 mod docker;
 mod recipe;
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
     ]
     .concat();
     let mut trials: Vec<Trial> = Vec::new();
-    for on in [On::Embedded, On::Swarm] {
+    for on in [On::Embedded, On::Swarm, On::Abra] {
         trials.extend(cases.iter().map(|case| world::trial(*case, on)));
     }
     let names: Vec<&'static str> = cases.iter().map(|(name, _)| *name).collect();

@@ -31,6 +31,9 @@ x-quick: &quick
     monitor: 500ms
 "#;
 
+/// What the recipe is called.
+pub const NAME: &str = "conformance";
+
 /// A recipe of one compose file.
 #[derive(Clone)]
 pub struct Recipe {
@@ -71,11 +74,19 @@ impl Recipe {
         self
     }
 
+    /// Every file of the recipe.
+    pub fn files(&self) -> BTreeMap<String, String> {
+        [("compose.yml".to_owned(), self.compose.clone())].into_iter().chain(self.files.clone()).collect()
+    }
+
+    pub fn version_name(&self) -> &str {
+        &self.version
+    }
+
     /// The app under a domain, as a run would deploy it.
     pub fn state(&self, domain: &str) -> Result<AppState> {
-        let name: RecipeName = "conformance".parse()?;
-        let text = [("compose.yml".to_owned(), self.compose.clone())];
-        let files = text.into_iter().chain(self.files.clone()).map(|(path, text)| {
+        let name: RecipeName = NAME.parse()?;
+        let files = self.files().into_iter().map(|(path, text)| {
             let bytes = text.into_bytes();
             (path, Entry::File { bytes, executable: false })
         });

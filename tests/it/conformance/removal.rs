@@ -95,20 +95,21 @@ services:
 
 /// Takes an engine away from under its stack, as the death of its process does.
 async fn swept(world: &World) -> Result<()> {
-    let World { engine, dir, domain, on, .. } = world.another().await?;
-    let stack = harness::recipe::env::stack_name(&domain);
+    let other = world.another().await?;
+    let stack = other.stack();
     let deploy = async {
-        engine.deploy(&everything().deployment(&domain)?).await?;
+        other.deploy(&everything()).await?;
         let running = || async {
-            let services = engine.services().await?;
+            let services = other.engine.services().await?;
             let runs = services.iter().flat_map(|it| &it.tasks).any(|it| it.started_at.is_some());
             Ok(if runs { harness::poll::Look::Ready(()) } else { harness::poll::Look::NotYet(format!("{services:?}")) })
         };
         world.wait("a running task", running).await?;
-        engine.write_volume("data", "x", b"data").await
+        other.engine.write_volume("data", "x", b"data").await
     };
     let deployed = deploy.await;
-    if let Engine::Swarm(_) = &engine {
+    let World { engine, dir, on, .. } = other;
+    if let Engine::Swarm(_) | Engine::Abra(_) = &engine {
         ensure!(!on.left(&stack, dir.path()).await?.is_empty(), "there is nothing that could be left");
     }
     drop(engine);

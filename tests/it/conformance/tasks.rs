@@ -88,7 +88,10 @@ services:
         let service = world.until("a failure", name, killed).await?;
         let task = ended(&service.tasks)?;
         ensure!(task.killed_while_starting(), "{task:?}");
-        ensure!((task.phase, task.exit_code, task.error.as_str()) == (phase, Some(code), error), "{task:?}");
+        // On a busy machine Swarm may trip over its own removal of the network, and calls that a failure.
+        let tripped = task.error.starts_with("unhealthy container shutdown failed: ");
+        let seen = (task.phase, task.exit_code, task.error.as_str());
+        ensure!(seen == (phase, Some(code), error) || tripped && task.phase == TaskPhase::Failed, "{task:?}");
         ensure!(task.health_output == "not yet" && task.health == Health::Unhealthy, "{task:?}");
         ensure!(!task.desired_running && service.failures().count() >= 1, "{}", brief(&service));
     }

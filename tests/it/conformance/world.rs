@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use harness::engine::{
-    Engine, EngineContext, EngineSpec, Exec, ExecOutput, Kind, Ledger, LogLine, ServiceState, TaskPhase, TaskState,
-    UpdateState,
+    Deployment, Engine, EngineContext, EngineSpec, Exec, ExecOutput, Kind, Ledger, LogLine, ServiceState, TaskPhase,
+    TaskState, UpdateState,
 };
 use harness::poll::{Look, Poll};
 use libtest_mimic::{Completion, Failed, Trial};
 use tempfile::TempDir;
 
 use crate::recipe::Recipe;
-use crate::{differences, docker};
+use crate::{abra, differences, docker};
 
 /// No case needs nearly as long.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -42,11 +42,17 @@ macro_rules! cases {
 pub enum On {
     Embedded,
     Swarm,
+    /// Through the stand-in for abra, on the same Swarm.
+    Abra,
 }
 
 impl fmt::Display for On {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if *self == On::Embedded { "embedded" } else { "swarm" })
+        f.write_str(match self {
+            On::Embedded => "embedded",
+            On::Swarm => "swarm",
+            On::Abra => "abra",
+        })
     }
 }
 
@@ -56,13 +62,14 @@ impl On {
         match self {
             On::Embedded => Ok(EngineSpec::Embedded),
             On::Swarm => docker::swarm().map(EngineSpec::Swarm),
+            On::Abra => docker::swarm().and_then(abra::spec).map(EngineSpec::Abra),
         }
     }
 
     /// What can be seen of a stack without its engine, whose directory is in `dir`.
     pub async fn left(self, stack: &str, dir: &Path) -> Result<Vec<String>> {
         match self {
-            On::Swarm => docker::left_of(stack).await,
+            On::Swarm | On::Abra => docker::left_of(stack).await,
             On::Embedded => {
                 let dir = dir.join("engine");
                 let entries = if dir.exists() { std::fs::read_dir(dir)?.collect() } else { Vec::new() };
@@ -195,13 +202,28 @@ impl World {
     }
 
     pub async fn deploy(&self, recipe: &Recipe) -> Result<()> {
-        self.engine.deploy(&recipe.deployment(&self.domain)?).await
+        self.deploy_it(&self.deployment(recipe).await?).await
+    }
+
+    /// What the engine is given for a recipe.
+    pub async fn deployment(&self, recipe: &Recipe) -> Result<Deployment> {
+        let mut deployment = recipe.deployment(&self.domain)?;
+        if self.on == On::Abra {
+            let state = recipe.state(&self.domain)?;
+            deployment.origin = Some(abra::origin(&self.dir.path().join("engine"), recipe, &state).await?);
+        }
+        Ok(deployment)
+    }
+
+    async fn deploy_it(&self, deployment: &Deployment) -> Result<()> {
+        self.engine.prepare(deployment).await?;
+        self.engine.deploy(deployment).await
     }
 
     /// Deploys, and waits until the services run as the compose file wants them.
     pub async fn deployed(&self, recipe: &Recipe) -> Result<()> {
-        let deployment = recipe.deployment(&self.domain)?;
-        self.engine.deploy(&deployment).await?;
+        let deployment = self.deployment(recipe).await?;
+        self.deploy_it(&deployment).await?;
         for name in deployment.stack.services.keys() {
             self.converged(name).await?;
         }
