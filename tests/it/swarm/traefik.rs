@@ -14,10 +14,10 @@ pub const CASES: &[crate::Case] =
     &[("requests_go_through_a_traefik_with_its_certificate", requests_go_through_a_traefik_with_its_certificate)];
 
 const NETWORK: &str = "harness-test-public";
-const IMAGE: &str = "harness-test/traefik:stand-in";
 
 const NGINX: &str = r#"
-map $host $upstream { "~^(?<name>[^.]+)\.harness\.test$" "${name}_harness_test_app"; }
+# The service's own name would lead to a virtual address, which carries no traffic where the kernel has no IPVS.
+map $host $upstream { "~^(?<name>[^.]+)\.harness\.test$" "tasks.${name}_harness_test_app"; }
 server {
     listen 443 ssl;
     ssl_certificate /cert.pem;
@@ -32,7 +32,7 @@ server {
 "#;
 
 fn requests_go_through_a_traefik_with_its_certificate() {
-    let proxy = Proxy::start();
+    let proxy = Proxy::start(NETWORK);
     let trusting = World::new(proxy.root("trusting", "verify_certificates = false")).on("swarm");
     let ended = trusting.run(&["--recipe", "behind-traefik"]);
     assert_eq!(ended.code, 0, "{ended}");
@@ -54,10 +54,12 @@ fn requests_go_through_a_traefik_with_its_certificate() {
 }
 
 /// The stand-in, removed at the end.
-struct Proxy {
-    dir: tempfile::TempDir,
+pub struct Proxy {
+    pub dir: tempfile::TempDir,
+    network: &'static str,
     stack: String,
-    port: u16,
+    image: String,
+    pub port: u16,
 }
 
 impl Drop for Proxy {
@@ -65,15 +67,16 @@ impl Drop for Proxy {
         docker(vec!["stack", "rm", &self.stack]);
         wait("the proxy to be gone", || named(&self.stack).is_empty());
         wait("its network to be removed", || {
-            harness::process::command("docker").args(["network", "rm", NETWORK]).output().unwrap();
-            named(NETWORK).is_empty()
+            harness::process::command("docker").args(["network", "rm", self.network]).output().unwrap();
+            named(self.network).is_empty()
         });
-        docker(vec!["image", "rm", IMAGE]);
+        docker(vec!["image", "rm", &self.image]);
     }
 }
 
 impl Proxy {
-    fn start() -> Proxy {
+    /// On a network of its own of this name.
+    pub fn start(network: &'static str) -> Proxy {
         let dir = tempfile::tempdir().unwrap();
         // Free a moment ago; another process taking it in between fails the trial loudly.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -81,9 +84,12 @@ impl Proxy {
         std::fs::write(dir.path().join("cert.pem"), made.cert.pem()).unwrap();
         std::fs::write(dir.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
         std::fs::write(dir.path().join("proxy.conf"), NGINX).unwrap();
-        docker(vec!["tag", "nginx:1.27.4", IMAGE]);
-        docker(vec!["network", "create", "--driver", "overlay", NETWORK]);
-        let proxy = Proxy { stack: format!("harness-test-traefik-{}", std::process::id()), dir, port };
+        let image = format!("{network}/traefik:stand-in");
+        docker(vec!["tag", "nginx:1.27.4", &image]);
+        docker(vec!["network", "create", "--driver", "overlay", network]);
+        // The network's name does not begin it: what begins with that is to be the network alone.
+        let stack = format!("harness-test-traefik-{}-{network}", std::process::id());
+        let proxy = Proxy { dir, network, stack, image, port };
         proxy.deploy();
         proxy
     }
@@ -92,14 +98,16 @@ impl Proxy {
         let mount = |name: &str, target: &str| format!("      - {{ source: {name}, target: {target} }}\n");
         let file = |name: &str, file: &str| format!("  {name}: {{ file: {} }}\n", self.dir.path().join(file).display());
         let compose = format!(
-            "version: '3.8'\nservices:\n  proxy:\n    image: {IMAGE}\n    networks: [public]\n    \
+            "version: '3.8'\nservices:\n  proxy:\n    image: {}\n    networks: [public]\n    \
              stop_grace_period: 1s\n    ports:\n      - {{ target: 443, published: {}, mode: host }}\n    \
              deploy: {{ endpoint_mode: dnsrr }}\n    configs:\n{}{}{}networks:\n  public: {{ external: true, name: \
-             {NETWORK} }}\nconfigs:\n{}{}{}",
+             {} }}\nconfigs:\n{}{}{}",
+            self.image,
             self.port,
             mount("conf", "/etc/nginx/conf.d/default.conf"),
             mount("cert", "/cert.pem"),
             mount("key", "/key.pem"),
+            self.network,
             file("conf", "proxy.conf"),
             file("cert", "cert.pem"),
             file("key", "key.pem"),
@@ -111,7 +119,7 @@ impl Proxy {
     }
 
     /// A root whose configuration knows where the Traefik listens.
-    fn root(&self, name: &str, more: &str) -> PathBuf {
+    pub fn root(&self, name: &str, more: &str) -> PathBuf {
         let root = self.dir.path().join(name);
         let recipes = checkout().join("tests/data/swarm/recipes");
         let port = self.port;
