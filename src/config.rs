@@ -141,12 +141,14 @@ fn settings(recipe_toml: RecipeToml, harness: &HarnessToml) -> Settings {
         assertion: deadlines.assertion.unwrap_or(Duration::from_secs(60)),
         call: deadlines.call.unwrap_or(Duration::from_secs(30)),
         stable: recipe_toml.stable.unwrap_or(Duration::from_secs(1)),
-        https: Https {
-            verify: harness.swarm.verify_certificates.unwrap_or(true),
-            address: harness.swarm.traefik_address,
-        },
+        https: https(harness),
         recipe_toml,
     }
+}
+
+/// How an app behind a Traefik is asked, by `harness.toml`.
+pub fn https(harness: &HarnessToml) -> Https {
+    Https { verify: harness.swarm.verify_certificates.unwrap_or(true), address: harness.swarm.traefik_address }
 }
 
 fn check_recipe_toml(toml: &RecipeToml) -> Result<()> {
@@ -253,7 +255,8 @@ fn keep(when: Option<&str>) -> Result<Keep> {
     }
 }
 
-fn zone(zone: Option<&str>) -> Result<String> {
+/// The domain below which runs get names, `harness.test` when `harness.toml` names none.
+pub fn zone(zone: Option<&str>) -> Result<String> {
     let zone = zone.unwrap_or("harness.test");
     let label = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
     if zone.len() > 40 || !zone.split('.').all(label) {

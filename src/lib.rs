@@ -19,6 +19,7 @@ pub mod app;
 pub mod assertion;
 pub mod client;
 pub mod config;
+pub mod doctor;
 pub mod engine;
 pub mod fault;
 pub mod generic;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use harness::config::state;
+use harness::doctor::{self, Asked};
 use harness::keeper::protocol::{Answer, Call};
 use harness::keeper::{socket, sweep};
 
@@ -26,6 +27,18 @@ enum Command {
         /// The run's id, as `--keep` printed it
         run: String,
     },
+    /// Looks whether a server is ready for runs through abra, step by step, with a remedy beside each failing line
+    Doctor {
+        /// Which of abra's servers; as in harness.toml when not given
+        #[arg(long, value_name = "NAME")]
+        server: Option<String>,
+        /// The network that apps share with Traefik
+        #[arg(long, value_name = "NAME", default_value = "proxy")]
+        network: String,
+        /// A small image to pull
+        #[arg(long, value_name = "REFERENCE", default_value = "hello-world:latest")]
+        image: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -35,11 +48,21 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Sweep => sweep_all(),
         Command::Down { run } => down(&run),
+        Command::Doctor { server, network, image } => examine(Asked { server, network, image }),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::from(2)
     })
+}
+
+fn examine(asked: Asked) -> Result<ExitCode> {
+    use std::io::Write as _;
+    let root = harness::prepare::root();
+    let examination = doctor::examine(asked, |key| std::env::var(key).ok(), &root);
+    let examination = runtime()?.block_on(examination)?;
+    write!(std::io::stdout().lock(), "{examination}").context("failed to print")?;
+    Ok(if examination.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn sweep_all() -> Result<ExitCode> {

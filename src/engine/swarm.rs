@@ -12,6 +12,7 @@ pub mod endpoint;
 mod events;
 mod files;
 mod hidden;
+pub mod host;
 mod images;
 mod logs;
 mod observe;

@@ -72,14 +72,8 @@ fn swarm(stacks: &[&Stack], why: &str) -> Result<Chosen> {
     })
 }
 
-/// abra deploys to the Docker context that its server is named after, whatever `DOCKER_HOST` says.
 fn abra(stacks: &[&Stack], why: &str, found: abra::Found) -> Result<Chosen> {
-    let server = found.server.clone();
-    let endpoint = Endpoint::find(&move |key| match key {
-        "DOCKER_HOST" => None,
-        "DOCKER_CONTEXT" => Some(server.clone()),
-        key => env(key),
-    })?;
+    let endpoint = abra::endpoint(&env, &found.server)?;
     check_length(stacks)?;
     let checked = check(endpoint, stacks, true)?;
     let why = format!(

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use super::commands;
+use crate::engine::swarm::endpoint::Endpoint;
 use crate::process::Run;
 
 /// An abra, and the server that it is pointed at.
@@ -18,36 +19,84 @@ pub struct Found {
     pub notes: Vec<String>,
 }
 
-/// Looks for the binary on `PATH` and for a server below the operator's `$ABRA_DIR`. `env` reads the environment.
-pub async fn find(env: &dyn Fn(&str) -> Option<String>, wanted: Option<&str>) -> Result<Found> {
+/// The binary, and what it says it is.
+pub struct Program {
+    pub path: PathBuf,
+    pub version: String,
+}
+
+impl Program {
+    /// What a reader should know of a version that these commands were never seen to work with.
+    pub fn warning(&self) -> Option<String> {
+        if commands::KNOWN.iter().any(|known| self.version.starts_with(known)) {
+            return None;
+        }
+        let known: Vec<String> = commands::KNOWN.iter().map(|known| format!("{known}x")).collect();
+        Some(format!("abra {} is not known to work with this harness; known are {}", self.version, known.join(", ")))
+    }
+}
+
+/// Reads a variable of the environment.
+type Env<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
+
+/// Looks for the binary on `PATH` and for a server below the operator's `$ABRA_DIR`.
+pub async fn find(env: Env<'_>, wanted: Option<&str>) -> Result<Found> {
+    // A server first: without one it does not matter which abra there is, unless there is none at all.
+    let path = on_path(env)?;
+    let server = server(env, wanted)?;
+    let program = ask(path).await?;
+    let catalogue = Some(home(env)?.join("catalogue")).filter(|dir| dir.is_dir());
+    let notes = program.warning().into_iter().collect();
+    Ok(Found { program: program.path, version: program.version, server, catalogue, notes })
+}
+
+/// The `abra` on `PATH`, asked for its version.
+pub async fn program(env: Env<'_>) -> Result<Program> {
+    ask(on_path(env)?).await
+}
+
+fn on_path(env: Env<'_>) -> Result<PathBuf> {
     let path = env("PATH").unwrap_or_default();
     let program = std::env::split_paths(&path).map(|dir| dir.join("abra")).find(|file| file.is_file());
-    let program = program.context("there is no `abra` on `PATH`")?;
-    let home = match (env("ABRA_DIR"), env("HOME")) {
-        (Some(dir), _) => PathBuf::from(dir),
-        (None, Some(home)) => Path::new(&home).join(".abra"),
-        (None, None) => bail!("neither `ABRA_DIR` nor `HOME` says where abra keeps its servers"),
-    };
-    let server = server(&home.join("servers"), wanted)?;
+    program.context("there is no `abra` on `PATH`")
+}
+
+async fn ask(path: PathBuf) -> Result<Program> {
     let scratch = tempfile::tempdir().context("failed to make a directory for abra")?;
-    let asked = Run::new(&program, ["--version"]).env("ABRA_DIR", scratch.path()).on_terminal().await;
-    let asked = asked.with_context(|| format!("failed to ask `{}` for its version", program.display()))?;
+    let asked = Run::new(&path, ["--version"]).env("ABRA_DIR", scratch.path()).on_terminal().await;
+    let asked = asked.with_context(|| format!("failed to ask `{}` for its version", path.display()))?;
     let text = String::from_utf8_lossy(&asked.stdout).into_owned();
     let Some(version) = commands::version(&text) else {
         let said = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("nothing");
-        bail!("`{} --version` was expected to say `abra version …`, and says: {said}", program.display());
+        bail!("`{} --version` was expected to say `abra version …`, and says: {said}", path.display());
     };
-    let mut notes = Vec::new();
-    if !commands::KNOWN.iter().any(|known| version.starts_with(known)) {
-        let known: Vec<String> = commands::KNOWN.iter().map(|known| format!("{known}x")).collect();
-        notes.push(format!("abra {version} is not known to work with this harness; known are {}", known.join(", ")));
-    }
-    let catalogue = Some(home.join("catalogue")).filter(|dir| dir.is_dir());
-    Ok(Found { program, version, server, catalogue, notes })
+    Ok(Program { path, version })
 }
 
-/// The server that was asked for, else the only one.
-fn server(dir: &Path, wanted: Option<&str>) -> Result<String> {
+/// The operator's `$ABRA_DIR`.
+fn home(env: Env<'_>) -> Result<PathBuf> {
+    match (env("ABRA_DIR"), env("HOME")) {
+        (Some(dir), _) => Ok(PathBuf::from(dir)),
+        (None, Some(home)) => Ok(Path::new(&home).join(".abra")),
+        (None, None) => bail!("neither `ABRA_DIR` nor `HOME` says where abra keeps its servers"),
+    }
+}
+
+/// The server to deploy to: the one that was asked for, else the only one.
+pub fn server(env: Env<'_>, wanted: Option<&str>) -> Result<String> {
+    choose(&home(env)?.join("servers"), wanted)
+}
+
+/// The Docker behind a server. abra deploys to the context of the server's name, whatever `DOCKER_HOST` says.
+pub fn endpoint(env: Env<'_>, server: &str) -> Result<Endpoint> {
+    Endpoint::find(&|key| match key {
+        "DOCKER_HOST" => None,
+        "DOCKER_CONTEXT" => Some(server.to_owned()),
+        key => env(key),
+    })
+}
+
+fn choose(dir: &Path, wanted: Option<&str>) -> Result<String> {
     let add = "`abra server add` makes one";
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -100,7 +149,7 @@ mod tests {
         let home = home(servers);
         let dir = home.path().join("servers");
         let place = dir.display().to_string();
-        server(&dir, wanted).map_err(|error| error.to_string().replace(&place, "DIR"))
+        choose(&dir, wanted).map_err(|error| error.to_string().replace(&place, "DIR"))
     }
 
     #[test]

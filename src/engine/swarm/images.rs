@@ -42,6 +42,12 @@ pub async fn fetch(docker: &Docker, images: &[String]) -> Result<BTreeMap<String
     Ok(resolved)
 }
 
+/// Pulls an image from its registry, whatever the daemon has, and returns the registry's digest.
+pub async fn pull_anew(docker: &Docker, image: &str) -> Result<String, FetchError> {
+    let digest = digest(docker, image).await?;
+    pull(docker, image).await.map(|()| digest)
+}
+
 async fn fetch_one(docker: &Docker, image: &str) -> Result<String, FetchError> {
     let local = local(docker, image).await?;
     let registry = digest(docker, image).await;

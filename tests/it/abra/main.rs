@@ -9,16 +9,26 @@
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 #[path = "../swarm/docker.rs"]
 mod docker;
+mod doctor;
 mod fake;
 mod green;
 mod quirks;
 mod refused;
+#[allow(dead_code, reason = "each of the test programs uses its part")]
+#[path = "../swarm/registry.rs"]
+mod registry;
+#[allow(dead_code, reason = "each of the test programs uses its part")]
+#[path = "../swarm/remote.rs"]
+mod remote;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 #[path = "../runner.rs"]
 mod runner;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 #[path = "../running.rs"]
 mod running;
+#[allow(dead_code, reason = "each of the test programs uses its part")]
+#[path = "../swarm/traefik.rs"]
+mod traefik;
 
 use std::process::ExitCode;
 
@@ -36,7 +46,9 @@ fn main() -> ExitCode {
         fake::make_proxy_network();
     }
     let cases = [green::CASES, quirks::CASES, refused::CASES].concat();
-    let trials = cases.into_iter().map(|case| trial(case, missing.clone())).collect();
+    let mut trials: Vec<Trial> = cases.into_iter().map(|case| trial(case, missing.clone())).collect();
+    let missing = missing.or_else(|| if arguments.list { None } else { doctor::missing() });
+    trials.extend(doctor::CASES.iter().map(|case| trial(*case, missing.clone())));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -57,7 +57,7 @@ fn images_are_pulled_ahead_with_a_login_and_their_digests_recorded() {
 }
 
 /// A registry that ends with its test.
-struct Registry {
+pub struct Registry {
     child: Child,
     address: String,
 }
@@ -70,7 +70,7 @@ impl Drop for Registry {
 }
 
 impl Registry {
-    fn start(dir: &Path) -> Registry {
+    pub fn start(dir: &Path) -> Registry {
         // Free a moment ago; another process taking it in between fails the trial loudly.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let root = dir.display();
@@ -89,7 +89,7 @@ impl Registry {
     }
 
     /// Pushes images under names of this registry, and forgets them here; leaves the login in `<dir>/docker`.
-    fn push(&self, dir: &Path, images: [&str; 2]) -> [String; 2] {
+    pub fn push(&self, dir: &Path, images: [&str; 2]) -> [String; 2] {
         let config = dir.join("docker");
         let config = config.to_str().unwrap();
         let login = Run::new("docker", ["--config", config, "login", &self.address, "-u", "user", "--password-stdin"]);

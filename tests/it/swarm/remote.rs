@@ -62,14 +62,14 @@ fn recipe(dir: &Path) -> PathBuf {
 }
 
 /// The daemon of this machine, behind TLS on loopback. It ends with its test.
-struct Daemon {
-    host: String,
+pub struct Daemon {
+    pub host: String,
     dir: tempfile::TempDir,
     _runtime: tokio::runtime::Runtime,
 }
 
 impl Daemon {
-    fn start() -> Daemon {
+    pub fn start() -> Daemon {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         make_certificates(dir.path());
@@ -91,7 +91,7 @@ impl Daemon {
     }
 
     /// A directory as `DOCKER_CERT_PATH` names it.
-    fn certificates(&self, who: &str) -> PathBuf {
+    pub fn certificates(&self, who: &str) -> PathBuf {
         let dir = self.dir.path().join(format!("{who}-certificates"));
         std::fs::create_dir_all(&dir).unwrap();
         for (from, to) in

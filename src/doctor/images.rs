@@ -1,0 +1,19 @@
+//! Whether the server can pull images, which a registry may refuse to those who pull too much.
+
+use std::time::Duration;
+
+use super::Step;
+
+pub(super) const STEP: Step = Step {
+    name: "image pulls",
+    needs: &["swarm"],
+    remedy: "see that the server reaches the registry; `docker login` there lifts the limits for strangers",
+    deadline: Duration::from_secs(120),
+    look: |patient| {
+        Box::pin(async {
+            let image = &patient.asked.image;
+            let digest = patient.host()?.pull(image).await?;
+            Ok(format!("`{image}` is {digest}"))
+        })
+    },
+};
