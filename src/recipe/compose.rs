@@ -3,11 +3,12 @@
 mod at;
 mod environment;
 mod interpolate;
+mod lines;
 mod merge;
 mod normalize;
 mod omit;
 mod resolve;
-mod scalar;
+pub(in crate::recipe) mod scalar;
 mod schema;
 mod service;
 pub mod template;
@@ -20,10 +21,12 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use self::at::At;
+use self::lines::Source;
+pub(crate) use self::lines::Sources;
 use self::schema::NEWEST;
 use super::env::AppEnv;
 use super::stack::Stack;
-use super::tree::Tree;
+use super::tree::{Tree, inside};
 
 /// The compose files of an app, as one.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ pub struct Compose {
     pub document: Value,
     /// The variables in each secret's `name`, before they were replaced: one of them declares the secret.
     pub secret_variables: BTreeMap<String, Vec<String>>,
+    /// Where each part of the document is written.
+    pub(crate) sources: Sources,
 }
 
 /// Loads the files that the environment's `COMPOSE_FILE` names. Variables are looked up in `env` alone.
@@ -40,8 +45,10 @@ pub fn load(tree: &Tree, env: &AppEnv) -> Result<Compose> {
     let files = env.compose_files(tree)?;
     let (mut merged, mut version): (Option<Value>, Option<String>) = (None, None);
     let (mut notes, mut secret_variables) = (BTreeSet::new(), BTreeMap::new());
+    let mut sources = Sources::default();
     for file in &files {
-        let raw = Value::Object(yaml::parse(tree.text(file)?).with_context(|| format!("failed to read `{file}`"))?);
+        let (raw, lines) = yaml::parse(tree.text(file)?).with_context(|| format!("failed to read `{file}`"))?;
+        let raw = Value::Object(raw);
         secret_variables.extend(variables_of_secrets(&raw));
         let own = version_of(&raw);
         if version.as_ref().is_some_and(|version| *version != own) {
@@ -51,8 +58,11 @@ pub fn load(tree: &Tree, env: &AppEnv) -> Result<Compose> {
                 files[0]
             );
         }
-        let document = one_file(file, raw, &own, tree, env, &mut notes)?;
+        let source =
+            one_file(Source { file: file.clone(), raw, normal: Value::Null, lines }, &own, tree, env, &mut notes)?;
         version = Some(own);
+        let document = source.normal.clone();
+        sources.0.push(source);
         match &mut merged {
             None => merged = Some(document),
             Some(base) => merge::merge(base, document),
@@ -60,10 +70,11 @@ pub fn load(tree: &Tree, env: &AppEnv) -> Result<Compose> {
     }
     let mut document = merged.context("no compose file")?;
     omit::empty_values(&mut document);
+    config_files(&document, &sources, tree)?;
     let label = files.join("` + `");
     let mut stack = typed::stack(&At::top(&label, &document), env.stack(), tree)?;
     stack.notes = notes.into_iter().collect();
-    Ok(Compose { stack, document, secret_variables })
+    Ok(Compose { stack, document, secret_variables, sources })
 }
 
 const LACKING_LONG_FORMS: [&str; 8] = ["3.0", "3.1", "3.2", "3.3", "3.4", "3.5", "3.6", "3.7"];
@@ -80,29 +91,49 @@ pub fn for_stack_deploy(document: &Value) -> Result<String> {
     serde_json::to_string_pretty(&document).context("failed to write the compose document")
 }
 
+/// The file of a config stands in the recipe: an absolute path, a way out of it or a link is refused, whatever the
+/// policy says.
+fn config_files(document: &Value, sources: &Sources, tree: &Tree) -> Result<()> {
+    for (key, config) in document.get("configs").and_then(Value::as_object).into_iter().flatten() {
+        let Some(file) = config["file"].as_str().filter(|_| config["external"] != true) else { continue };
+        let read = inside(file).and_then(|path| tree.file(&path).map(drop));
+        read.with_context(|| {
+            let (source, line) = sources.place(document, &["configs".into(), key.clone(), "file".into()]);
+            format!("`{source}` line {line}: `configs.{key}.file`")
+        })?;
+    }
+    Ok(())
+}
+
 fn one_file(
-    file: &str,
-    mut raw: Value,
+    mut source: Source,
     version: &str,
     tree: &Tree,
     env: &AppEnv,
     notes: &mut BTreeSet<String>,
-) -> Result<Value> {
+) -> Result<Source> {
+    let file = source.file.clone();
     let minor = version.strip_prefix("3.").and_then(|minor| minor.parse().ok()).filter(|minor| *minor <= NEWEST);
     let Some(minor) = minor.filter(|minor: &u32| format!("3.{minor}") == version) else {
         bail!("`{file}`: version `{version}` is not supported: expected `3`, or `3.0` to `3.{NEWEST}`");
     };
     let lookup = |name: &str| env.get(name).map(str::to_owned);
-    for (place, surprise) in interpolate::document(&mut raw, &lookup).with_context(|| format!("`{file}`"))? {
+    for (place, surprise) in interpolate::document(&mut source.raw, &lookup).with_context(|| format!("`{file}`"))? {
         notes.insert(format!("`{file}`: `{place}`: {surprise}"));
     }
-    let mut document = normalize::file(&At::top(file, &raw), minor, notes)?;
+    source.normal = normalize::file(&At::top(&file, &source.raw), minor, notes)?;
+    let mut document = source.normal.clone();
     let services = document.get_mut("services").and_then(Value::as_object_mut);
     for (name, service) in services.into_iter().flatten() {
-        environment::resolve(service, tree, env).with_context(|| format!("`{file}`: `services.{name}.env_file`"))?;
+        environment::resolve(service, tree, env).with_context(|| {
+            let path = ["services", name, "env_file"].map(str::to_owned);
+            let (_, line) = Sources(vec![source.clone()]).place(&source.normal, &path);
+            format!("`{file}` line {line}: `services.{name}.env_file`")
+        })?;
         home_of_binds(service, env);
     }
-    Ok(document)
+    source.normal = document;
+    Ok(source)
 }
 
 /// Docker replaces the `~` of a bind mount by `HOME`, once per mount.
@@ -145,7 +176,7 @@ fn double_dollars(value: &mut Value) {
 
 #[cfg(test)]
 #[path = "compose/tests.rs"]
-mod tests;
+pub(in crate::recipe) mod tests;
 
 #[cfg(test)]
 #[path = "compose/docker_tests.rs"]

@@ -232,7 +232,7 @@ fn env_files_are_read_line_by_line() {
     for line in ["A B=1", "A =1", "=x", "A B"] {
         let message = format!("{:#}", of(line).unwrap_err());
         let expected =
-            format!("`compose.yml`: `services.app.env_file`: `v`: `{line}` is not a line such as `KEY=value`");
+            format!("`compose.yml` line 1: `services.app.env_file`: `v`: `{line}` is not a line such as `KEY=value`");
         assert_eq!(message, expected);
     }
 }

@@ -53,7 +53,7 @@ const UNITS: [(&str, i64); 8] = [
 ];
 
 /// A duration as [`nanoseconds`] reads it.
-pub(super) fn duration(text: &str) -> Result<Duration> {
+pub(in crate::recipe) fn duration(text: &str) -> Result<Duration> {
     nanoseconds(text).map(|nanos| Duration::from_nanos(nanos.unsigned_abs()))
 }
 
@@ -80,7 +80,7 @@ pub(super) fn duration_text(nanos: i64) -> String {
 }
 
 /// A size in bytes: `64m`, `1.5gb`, `512k`, `1048576`, `10 b`; a unit is a power of 1024.
-pub(super) fn size(text: &str) -> Result<u64> {
+pub(in crate::recipe) fn size(text: &str) -> Result<u64> {
     let failed = || format!("`{}` is not a size such as `64m`", text.escape_debug());
     let end = text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ').with_context(failed)?;
     let (number, unit) = text.split_at(if text[end..].starts_with(' ') { end } else { end + 1 });

@@ -10,7 +10,7 @@ use crate::recipe::stack::*;
 use crate::recipe::tree::Entry;
 
 /// A recipe of these files, with an app `a.example.org` whose environment is `env`.
-pub(super) fn recipe(files: &[(&str, &str)], env: &str) -> Result<Compose> {
+pub(in crate::recipe) fn recipe(files: &[(&str, &str)], env: &str) -> Result<Compose> {
     let mut tree = Tree::default();
     for (path, text) in files {
         tree.files.insert((*path).to_owned(), Entry::File { bytes: text.as_bytes().to_vec(), executable: false });
@@ -208,9 +208,9 @@ fn env_files_stand_below_the_environment() {
     };
     assert_eq!(
         error("/etc/environment"),
-        "`compose.yml`: `services.app.env_file`: path `/etc/environment` leaves the recipe"
+        "`compose.yml` line 4: `services.app.env_file`: path `/etc/environment` leaves the recipe"
     );
-    assert_eq!(error("none"), "`compose.yml`: `services.app.env_file`: the recipe has no file `none`");
+    assert_eq!(error("none"), "`compose.yml` line 4: `services.app.env_file`: the recipe has no file `none`");
 }
 
 #[test]
@@ -362,14 +362,14 @@ fn errors_outside_of_services_name_their_place_too() {
         ("configs:\n  c: {}", "`compose.yml`: `configs.c`: it has neither `file` nor `external`"),
         (
             "configs:\n  c: {file: /etc/hostname}",
-            "`compose.yml`: `configs.c.file`: path `/etc/hostname` leaves the recipe",
+            "`compose.yml` line 5: `configs.c.file`: path `/etc/hostname` leaves the recipe",
         ),
-        ("configs:\n  c: {file: ../x}", "`compose.yml`: `configs.c.file`: path `../x` leaves the recipe"),
+        ("configs:\n  c: {file: ../x}", "`compose.yml` line 5: `configs.c.file`: path `../x` leaves the recipe"),
         (
             "configs:\n  c: {file: link}",
-            "`compose.yml`: `configs.c.file`: `link` is a symbolic link to `/etc/passwd`: links are not followed",
+            "`compose.yml` line 5: `configs.c.file`: `link` is a symbolic link to `/etc/passwd`: links are not followed",
         ),
-        ("configs:\n  c: {file: none}", "`compose.yml`: `configs.c.file`: the recipe has no file `none`"),
+        ("configs:\n  c: {file: none}", "`compose.yml` line 5: `configs.c.file`: the recipe has no file `none`"),
         (
             "volumes:\n  v: {external: true, driver: local}",
             "`compose.yml`: `volumes.v`: `external` and `driver` exclude each other",

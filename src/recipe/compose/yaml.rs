@@ -1,15 +1,18 @@
 //! YAML as docker's compose loader reads it: anchors, aliases and `<<`, keys that are text, and of several documents
 //! only the first.
 //!
+//! Every value comes with the line that it is written on, for messages about it (`lines`).
+//!
 //! The crate parses; what a scalar means, and how `<<` merges, is docker's own reading (Go's yaml.v3), which no crate
 //! has: see `resolve`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context as _, Error, Result, anyhow, bail};
 use granit_parser::{Event, Options, Parser, ScalarStyle, Span, StrInput, StructureStyle, Tag};
 use serde_json::{Map, Value};
 
+use super::lines::Lines;
 use super::resolve;
 
 /// A compose file is a few KiB; a larger one is a mistake or an attack.
@@ -19,8 +22,8 @@ const MAX_DEPTH: usize = 32;
 /// How many values it may have once every alias is replaced.
 const MAX_NODES: usize = 50_000;
 
-/// Reads one compose file.
-pub(super) fn parse(text: &str) -> Result<Map<String, Value>> {
+/// Reads one compose file, and where its parts are written.
+pub(super) fn parse(text: &str) -> Result<(Map<String, Value>, Lines)> {
     if text.len() > MAX_BYTES {
         bail!("it has {} bytes: at most {MAX_BYTES} are read", text.len());
     }
@@ -29,35 +32,43 @@ pub(super) fn parse(text: &str) -> Result<Map<String, Value>> {
     options.emit_anchor_events = true;
     let parser = Parser::new_from_str_with_options(text, options);
     let mut composer = Composer { parser, anchors: HashMap::new(), nodes: 0, flow: 0 };
-    let value = composer.document().context("not valid YAML")?;
-    let Value::Object(map) = value else { bail!("expected a mapping at the top, seen {}", super::at::kind(&value)) };
-    Ok(map)
+    let node = composer.document().context("not valid YAML")?;
+    let Value::Object(map) = node.value else {
+        bail!("expected a mapping at the top, seen {}", super::at::kind(&node.value))
+    };
+    Ok((map, node.lines))
 }
 
 /// Makes values of the parser's events.
 struct Composer<'a> {
     parser: Parser<'a, StrInput<'a>>,
-    /// Values that stand behind an anchor, with the number of values in each.
-    anchors: HashMap<usize, (Value, usize)>,
+    /// Values that stand behind an anchor, where they are written, and the number of values in each.
+    anchors: HashMap<usize, (Value, Lines, usize)>,
     nodes: usize,
     /// How many brackets and braces are open.
     flow: usize,
 }
 
-/// A value, and whether an alias stands in its place.
+/// A value, where it is written, and whether an alias stands in its place.
 struct Node {
     value: Value,
+    lines: Lines,
     alias: bool,
 }
 
+/// What a collection holds, and where that is written.
+type Parts = (Value, BTreeMap<String, Lines>);
+
 impl<'a> Composer<'a> {
     /// The first document; an empty file has none.
-    fn document(&mut self) -> Result<Value> {
+    fn document(&mut self) -> Result<Node> {
         loop {
             match self.next()? {
                 (Event::StreamStart | Event::DocumentStart(..), _) => {}
-                (Event::StreamEnd, _) => return Ok(Value::Null),
-                event => return Ok(self.node(event, 0)?.value),
+                (Event::StreamEnd, _) => {
+                    return Ok(Node { value: Value::Null, lines: Lines::default(), alias: false });
+                }
+                event => return self.node(event, 0),
             }
         }
     }
@@ -80,13 +91,15 @@ impl<'a> Composer<'a> {
             return Err(here(&span, format!("it nests deeper than {MAX_DEPTH} levels")));
         }
         let before = self.count(1, &span)?;
-        let (value, anchor) = match event {
+        let ((value, below), anchor) = match event {
             Event::Alias(id) => {
-                let Some((value, nodes)) = self.anchors.get(&id).cloned() else {
+                // Counted before it is copied: copying is what a bomb wants.
+                let Some(nodes) = self.anchors.get(&id).map(|(_, _, nodes)| *nodes) else {
                     return Err(here(&span, "an anchor's value holds its own alias"));
                 };
                 self.count(nodes, &span)?;
-                return Ok(Node { value, alias: true });
+                let (value, lines, _) = self.anchors.get(&id).cloned().unwrap_or_default();
+                return Ok(Node { value, lines, alias: true });
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain;
@@ -97,16 +110,17 @@ impl<'a> Composer<'a> {
                     ));
                 }
                 let value = resolve::scalar(&text, plain, tag.as_deref().map(name_of_tag));
-                (value.map_err(|error| here(&span, error))?, anchor)
+                ((value.map_err(|error| here(&span, error))?, BTreeMap::new()), anchor)
             }
             Event::SequenceStart(style, anchor, _) => (self.collection(style, |this| this.sequence(depth))?, anchor),
             Event::MappingStart(style, anchor, _) => (self.collection(style, |this| this.mapping(depth))?, anchor),
             _ => return Err(here(&span, "expected a value")),
         };
+        let lines = Lines { line: span.start.line(), below };
         if anchor > 0 {
-            self.anchors.insert(anchor, (value.clone(), self.nodes - before));
+            self.anchors.insert(anchor, (value.clone(), lines.clone(), self.nodes - before));
         }
-        Ok(Node { value, alias: false })
+        Ok(Node { value, lines, alias: false })
     }
 
     fn count(&mut self, nodes: usize, span: &Span) -> Result<usize> {
@@ -118,7 +132,7 @@ impl<'a> Composer<'a> {
         Ok(before)
     }
 
-    fn collection(&mut self, style: StructureStyle, read: impl FnOnce(&mut Self) -> Result<Value>) -> Result<Value> {
+    fn collection(&mut self, style: StructureStyle, read: impl FnOnce(&mut Self) -> Result<Parts>) -> Result<Parts> {
         let flow = usize::from(style == StructureStyle::Flow);
         self.flow += flow;
         let value = read(self);
@@ -126,19 +140,23 @@ impl<'a> Composer<'a> {
         value
     }
 
-    fn sequence(&mut self, depth: usize) -> Result<Value> {
-        let mut list = Vec::new();
+    fn sequence(&mut self, depth: usize) -> Result<Parts> {
+        let (mut list, mut lines) = (Vec::new(), BTreeMap::new());
         loop {
             match self.next()? {
-                (Event::SequenceEnd, _) => return Ok(list.into()),
-                event => list.push(self.node(event, depth + 1)?.value),
+                (Event::SequenceEnd, _) => return Ok((list.into(), lines)),
+                event => {
+                    let node = self.node(event, depth + 1)?;
+                    lines.insert(list.len().to_string(), node.lines);
+                    list.push(node.value);
+                }
             }
         }
     }
 
     /// A mapping's own keys come before merged ones, and earlier ones of a list of merges before later ones.
-    fn mapping(&mut self, depth: usize) -> Result<Value> {
-        let (mut own, mut merged) = (Map::new(), None);
+    fn mapping(&mut self, depth: usize) -> Result<Parts> {
+        let (mut own, mut lines, mut merged) = (Map::new(), BTreeMap::new(), None);
         loop {
             let (event, span) = self.next()?;
             if event == Event::MappingEnd {
@@ -153,29 +171,38 @@ impl<'a> Composer<'a> {
             let twice = if merge {
                 merged.replace(layers(node).map_err(|error| here(&span, error))?).is_some()
             } else {
+                // A value is found by its key; what an alias stands for is written elsewhere.
+                let line = if node.alias { node.lines.line } else { span.start.line() };
+                lines.insert(key.clone(), Lines { line, ..node.lines });
                 own.insert(key.clone(), node.value).is_some()
             };
             if twice {
                 return Err(here(&span, format!("the key `{}` stands here twice", key.escape_debug())));
             }
         }
-        for (key, value) in merged.into_iter().flatten().flatten() {
-            if !own.contains_key(&key) {
-                own.insert(key, value);
+        for (layer, mut written) in merged.into_iter().flatten() {
+            for (key, value) in layer {
+                if !own.contains_key(&key) {
+                    lines.extend(written.below.remove(&key).map(|line| (key.clone(), line)));
+                    own.insert(key, value);
+                }
             }
         }
-        Ok(own.into())
+        Ok((own.into(), lines))
     }
 }
 
 /// What stands behind `<<`: a mapping, or a list of them; an alias must stand for a mapping.
-fn layers(node: Node) -> Result<Vec<Map<String, Value>>> {
-    let list = match node.value {
-        Value::Array(list) if !node.alias => list,
-        value => vec![value],
+fn layers(mut node: Node) -> Result<Vec<(Map<String, Value>, Lines)>> {
+    let list: Vec<(Value, Lines)> = match node.value {
+        Value::Array(list) if !node.alias => {
+            let mut written = |index: usize| node.lines.below.remove(&index.to_string()).unwrap_or_default();
+            list.into_iter().enumerate().map(|(index, value)| (value, written(index))).collect()
+        }
+        value => vec![(value, node.lines)],
     };
-    let map = |value| match value {
-        Value::Object(map) => Ok(map),
+    let map = |(value, lines)| match value {
+        Value::Object(map) => Ok((map, lines)),
         _ => bail!("`<<` merges a mapping, or a list of mappings"),
     };
     list.into_iter().map(map).collect()
@@ -199,7 +226,7 @@ mod tests {
     use serde_json::json;
 
     fn check(text: &str, expected: Value) {
-        assert_eq!(Value::Object(parse(text).unwrap()), expected, "{text}");
+        assert_eq!(Value::Object(parse(text).unwrap().0), expected, "{text}");
     }
 
     fn error(text: &str) -> String {
