@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::recipe::mirror::Reference;
 use crate::recipe::name::RecipeName;
+use crate::recipe::policy::Policy;
 use crate::recipe::source::Source;
 use crate::tier::Tier;
 use cli::Cli;
@@ -58,6 +59,8 @@ pub struct Settings {
     pub call: Duration,
     pub stable: Duration,
     pub https: Https,
+    /// What compose files may declare: `recipe.toml` on top of `harness.toml`.
+    pub policy: Policy,
 }
 
 /// How an app behind a Traefik is asked over `https://<domain>`.
@@ -142,6 +145,7 @@ fn settings(recipe_toml: RecipeToml, harness: &HarnessToml) -> Settings {
         call: deadlines.call.unwrap_or(Duration::from_secs(30)),
         stable: recipe_toml.stable.unwrap_or(Duration::from_secs(1)),
         https: https(harness),
+        policy: recipe_toml.policy.clone().and(&harness.policy),
         recipe_toml,
     }
 }

@@ -15,6 +15,7 @@ use crate::keeper::spec::{Client, RunSpec};
 use crate::keeper::sweep::runs_dir;
 use crate::plan::{Facts, Plan};
 use crate::recipe::abra::{self, Form};
+use crate::recipe::policy::Policy;
 use crate::recipe::stack::Stack;
 use crate::recipe::version::{Base, Revision};
 use crate::recipe::{AppState, Recipe};
@@ -28,6 +29,8 @@ pub struct Prepared {
     pub engine: String,
     /// One line for every image that something else stands in for.
     pub stand_ins: Vec<String>,
+    /// One line for everything that the policy allowed beyond its defaults.
+    pub allowed: Vec<String>,
     /// The harness's own arguments of this run, to repeat it.
     pub arguments: String,
 }
@@ -53,6 +56,7 @@ pub fn prepare(cli: &Cli, recipe: &str) -> Result<Prepared> {
     let head = head.with_context(|| format!("failed to read the head {}", recipe.head))?;
     notes.extend(head.stack.notes.iter().cloned());
     let states: Vec<&AppState> = base.iter().map(|(_, state)| state).chain([&head]).collect();
+    let allowed = judge(&config.settings.policy, &head, &recipe.head, base.as_ref())?;
     check(&states)?;
     let stacks: Vec<&Stack> = states.iter().map(|state| &state.stack).collect();
     let chosen = engine::choose(&config, &stacks)?;
@@ -74,6 +78,7 @@ pub fn prepare(cli: &Cli, recipe: &str) -> Result<Prepared> {
     Ok(Prepared {
         engine: chosen.why,
         stand_ins: chosen.stand_ins,
+        allowed,
         arguments: arguments(cli, config.recipe.as_str()),
         keep: config.keep,
         run_dir,
@@ -131,6 +136,25 @@ fn run_id(recipe: &str) -> String {
 fn domain(recipe: &str, run_id: &str, zone: &str) -> String {
     let short: String = recipe.chars().take(4).collect();
     format!("{}-{}.{zone}", short.trim_end_matches('-'), &run_id[run_id.len() - 6..])
+}
+
+/// Refuses what the policy refuses, and returns what it allows. The head is judged first: it is what is under test.
+fn judge(
+    policy: &Policy,
+    head: &AppState,
+    revision: &Revision,
+    base: Option<&(Revision, AppState)>,
+) -> Result<Vec<String>> {
+    let mut allowed = Vec::new();
+    let base = base.map(|(revision, state)| (format!("the base {revision}"), state));
+    for (which, state) in [(format!("the head {revision}"), head)].into_iter().chain(base) {
+        let judgement = policy.judge(&state.findings);
+        if !judgement.refused.is_empty() {
+            bail!("{which} declares what is not allowed: {}", judgement.refused.join("; "));
+        }
+        allowed.extend(judgement.allowed.into_iter().filter(|line| !allowed.contains(line)).collect::<Vec<_>>());
+    }
+    Ok(allowed)
 }
 
 /// What would fail later is refused now.

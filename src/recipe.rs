@@ -10,6 +10,7 @@ pub mod git;
 mod lock;
 pub mod mirror;
 pub mod name;
+pub mod policy;
 mod refs;
 pub mod route;
 pub mod secret;
@@ -60,6 +61,8 @@ pub struct AppState {
     pub backup: BackupPlan,
     /// How visitors reach it, or why they cannot.
     pub route: Result<Route, String>,
+    /// What it declares that a policy has a word in.
+    pub findings: Vec<policy::Finding>,
 }
 
 impl Recipe {
@@ -121,6 +124,7 @@ impl AppState {
     /// Loads the compose files that the environment names, and marks the stack as abra would.
     pub fn load(recipe: &RecipeName, tree: &Tree, env: AppEnv, form: &Form) -> Result<AppState> {
         let compose = compose::load(tree, &env)?;
+        let findings = policy::findings(&compose, env.stack(), env.get("DOMAIN").unwrap_or_default());
         let mut secrets = env.secrets()?;
         for spec in &mut secrets {
             // A secret may be named otherwise than its variable; the variable in its name tells which it is.
@@ -139,6 +143,6 @@ impl AppState {
         let backup = backup::plan(&stack).context("failed to read the backup labels")?;
         stack.notes.extend(backup.notes.iter().cloned());
         let document = compose.document;
-        Ok(AppState { secrets, route: route::find(&stack, domain), backup, stack, document, env })
+        Ok(AppState { secrets, route: route::find(&stack, domain), backup, stack, document, env, findings })
     }
 }

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::recipe::policy::Policy;
 use crate::tier::Tier;
 
 /// `harness.toml`
@@ -31,6 +32,8 @@ pub struct HarnessToml {
     pub abra: AbraSection,
     /// Deadlines for every recipe; `recipe.toml` and the recipe's own timeout label come before these.
     pub deadlines: Deadlines,
+    /// What the compose files of every recipe may declare beyond the defaults.
+    pub policy: Policy,
 }
 
 /// Where recipes come from.
@@ -90,6 +93,8 @@ pub struct RecipeToml {
     pub budget: BTreeMap<Tier, Span>,
     /// Tiers that cannot be proven for this recipe, each with the reason: an intended skip instead of an unverified one.
     pub skip: BTreeMap<Tier, String>,
+    /// What this recipe's compose files may declare beyond the defaults and `harness.toml`.
+    pub policy: Policy,
 }
 
 /// What counts as an answer over HTTP.

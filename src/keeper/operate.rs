@@ -23,7 +23,7 @@ use crate::fault::{Failure, Fault};
 use crate::recipe::AppState;
 use crate::recipe::abra;
 use crate::recipe::secret::{SecretSpec, SecretValue};
-use crate::recipe::stack::{FileObject, Stack};
+use crate::recipe::stack::Stack;
 use crate::tier::Tier;
 
 /// How long the images of a stack may take to get here. It is no time of the app's: slow pulls used to eat up the
@@ -195,7 +195,6 @@ async fn secrets(keeper: &Keeper, state: &AppState) -> Result<BTreeMap<String, S
     let mut app = keeper.app.lock().await;
     let mut values = BTreeMap::new();
     for (key, object) in &state.stack.secrets {
-        check_secret(key, object, &state.stack.name)?;
         let value = match app.secrets.get(&object.name) {
             Some(value) => value.clone(),
             None if by_engine && spec_of(state, key).generate => continue,
@@ -205,20 +204,6 @@ async fn secrets(keeper: &Keeper, state: &AppState) -> Result<BTreeMap<String, S
         values.insert(key.clone(), value);
     }
     Ok(values)
-}
-
-/// Recipes declare their secrets `external`, because abra creates them before the stack. Those of this app carry its
-/// name; anything else would be another app's.
-fn check_secret(key: &str, object: &FileObject, stack: &str) -> Result<(), Failure> {
-    if object.external && !object.name.starts_with(&format!("{stack}_")) {
-        let message = format!("secret `{key}` is external and named `{}`: it does not belong to this app", object.name);
-        return Err(Failure::new(Fault::Recipe, message));
-    }
-    if let Some(file) = &object.file {
-        let message = format!("secret `{key}` is read from `{}`: a secret in a repository is none", file.display());
-        return Err(Failure::new(Fault::Recipe, message));
-    }
-    Ok(())
 }
 
 fn generate(keeper: &Keeper, state: &AppState, key: &str) -> Result<SecretValue, Failure> {

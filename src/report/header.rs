@@ -22,6 +22,7 @@ pub fn lines(prepared: &Prepared) -> Vec<(&'static str, String)> {
         ("engine", prepared.engine.clone()),
     ];
     lines.extend(prepared.stand_ins.iter().map(|line| ("images", line.clone())));
+    lines.extend(prepared.allowed.iter().map(|line| ("allowed", line.clone())));
     lines.push(("domain", spec.domain.clone()));
     lines.push(("run", prepared.run_dir.display().to_string()));
     for step in &spec.plan.steps {

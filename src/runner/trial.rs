@@ -322,6 +322,7 @@ mod tests {
     /// An app that nobody serves: enough for functions that do not ask it anything.
     fn app() -> App {
         let settings = Settings {
+            policy: Default::default(),
             https: Default::default(),
             recipe_toml: Default::default(),
             deploy: None,

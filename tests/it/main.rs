@@ -5,6 +5,7 @@
 mod command_line;
 mod compose;
 mod concurrent;
+mod declarations;
 mod docs;
 mod green;
 mod red;

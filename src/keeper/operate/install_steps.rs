@@ -44,7 +44,14 @@ pub async fn run(keeper: &Arc<Keeper>, state: AppState) -> Result<AppState, Fail
     if after == before {
         return Ok(state);
     }
-    reload(keeper, &after).map_err(Failure::recipe)
+    let state = reload(keeper, &after).map_err(Failure::recipe)?;
+    // Other variables may make other declarations.
+    let refused = keeper.spec.settings.policy.judge(&state.findings).refused;
+    if !refused.is_empty() {
+        let what = format!("with the `.env` that `{FILE}` left, the recipe declares what is not allowed");
+        return Err(Failure::new(Fault::Recipe, format!("{what}: {}", refused.join("; "))));
+    }
+    Ok(state)
 }
 
 /// Takes the values that the script supplied, and removes the files.

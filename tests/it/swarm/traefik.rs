@@ -127,7 +127,8 @@ impl Proxy {
             &root.join("harness.toml"),
             &format!(
                 "zone = \"harness.test\"\n[recipes]\nsources = [{recipes:?}]\n[deadlines]\ncall = \"5s\"\n\
-                 [swarm]\ntraefik_address = \"127.0.0.1:{port}\"\n{more}\n"
+                 [swarm]\ntraefik_address = \"127.0.0.1:{port}\"\n{more}\n\
+                 [policy]\nnetworks = [\"{NETWORK}\"]\n"
             ),
         );
         root

@@ -1,0 +1,49 @@
+//! Labels: they steer Traefik, the backup bot and whatever else listens to Docker.
+
+use super::Finder;
+use super::demand::{Limit, List, Spot};
+use super::rule::{self, Reach};
+
+/// Beginnings of labels that nothing acts on beyond the app. Traefik's are looked at one by one.
+const HARMLESS: [&str; 4] = ["backupbot.", "coop-cloud.", "org.opencontainers.", "org.label-schema."];
+
+pub(super) fn label(finder: &mut Finder<'_>, at: &Spot<'_>) {
+    // Traefik does not look at the case of a label.
+    let key = at.name().to_lowercase();
+    if key.starts_with("traefik.") {
+        traefik(finder, at, &key);
+    } else if key == format!("coop-cloud.{}.timeout", finder.stack) {
+        let millis = at.text().trim().parse::<u64>().map_or(0, |seconds| seconds.saturating_mul(1000));
+        finder.at_most(at, Limit::Duration, millis);
+    } else if !HARMLESS.iter().any(|beginning| key.starts_with(beginning)) {
+        finder.entry(at, List::Labels, at.name(), "nobody knows what acts on this label");
+    }
+}
+
+fn traefik(finder: &mut Finder<'_>, at: &Spot<'_>, key: &str) {
+    let parts: Vec<&str> = key.split('.').collect();
+    match parts[..] {
+        ["traefik", "enable"] | ["traefik", "docker" | "swarm", ..] => {}
+        ["traefik", "http" | "tcp", _, name, ..] if !name.contains(&finder.stack.to_lowercase()) => {
+            let why = "a name without the stack's is everybody's: another app may have the same";
+            finder.entry(at, List::Labels, at.name(), why);
+        }
+        ["traefik", "http" | "tcp", "routers", _, "rule"] => rule(finder, at),
+        ["traefik", "http", "services", _, .., "url"] => {
+            finder.entry(at, List::Labels, at.name(), "Traefik would ask an address of the recipe's choice");
+        }
+        ["traefik", "http" | "tcp", "routers" | "services" | "middlewares" | "serverstransports", _, ..] => {}
+        _ => finder.entry(at, List::Labels, at.name(), "it is Traefik's own setting, not the app's"),
+    }
+}
+
+fn rule(finder: &mut Finder<'_>, at: &Spot<'_>) {
+    match rule::reach(&at.text(), finder.domain) {
+        Reach::Own => {}
+        Reach::Foreign(hosts) => hosts.into_iter().for_each(|host| {
+            let why = format!("`{host}` is outside of the run's own domain `{}`", finder.domain);
+            finder.entry(at, List::Hosts, host, &why);
+        }),
+        Reach::Any => finder.entry(at, List::Hosts, "*", "the rule takes requests for any host"),
+    }
+}

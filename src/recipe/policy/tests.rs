@@ -1,0 +1,129 @@
+//! Findings of whole compose files, and what policies make of them. Each refusal in full is in `tests/it/declarations.rs`.
+
+use super::super::compose::tests::recipe;
+use super::*;
+
+fn judge(policy: &Policy, text: &str) -> Judgement {
+    let compose = recipe(&[("compose.yml", text), ("conf", "")], "DOMAIN=a.example.org\n").unwrap();
+    policy.judge(&findings(&compose, "a_example_org", "a.example.org"))
+}
+
+fn service(lines: &str) -> String {
+    format!(
+        "services:\n  app:\n    image: nginx:1\n{}",
+        lines.lines().map(|it| format!("    {it}\n")).collect::<String>()
+    )
+}
+
+#[test]
+fn what_recipes_usually_declare_is_no_matter_of_the_policy() {
+    let text = r#"
+services:
+  app:
+    image: ghcr.io/x/y:1
+    networks: [proxy, inner]
+    volumes: [data:/data, /scratch]
+    configs: [conf]
+    secrets: [pw]
+    sysctls: {net.core.somaxconn: 1024}
+    security_opt: [no-new-privileges]
+    stop_grace_period: 5m
+    logging: {driver: json-file, options: {max-size: 100m, max-file: 10}}
+    healthcheck: {test: "true", interval: 30m}
+    deploy:
+      replicas: 5
+      resources: {limits: {memory: 8192M, cpus: "8"}}
+      labels:
+        traefik.enable: "true"
+        traefik.docker.network: proxy
+        traefik.http.routers.a_example_org.rule: Host(`a.example.org`) && PathPrefix(`/x`)
+        traefik.http.routers.a_example_org-www.rule: Host(`www.a.example.org`)
+        traefik.http.services.a_example_org.loadbalancer.server.port: "80"
+        traefik.http.middlewares.a_example_org-h.headers.customresponseheaders.x: "1"
+        traefik.tcp.routers.a_example_org.rule: HostSNI(`a.example.org`)
+        coop-cloud.a_example_org.timeout: "1800"
+        backupbot.backup: "true"
+networks:
+  proxy: {external: true}
+  inner: {driver: overlay, driver_opts: {encrypted: "true"}}
+volumes: {data: {driver: local, name: a_example_org_data}}
+configs: {conf: {file: conf, name: a_example_org_conf_v1}}
+secrets: {pw: {external: true, name: a_example_org_pw_v1}}
+"#;
+    assert_eq!(judge(&Policy::default(), text), Judgement::default());
+}
+
+#[test]
+fn an_entry_allows_what_it_names_and_no_more() {
+    let text = service("cap_add: [NET_ADMIN, NET_RAW]\nports: ['8443:443', '53:53/udp']");
+    let lists = |cap_add: &[&str], ports: &[&str]| Policy {
+        cap_add: cap_add.iter().map(|it| it.to_string()).collect(),
+        ports: ports.iter().map(|it| it.to_string()).collect(),
+        ..Policy::default()
+    };
+    assert_eq!(judge(&Policy::default(), &text).refused.len(), 4);
+    let judgement = judge(&lists(&["NET_ADMIN"], &["8443/tcp"]), &text);
+    assert_eq!((judgement.refused.len(), judgement.allowed.len()), (2, 2), "{judgement:?}");
+    // A port is its protocol's, and a beginning stands for all that begins so.
+    let judgement = judge(&lists(&["NET_*"], &["53/tcp", "8443/tcp"]), &text);
+    assert_eq!((judgement.refused.len(), judgement.allowed.len()), (1, 3), "{judgement:?}");
+    assert_eq!(judge(&lists(&["*"], &["*"]), &text).refused, Vec::<String>::new());
+}
+
+#[test]
+fn limits_hold_at_the_boundary_and_may_be_moved_both_ways() {
+    let replicas = |count: u64| service(&format!("deploy: {{replicas: {count}}}"));
+    let policy = |most| Policy { max_replicas: Some(most), ..Policy::default() };
+    assert_eq!(judge(&Policy::default(), &replicas(5)), Judgement::default());
+    assert_eq!(judge(&Policy::default(), &replicas(6)).refused.len(), 1);
+    assert_eq!(judge(&policy(6), &replicas(6)).allowed.len(), 1);
+    assert_eq!(judge(&policy(6), &replicas(7)).refused.len(), 1);
+    assert_eq!(judge(&policy(2), &replicas(3)).refused.len(), 1);
+    for lines in [
+        "stop_grace_period: 5m1ms",
+        "healthcheck: {test: x, interval: 30m1ms}",
+        "healthcheck: {test: x, start_period: 1h}",
+        "deploy: {update_config: {delay: 1h}}",
+        "deploy: {restart_policy: {window: 1h}}",
+        "deploy: {resources: {reservations: {memory: 9g}}}",
+        "logging: {options: {max-size: '-1'}}",
+        "logging: {options: {max-size: 1025m}}",
+    ] {
+        assert_eq!(judge(&Policy::default(), &service(lines)).refused.len(), 1, "{lines}");
+    }
+}
+
+#[test]
+fn what_hides_behind_another_form_is_found() {
+    for lines in [
+        "volumes: ['~/x:/x']",
+        "volumes: ['./x:/x']",
+        "network_mode: host",
+        "ipc: host",
+        "userns_mode: host",
+        "cgroup_parent: /x",
+        "ports: ['80']",
+        "ports: [{target: 80, published: 80, mode: host}]",
+        "labels: {Traefik.HTTP.Routers.a_example_org.Rule: Host(`b`)}",
+        "labels: [traefik.udp.routers.a_example_org.entrypoints=dns]",
+        "labels: [traefik.tls.stores.default.x=y]",
+        "labels: [traefik.http.services.a_example_org.loadbalancer.servers.0.url=http://169.254.169.254]",
+        "labels: [com.docker.stack.namespace=other]",
+        "image: localhost/x",
+        "image: builtin:static-web",
+        "image: oci:/var/lib/x",
+    ] {
+        let text = service(lines);
+        let text = if lines.starts_with("image") { text.replace("    image: nginx:1\n", "") } else { text };
+        let judgement = judge(&Policy::default(), &text);
+        assert_eq!(judgement.refused.len(), 1, "{lines}: {judgement:?}");
+    }
+}
+
+#[test]
+fn the_policy_of_a_recipe_adds_to_that_of_all() {
+    let own = Policy { cap_add: vec!["A".into()], max_replicas: Some(2), ..Policy::default() };
+    let all = Policy { cap_add: vec!["B".into()], max_replicas: Some(9), max_logs: Some(1), ..Policy::default() };
+    let both = own.and(&all);
+    assert_eq!((both.cap_add, both.max_replicas, both.max_logs), (vec!["A".into(), "B".into()], Some(2), Some(1)));
+}
