@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stdout, reason = "this program is its own reporter")]
 
+mod cage;
 mod containers;
 mod data;
 mod death;
@@ -32,8 +33,15 @@ fn main() -> ExitCode {
         }
     }
     let arguments = Arguments::from_args();
-    let modules =
-        [containers::trials(), updates::trials(), network::trials(), data::trials(), images::trials(), death::trials()];
+    let modules = [
+        cage::trials(),
+        containers::trials(),
+        updates::trials(),
+        network::trials(),
+        data::trials(),
+        images::trials(),
+        death::trials(),
+    ];
     let mut trials: Vec<_> = modules.into_iter().flatten().collect();
     trials.extend(support::as_ordinary_user(&trials));
     run(&arguments, trials).exit_code()

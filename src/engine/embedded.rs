@@ -15,6 +15,7 @@
 //!   owners and times, but neither extended attributes nor hard links.
 
 pub mod builtin;
+pub mod cage;
 mod call;
 mod container;
 mod core;

@@ -146,6 +146,7 @@ fn container_spec(core: &Core, plan: &Plan, image: &Image, dir: &Path) -> Result
         mounts: mounts(core, plan, image, dir)?,
         files: files.collect(),
         interfaces: interfaces(core, plan)?,
+        limits: Vec::new(),
     })
 }
 

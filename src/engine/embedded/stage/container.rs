@@ -38,6 +38,19 @@ pub struct ContainerSpec {
     pub mounts: Vec<MountSpec>,
     pub files: Vec<FileSpec>,
     pub interfaces: Vec<Interface>,
+    pub limits: Vec<Limit>,
+}
+
+/// What a process of the container may use at most. Bytes, or a number.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub enum Limit {
+    AddressSpace(u64),
+    FileSize(u64),
+    OpenFiles(u64),
+    /// Of the container's user, all together.
+    Processes(u64),
+    /// The size of a core dump.
+    Cores(u64),
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -14,10 +14,11 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::super::builtin;
 use super::super::fault::Step;
-use super::container::{ContainerSpec, FileSpec, MountSource, MountSpec, RootSpec};
+use super::container::{ContainerSpec, FileSpec, Limit, MountSource, MountSpec, RootSpec};
 use super::mounts::{self, NOTHING, Point};
 use super::user::Identity;
 use super::{next_fd, request, root};
@@ -244,6 +245,7 @@ fn become_program(spec: ContainerSpec, socket: &OwnedFd, stdout: OwnedFd, stderr
     let dir = spec.working_dir.as_deref().filter(|dir| !dir.is_empty()).unwrap_or("/");
     // Docker creates a missing working directory; in a read-only root entering it fails below.
     let _ = fs::create_dir_all(dir);
+    limit(&spec.limits)?;
     identity.assume().context(Step::User)?;
     nix::unistd::chdir(dir).with_context(|| format!("failed to enter `{dir}`")).context(Step::Program)?;
     let (program, args) = spec.argv.split_first().context("no command specified").context(Step::Program)?;
@@ -258,6 +260,23 @@ fn become_program(spec: ContainerSpec, socket: &OwnedFd, stdout: OwnedFd, stderr
         exec(&mut command)
     };
     failed.with_context(|| format!("failed to run `{program}`")).context(Step::Program)
+}
+
+/// Limits are inherited by every process of the container, and none can raise them again.
+fn limit(limits: &[Limit]) -> Result<()> {
+    for limit in limits {
+        let (resource, most) = match *limit {
+            Limit::AddressSpace(most) => (Resource::As, most),
+            Limit::FileSize(most) => (Resource::Fsize, most),
+            Limit::OpenFiles(most) => (Resource::Nofile, most),
+            Limit::Processes(most) => (Resource::Nproc, most),
+            Limit::Cores(most) => (Resource::Core, most),
+        };
+        let given = getrlimit(resource).maximum.map_or(most, |given| most.min(given));
+        setrlimit(resource, Rlimit { current: Some(given), maximum: Some(given) })
+            .with_context(|| format!("failed to set the limit {limit:?}"))?;
+    }
+    Ok(())
 }
 
 fn exec(command: &mut Command) -> Result<()> {

@@ -1,0 +1,221 @@
+//! A cage for code of a recipe that runs on this machine and not in one of the app's own containers: a pod with one
+//! container, which sees the machine's programs, what it is given, the app, and nothing else.
+//!
+//! What it does not see: the home directories, the environment, the Docker socket, any network but a door to the app.
+//! It ends at its deadline, and with every process that it started. It is a container and no virtual machine: it
+//! shares the kernel, and what it uses of memory is bounded by process, not as a whole.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::Signal;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use super::core::bridge_index;
+use super::pod::Pod;
+use super::stage::Stage;
+use super::stage::container::{ContainerEvent, ContainerSpec, Interface, Limit, MountSource, MountSpec, RootSpec};
+use super::stage::pod::Bridge;
+use super::state::{self, PREFIX};
+
+/// Of the output only the end is kept: what went wrong stands there.
+const KEPT: usize = 64 * 1024;
+/// A killed container is gone in milliseconds.
+const DEATH: Duration = Duration::from_secs(10);
+const CABLE: u32 = 2_000_000;
+
+/// The limits of every process in a cage.
+const LIMITS: [Limit; 5] = [
+    Limit::AddressSpace(4 << 30),
+    Limit::FileSize(256 << 20),
+    Limit::OpenFiles(1024),
+    // Counted over the whole cage, whose user has no other processes.
+    Limit::Processes(256),
+    Limit::Cores(0),
+];
+
+/// A program to run in a cage, and all that it is given.
+#[derive(Clone, Debug, Default)]
+pub struct Cage {
+    pub argv: Vec<String>,
+    /// The whole environment, but for `PATH`, `HOME` and `HOSTNAME`.
+    pub env: Vec<(String, String)>,
+    pub working_dir: String,
+    pub mounts: Vec<Given>,
+    /// The way to the app, if there is one.
+    pub door: Option<Door>,
+    pub deadline: Duration,
+}
+
+/// A directory of this machine that the program sees.
+#[derive(Clone, Debug)]
+pub struct Given {
+    pub from: PathBuf,
+    pub target: String,
+    pub writable: bool,
+}
+
+/// The one address that a cage reaches: `domain` and `port` inside lead to `to` outside.
+#[derive(Clone, Debug)]
+pub struct Door {
+    pub domain: String,
+    pub port: u16,
+    pub to: SocketAddr,
+}
+
+/// How a program in a cage ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// `None` when the deadline ended it.
+    pub code: Option<i32>,
+    /// The end of what it wrote, on both streams.
+    pub output: String,
+}
+
+impl Cage {
+    /// Runs the program to its end. Only trouble of this machine is an error. `dir` is a directory below which nobody
+    /// else writes; nothing is left in it.
+    pub async fn run(&self, dir: &Path) -> Result<Ended> {
+        let dir = tempfile::Builder::new().prefix("cage-").tempdir_in(dir);
+        let dir = dir.context("failed to create a directory for a cage")?;
+        let container = dir.path().join("container");
+        fs::DirBuilder::new().mode(0o700).create(&container).context("failed to create the cage's own directory")?;
+        let pod = Pod::start(&dir.path().join("pod.log")).await.context("failed to start a cage")?;
+        let ended = self.run_in(&pod, &container).await;
+        let removed = pod.remove_dir(&container).await.context("failed to clear a cage");
+        let over = pod.end().await;
+        let ended = ended?;
+        removed.and(over)?;
+        dir.close().context("failed to remove a cage's directory")?;
+        Ok(ended)
+    }
+
+    async fn run_in(&self, pod: &Pod, dir: &Path) -> Result<Ended> {
+        let gateway = state::gateway(0);
+        let bridge = Bridge { index: bridge_index(0), address: gateway, prefix: PREFIX };
+        pod.add_bridge(bridge).await.context("failed to make the network of a cage")?;
+        let _door = match &self.door {
+            Some(door) => Some(door.open(pod, gateway).await?),
+            None => None,
+        };
+        fs::write(dir.join("hosts"), self.hosts(gateway)).context("failed to write the host table")?;
+        let (reader, writer) = std::io::pipe().context("failed to make a pipe")?;
+        let reading = tokio::spawn(read_end(reader.into()));
+        let events = pod.stage(Stage::Container, &self.spec(dir, gateway), &[writer.as_fd(), writer.as_fd()]).await?;
+        drop(writer);
+        let (_, fds) = events.reply::<ContainerEvent>().await.context("failed to start the program in a cage")?;
+        let process = fds.into_iter().next().context("the container came without its process")?;
+        let exit = async {
+            match events.reply::<ContainerEvent>().await.context("lost the cage")?.0 {
+                ContainerEvent::Exited { code } => Ok(code),
+                ContainerEvent::Started => bail!("a container started twice"),
+            }
+        };
+        tokio::pin!(exit);
+        let code = match tokio::time::timeout(self.deadline, &mut exit).await {
+            Ok(code) => Some(code?),
+            Err(_) => {
+                // Pid 1 of a namespace takes every process in it along.
+                let _ = rustix::process::pidfd_send_signal(&process, Signal::KILL);
+                tokio::time::timeout(DEATH, exit).await.context("a killed cage did not end")??;
+                None
+            }
+        };
+        let output = tokio::time::timeout(DEATH, reading).await.context("the output of a cage did not end")?;
+        Ok(Ended { code, output: output.context("failed to read the output of a cage")?? })
+    }
+
+    fn spec(&self, dir: &Path, gateway: Ipv4Addr) -> ContainerSpec {
+        let [a, b, c, d] = gateway.octets();
+        let mounts = self.mounts.iter().map(|given| MountSpec {
+            source: MountSource::Directory(given.from.clone()),
+            target: given.target.clone(),
+            read_only: !given.writable,
+            copy_up: false,
+        });
+        ContainerSpec {
+            hostname: "cage".into(),
+            root: RootSpec::Userland { builtin: None },
+            dir: dir.to_owned(),
+            argv: self.argv.clone(),
+            env: self.env.clone(),
+            working_dir: Some(self.working_dir.clone()),
+            user: user(),
+            read_only: false,
+            // Orphans are reaped, so that they do not use up the processes it may have.
+            init: true,
+            mounts: mounts.collect(),
+            files: Vec::new(),
+            interfaces: vec![Interface {
+                bridge: bridge_index(0),
+                cable: CABLE,
+                address: Ipv4Addr::new(a, b, c, d + 1),
+                prefix: PREFIX,
+            }],
+            limits: LIMITS.to_vec(),
+        }
+    }
+
+    fn hosts(&self, gateway: Ipv4Addr) -> String {
+        let door = self.door.iter().map(|door| format!("{gateway} {}\n", door.domain));
+        format!("127.0.0.1 localhost\n{}", door.collect::<String>())
+    }
+}
+
+/// Root's own cage belongs to nobody. An ordinary user's belongs to that user, who is root only inside of it: there
+/// may be no other id, and what the program writes has to be readable outside.
+fn user() -> Option<String> {
+    rustix::process::getuid().is_root().then(|| "65534:65534".to_owned())
+}
+
+/// An open door; dropping it closes it.
+struct Opened(JoinHandle<()>);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Door {
+    /// Listens inside the pod, and connects outside: the cage has no route to anywhere.
+    async fn open(&self, pod: &Pod, gateway: Ipv4Addr) -> Result<Opened> {
+        let socket = pod.tcp_socket().await?;
+        let failed = || format!("failed to open port {} of a cage", self.port);
+        socket.bind(SocketAddr::new(IpAddr::V4(gateway), self.port)).with_context(failed)?;
+        let listener = socket.listen(64).with_context(failed)?;
+        Ok(Opened(tokio::spawn(serve(listener, self.to))))
+    }
+}
+
+/// Ends with its connections when the door is closed.
+async fn serve(listener: TcpListener, to: SocketAddr) {
+    let mut connections = tokio::task::JoinSet::new();
+    while let Ok((mut inside, _)) = listener.accept().await {
+        connections.spawn(async move {
+            let Ok(mut outside) = TcpStream::connect(to).await else { return };
+            let _ = tokio::io::copy_bidirectional(&mut inside, &mut outside).await;
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+/// Reads a stream to its end, and keeps the last of it.
+async fn read_end(reader: OwnedFd) -> Result<String> {
+    let mut reader = pipe::Receiver::from_owned_fd(reader).context("failed to read the output of a cage")?;
+    let (mut kept, mut buffer) = (Vec::new(), vec![0; KEPT]);
+    while let read @ 1.. = reader.read(&mut buffer).await.context("failed to read the output of a cage")? {
+        kept.extend(&buffer[..read]);
+        let cut = kept.len().saturating_sub(KEPT);
+        kept.drain(..cut);
+    }
+    Ok(String::from_utf8_lossy(&kept).into_owned())
+}
