@@ -135,6 +135,15 @@ fn a_backup_whose_hook_fails() {
 }
 
 #[test]
+fn a_failing_restore_hook() {
+    check(
+        "failing-restore-hook",
+        &["tier::restore"],
+        "the hook `backupbot.restore.post-hook` of service `app` exited with code 4: the dump cannot be read",
+    );
+}
+
+#[test]
 fn a_restore_that_restores_nothing() {
     check(
         "restores-nothing",

@@ -91,6 +91,7 @@ impl Abra {
     /// `app backup create`. Its exit code says nothing about hooks; its output names the snapshot.
     pub(super) async fn backup_create(&self, deadline: Duration) -> Result<String> {
         let said = self.checked(&["app", "backup", "create", &self.domain, "-n", "-C", "-o"], deadline).await?;
+        said.check_bot("backup create")?;
         match snapshot_id(&said.text) {
             Some(id) => Ok(id),
             None => bail!("`abra app backup create` names no snapshot (`snapshot_id`), it says: {}", said.last_lines()),
@@ -115,7 +116,7 @@ impl Abra {
     /// `app restore -s <snapshot>`; the flag is recalled.
     pub(super) async fn app_restore(&self, snapshot: &str, deadline: Duration) -> Result<()> {
         let arguments = ["app", "restore", &self.domain, "-s", snapshot, "-n", "-C", "-o"];
-        self.checked(&arguments, deadline).await.map(|_| ())
+        self.checked(&arguments, deadline).await?.check_bot("restore")
     }
 
     async fn checked(&self, arguments: &[&str], deadline: Duration) -> Result<Said> {
@@ -183,6 +184,18 @@ impl Said {
     /// Whether abra gave up: it says so with `FATA`, on standard output, and by its exit code.
     pub(super) fn failed(&self) -> bool {
         self.code != 0 || self.text.lines().any(is_fatal)
+    }
+
+    /// The backup bot only logs that a hook has failed, and everybody is content. How it marks such a line is recalled,
+    /// so every usual mark counts that stands where a log line has its level.
+    fn check_bot(&self, command: &str) -> Result<()> {
+        let is_level =
+            |word: &str| ["ERRO", "ERROR", "CRITICAL"].contains(&word.trim_matches(|c: char| !c.is_alphabetic()));
+        let is_error = |line: &&str| line.split_whitespace().take(5).any(is_level);
+        match self.text.lines().find(is_error) {
+            Some(line) => bail!("`abra app {command}` exited with code {}, but says: {}", self.code, line.trim()),
+            None => Ok(()),
+        }
     }
 
     /// abra's own words for why it gave up, else the last it said.
@@ -271,6 +284,17 @@ mod tests {
         assert!(said(1, "").failed() && said(1, "").complaint() == "nothing");
         assert!(!said(0, "WARN critical errors present").failed());
         assert_eq!(said(1, "one\n\ntwo\n").complaint(), "one | two");
+    }
+
+    #[test]
+    fn an_error_in_the_backup_bots_log_is_one_whatever_the_exit_code() {
+        for line in ["ERRO hook failed", "2024-10-01 10:00:00,000 - ERROR - hook failed", "[ERROR] hook failed"] {
+            let error = said(0, &format!("INFO all is well\n{line}\n")).check_bot("restore").unwrap_err().to_string();
+            assert_eq!(error, format!("`abra app restore` exited with code 0, but says: {line}"));
+        }
+        for line in ["INFO 0 errors", "no ERRORS here", "INFO a file of this snapshot is named ERROR.txt and ERROR"] {
+            assert!(said(0, line).check_bot("restore").is_ok(), "{line}");
+        }
     }
 
     #[test]

@@ -25,7 +25,11 @@ pub struct Abra {
 impl Abra {
     /// With these habits, beside those that it always has.
     pub fn with(quirks: &[&str]) -> Abra {
-        let world = World::of_checkout().on("abra");
+        Abra::in_world(World::of_checkout(), quirks)
+    }
+
+    pub fn in_world(world: World, quirks: &[&str]) -> Abra {
+        let world = world.on("abra");
         let beside = world.dir.path().join("bin");
         std::fs::create_dir_all(&beside).unwrap();
         let (built, program) = (Path::new(env!("CARGO_BIN_EXE_fake-abra")), beside.join("abra"));

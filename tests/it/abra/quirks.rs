@@ -4,6 +4,7 @@ use rustix::process::{Signal, kill_process};
 
 use crate::docker::{named, stack};
 use crate::fake::Abra;
+use crate::runner::World;
 use crate::running::wait;
 
 pub const CASES: &[crate::Case] = &[
@@ -13,6 +14,7 @@ pub const CASES: &[crate::Case] = &[
     ("a_stack_under_a_name_that_was_cut_off_is_named_and_removed", a_stack_under_a_name_that_was_cut_off),
     ("secrets_in_what_abra_says_of_a_failure_are_masked", secrets_in_what_abra_says),
     ("a_backup_of_nothing_is_red_although_abra_is_content", a_backup_of_nothing),
+    ("a_failed_hook_is_red_although_the_bot_only_logs_it", a_failed_hook),
     ("a_restore_of_nothing_is_red_although_abra_is_content", a_restore_of_nothing),
     ("an_abra_that_hangs_is_ended_with_its_run", an_abra_that_hangs),
     ("an_abra_that_hangs_at_the_end_does_not_keep_the_app", an_abra_that_hangs_at_the_end),
@@ -80,6 +82,17 @@ fn a_backup_of_nothing() {
     let abra = Abra::with(&["backs-up-nothing"]);
     let (_, message) = abra.fails(&["--recipe", "guestbook"], &["tier::backup"]);
     assert!(message.contains("which the labels put into the snapshot, is empty"), "{message}");
+}
+
+fn a_failed_hook() {
+    for (recipe, trial, command, code) in
+        [("failing-hook", "tier::backup", "backup create", 3), ("failing-restore-hook", "tier::restore", "restore", 4)]
+    {
+        let abra = Abra::in_world(World::of_test_data(), &[]);
+        let (_, message) = abra.fails(&["--recipe", recipe], &[trial]);
+        let start = format!("`abra app {command}` exited with code 0, but says: ERRO docker exec ");
+        assert!(message.contains(&start) && message.contains(&format!("exit {code}")), "{message}");
+    }
 }
 
 fn a_restore_of_nothing() {
