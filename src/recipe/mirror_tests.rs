@@ -131,6 +131,7 @@ fn every_kind_of_reference_resolves_to_its_commit() {
     let tip = world.git(&["rev-parse", "HEAD"]);
     world.git(&["branch", "feature/x", "HEAD~1"]);
     let middle = world.git(&["rev-parse", "HEAD~1"]);
+    world.git(&["update-ref", "refs/pull/7/head", &middle]);
     let check = |reference: Reference, commit: &str, label: &str| {
         let revision = world.resolve(&reference).unwrap();
         assert_eq!((revision.commit.as_str(), revision.label.as_str()), (commit, label));
@@ -686,4 +687,16 @@ fn opening_an_unchanged_bundled_recipe_is_fast() {
     // Four git processes; the bound is loose, because the machine may be busy. It is about 15 ms on an idle one.
     assert!(best < Duration::from_millis(400), "{best:?}");
     eprintln!("opening an unchanged bundled recipe took {best:?}");
+}
+
+/// git writes its archive in blocks of 10 KiB; whoever stops at the end of the archive itself may close the pipe on it.
+#[test]
+fn a_tree_is_read_to_the_end_of_its_padding() {
+    let world = World::new();
+    world.commit("small", &[("compose.yml", "services: {}\n")]);
+    let mirror = world.mirror();
+    let revision = mirror.resolve(&Reference::Default).unwrap();
+    for _ in 0..200 {
+        mirror.tree(&revision).unwrap();
+    }
 }

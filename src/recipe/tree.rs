@@ -42,6 +42,9 @@ pub(crate) struct Caps {
 
 pub(crate) const CAPS: Caps = Caps { file: 8 << 20, total: 64 << 20, entries: 10_000 };
 
+/// More than git pads an archive with.
+const PADDING: u64 = 1 << 20;
+
 impl Tree {
     /// Reads a whole tree with one git process.
     pub(crate) fn read(git: &Git, tree: &str, caps: Caps) -> Result<Tree> {
@@ -49,8 +52,13 @@ impl Tree {
         command.args(["archive", "--format=tar", tree]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("failed to start `git archive`")?;
-        let stdout = child.stdout.take().context("no standard output")?;
-        let read = unpack(stdout, caps);
+        let mut stdout = child.stdout.take().context("no standard output")?;
+        let read = unpack(&mut stdout, caps);
+        if read.is_ok() {
+            // The archive is padded behind its end: git would die of a pipe that is closed before that.
+            std::io::copy(&mut stdout.by_ref().take(PADDING), &mut std::io::sink()).context("failed to read")?;
+        }
+        drop(stdout);
         // After an early end git is stopped by the closed pipe, so waiting is short and only the first error counts.
         let output = child.wait_with_output().context("failed to wait for `git archive`")?;
         let found = read.with_context(|| format!("failed to read tree `{tree}`"))?;
