@@ -45,6 +45,8 @@ pub struct Config {
     pub images: BTreeMap<String, String>,
     /// The overlay folder of the recipe, whether it exists or not.
     pub overlay: PathBuf,
+    /// The list of recipes whose own code may run, whether it exists or not.
+    pub approved: PathBuf,
     pub settings: Settings,
 }
 
@@ -129,11 +131,19 @@ impl Config {
             zone: zone(harness.zone.as_deref())?,
             keep_runs: harness.keep_runs.unwrap_or(50),
             images: harness.embedded.images.clone(),
+            approved: approved(env, &harness, root),
             settings: settings(recipe_toml, &harness),
             recipe,
             overlay,
         })
     }
+}
+
+/// A path relative to the checkout, wherever a run is started.
+fn approved(env: Env<'_>, harness: &HarnessToml, root: &Path) -> PathBuf {
+    let given = env("CCCI_REPO_LOCAL_APPROVED_FILE").filter(|path| !path.is_empty());
+    let given = given.or_else(|| harness.repo_local_approved.clone());
+    root.join(given.as_deref().unwrap_or("repo-local-approved.txt"))
 }
 
 fn settings(recipe_toml: RecipeToml, harness: &HarnessToml) -> Settings {

@@ -25,6 +25,7 @@ pub mod fault;
 pub mod generic;
 pub mod keeper;
 pub mod mask;
+pub mod plain;
 pub mod plan;
 pub mod poll;
 pub mod prepare;
@@ -32,6 +33,7 @@ pub mod process;
 pub mod recipe;
 pub mod report;
 pub mod runner;
+pub mod script;
 pub mod tier;
 
 pub use app::skip;

@@ -19,6 +19,9 @@ use crate::recipe::policy::Policy;
 use crate::recipe::stack::Stack;
 use crate::recipe::version::{Base, Revision};
 use crate::recipe::{AppState, Recipe};
+use crate::script::approved::{Approval, Sorted};
+use crate::script::find::{self, File};
+use crate::script::{Code, Script};
 
 /// A run that is decided and not begun.
 pub struct Prepared {
@@ -31,6 +34,11 @@ pub struct Prepared {
     pub stand_ins: Vec<String>,
     /// One line for everything that the policy allowed beyond its defaults.
     pub allowed: Vec<String>,
+    /// Tests and hooks that are programs: the overlay's, and the recipe's own as far as they are approved.
+    pub scripts: Vec<Script>,
+    /// One line for every file of the recipe's own code that runs, and one for every one that does not.
+    pub approved: Vec<String>,
+    pub ignored: Vec<String>,
     /// The harness's own arguments of this run, to repeat it.
     pub arguments: String,
 }
@@ -72,6 +80,8 @@ pub fn prepare(cli: &Cli, recipe: &str) -> Result<Prepared> {
         skip_generic: &config.skip_generic,
         notes,
     })?;
+    let own = own_code(&config, &recipe)?;
+    let scripts = overlay_scripts(config.recipe.as_str())?.into_iter().chain(own.scripts).collect();
     let (base_revision, base) = base.filter(|_| plan.base.is_some()).unzip();
     let run_dir = run_dir(&config, &run_id)?;
     let client = Client::look_up(std::process::id() as i32).context("failed to look this process up in /proc")?;
@@ -79,6 +89,9 @@ pub fn prepare(cli: &Cli, recipe: &str) -> Result<Prepared> {
         engine: chosen.why,
         stand_ins: chosen.stand_ins,
         allowed,
+        scripts,
+        approved: own.approved,
+        ignored: own.ignored,
         arguments: arguments(cli, config.recipe.as_str()),
         keep: config.keep,
         run_dir,
@@ -96,9 +109,38 @@ pub fn prepare(cli: &Cli, recipe: &str) -> Result<Prepared> {
             base,
             base_revision,
             head,
+            install_steps: own.install_steps,
             client,
         },
     })
+}
+
+/// The recipe's own code in its head, sorted by what this repository approves.
+fn own_code(config: &Config, recipe: &Recipe) -> Result<Sorted> {
+    let approval = Approval::read(&config.approved, &config.recipe)?;
+    let tree = recipe.mirror.tree(&recipe.head)?;
+    let list = config.approved.strip_prefix(root()).unwrap_or(&config.approved).display().to_string();
+    Ok(approval.sort(&config.recipe, &find::in_tests(&tree), &recipe.mirror.blobs(&recipe.head)?, &list))
+}
+
+/// The programs of a recipe's overlay folder.
+pub fn overlay_scripts(recipe: &str) -> Result<Vec<Script>> {
+    let folder = root().join("overlays").join(recipe);
+    let code = Code::Overlay { module: recipe.replace('-', "_"), folder: folder.clone() };
+    let mut contents = Vec::new();
+    for entry in std::fs::read_dir(&folder).into_iter().flatten() {
+        let path = entry.with_context(|| format!("failed to list `{}`", folder.display()))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if find::is_code(&name) && path.is_file() {
+            let executable = std::os::unix::fs::PermissionsExt::mode(&path.metadata()?.permissions()) & 0o100 != 0;
+            let bytes = std::fs::read(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
+            contents.push((name, bytes, executable));
+        }
+    }
+    contents.sort();
+    let files: Vec<File<'_>> =
+        contents.iter().map(|(name, bytes, executable)| File { name, bytes, executable: *executable }).collect();
+    Ok(find::scripts(&files, &code))
 }
 
 /// Image layouts are named relative to `harness.toml`, wherever a run is started.

@@ -1,5 +1,6 @@
 //! What `tests/recipe.rs` calls: arguments in, trials out, an exit code at the end.
 
+mod scripted;
 mod selection;
 mod signals;
 mod teardown;
@@ -161,7 +162,8 @@ fn list_without_recipe(cli: &Cli, registry: &Registry) -> ExitCode {
 fn list(cli: &Cli, registry: &Registry, recipes: &[String]) -> ExitCode {
     let mut trials = Vec::new();
     for recipe in recipes {
-        for selected in Selected::of_recipe(registry, recipe) {
+        let scripts = prepare::overlay_scripts(recipe).unwrap_or_default();
+        for selected in Selected::of_recipe(registry, recipe, &scripts) {
             let trial = Trial::test(selected.name, || Ok(()));
             trials.push(if recipes.len() > 1 { trial.with_kind(recipe) } else { trial });
         }

@@ -26,6 +26,8 @@ pub struct HarnessToml {
     pub zone: Option<String>,
     /// How many finished runs are kept, with journal and logs; older ones are removed.
     pub keep_runs: Option<usize>,
+    /// The list of recipes whose own tests and install steps may run; `repo-local-approved.txt` when not given.
+    pub repo_local_approved: Option<String>,
     pub recipes: RecipesSection,
     pub embedded: EmbeddedSection,
     pub swarm: SwarmSection,

@@ -24,6 +24,7 @@ use crate::recipe::AppState;
 use crate::recipe::abra;
 use crate::recipe::secret::{SecretSpec, SecretValue};
 use crate::recipe::stack::Stack;
+use crate::script::INSTALL_STEPS;
 use crate::tier::Tier;
 
 /// How long the images of a stack may take to get here. It is no time of the app's: slow pulls used to eat up the
@@ -212,7 +213,7 @@ fn generate(keeper: &Keeper, state: &AppState, key: &str) -> Result<SecretValue,
         let message = format!(
             "secret `{key}` is not to be generated (`generate=false`), and nothing supplied it: let `{}` write its value \
              to `$APP_SECRETS_DIR/{key}`",
-            keeper.spec.overlay.join(install_steps::FILE).display()
+            keeper.spec.overlay.join(INSTALL_STEPS).display()
         );
         return Err(Failure::new(Fault::Recipe, message));
     }

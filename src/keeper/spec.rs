@@ -13,6 +13,7 @@ use crate::recipe::AppState;
 use crate::recipe::abra::Form;
 use crate::recipe::mirror::Mirror;
 use crate::recipe::version::Revision;
+use crate::script::Code;
 
 const FILE: &str = "run.json";
 
@@ -35,6 +36,8 @@ pub struct RunSpec {
     pub base: Option<AppState>,
     pub base_revision: Option<Revision>,
     pub head: AppState,
+    /// The recipe's own install steps, if they are approved.
+    pub install_steps: Option<Code>,
     /// The process that the keeper must not outlive, unless it was told to keep the app.
     pub client: Client,
 }

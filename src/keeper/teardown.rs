@@ -110,7 +110,7 @@ async fn save_logs(keeper: &Keeper, engine: &Engine) -> Result<()> {
 /// Removes what a run keeps in its directory beside the record of it, and says what could not be removed.
 pub fn remove_directories(run_dir: &Path, removed: impl Fn(&str) -> Result<()>) -> Vec<String> {
     let mut leftovers = Vec::new();
-    for name in ["recipe", "snapshots", "secrets", "engine"] {
+    for name in ["recipe", "snapshots", "cage", "engine"] {
         let dir = run_dir.join(name);
         match std::fs::remove_dir_all(&dir) {
             Ok(()) => note(&mut leftovers, removed(&dir.display().to_string())),

@@ -3,7 +3,7 @@
 //! It changes only under a lock, and only ever grows: objects are never collected and readers work by commit, so a
 //! run never sees another run's fetch. What a run needs to know of the refs is read once, under that lock.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -152,6 +152,19 @@ impl Mirror {
     /// All files of a revision.
     pub fn tree(&self, revision: &Revision) -> Result<Tree> {
         Tree::read(&self.git(), &revision.tree, CAPS)
+    }
+
+    /// Git's hash of the content of every file of a revision, by path.
+    pub fn blobs(&self, revision: &Revision) -> Result<BTreeMap<String, String>> {
+        let listed = self.git().feed(&["ls-tree", "-r", "-z", "--full-tree", &revision.tree], b"")?;
+        let entry = |line: &[u8]| {
+            let line = String::from_utf8_lossy(line).into_owned();
+            let (about, path) = line.split_once('\t')?;
+            let mut about = about.split(' ').skip(1);
+            let hash = (about.next()? == "blob").then(|| about.next())??;
+            Some((path.to_owned(), hash.to_owned()))
+        };
+        Ok(listed.split(|byte| *byte == 0).filter_map(entry).collect())
     }
 
     /// A private checkout for one run in `dir`, which must not exist or be empty.

@@ -23,6 +23,8 @@ pub fn lines(prepared: &Prepared) -> Vec<(&'static str, String)> {
     ];
     lines.extend(prepared.stand_ins.iter().map(|line| ("images", line.clone())));
     lines.extend(prepared.allowed.iter().map(|line| ("allowed", line.clone())));
+    lines.extend(prepared.approved.iter().map(|line| ("approved", line.clone())));
+    lines.extend(prepared.ignored.iter().map(|line| ("ignored", line.clone())));
     lines.push(("domain", spec.domain.clone()));
     lines.push(("run", prepared.run_dir.display().to_string()));
     for step in &spec.plan.steps {

@@ -2,6 +2,7 @@
 
 use crate::assertion::{Assertion, Registered, Registry, Scope, recipe_of};
 use crate::config::cli::Cli;
+use crate::script::{self, Part, Script};
 use crate::tier::Tier;
 
 /// The name of the last trial.
@@ -16,29 +17,39 @@ pub struct Selected<'a> {
 }
 
 /// What a trial shows.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub enum What<'a> {
     Operation,
     Assertion(&'a Registered<Assertion>),
+    /// A program of an overlay or of the recipe itself.
+    Script(&'a Script, Part),
     Teardown,
 }
 
 impl<'a> Selected<'a> {
     /// The trials of a recipe: by tier, the operation first, teardown last.
-    pub fn of_recipe(registry: &'a Registry, recipe: &'a str) -> Vec<Self> {
-        arrange(registry.assertions_of(recipe))
+    pub fn of_recipe(registry: &'a Registry, recipe: &'a str, scripts: &'a [Script]) -> Vec<Self> {
+        arrange(registry.assertions_of(recipe), scripts)
     }
 
     /// The trials of every recipe together.
     pub fn everything(registry: &'a Registry) -> Vec<Self> {
-        arrange(registry.assertions.iter())
+        arrange(registry.assertions.iter(), &[])
     }
 }
 
-fn arrange<'a>(assertions: impl Iterator<Item = &'a Registered<Assertion>>) -> Vec<Selected<'a>> {
+fn arrange<'a>(
+    assertions: impl Iterator<Item = &'a Registered<Assertion>>,
+    scripts: &'a [Script],
+) -> Vec<Selected<'a>> {
     let mut trials: Vec<Selected<'a>> = assertions
         .map(|it| Selected { name: it.name.clone(), tier: Some(it.tier), what: What::Assertion(it) })
         .collect();
+    trials.extend(script::trials(scripts).into_iter().map(|(script, part)| Selected {
+        name: part.name.clone(),
+        tier: Some(script.tier),
+        what: What::Script(script, part),
+    }));
     trials.extend(Tier::ALL.into_iter().filter(|tier| tier.has_operation()).map(|tier| Selected {
         name: operation_name(tier),
         tier: Some(tier),

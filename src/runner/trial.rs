@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Completion, Failed, Trial};
 
+use super::scripted;
 use super::selection::{Selected, What, operation_name};
 use super::teardown;
 use super::turns::Turns;
@@ -21,6 +22,7 @@ use crate::keeper::protocol::Blocked;
 use crate::mask::Masks;
 use crate::prepare::Prepared;
 use crate::report::{explain, progress};
+use crate::script::{Part, Script};
 use crate::tier::Tier;
 
 /// One recipe's run, with everything its trials share.
@@ -64,7 +66,9 @@ impl RecipeRun {
     pub fn new(prepared: Prepared, registry: Arc<Registry>, cli: &Cli, several: bool) -> Self {
         let recipe = prepared.spec.plan.recipe.to_string();
         let (turns, mut operations, mut selected) = (Turns::default(), BTreeSet::new(), BTreeSet::new());
-        for trial in Selected::of_recipe(&registry, &recipe).iter().filter(|it| it.is_planned(&prepared)) {
+        for trial in
+            Selected::of_recipe(&registry, &recipe, &prepared.scripts).iter().filter(|it| it.is_planned(&prepared))
+        {
             let probe = Trial::test(trial.name.clone(), || Ok(()));
             let probe = if several { probe.with_kind(&recipe) } else { probe };
             if cli.mimic.is_filtered_out(&probe) || cli.mimic.is_ignored(&probe) {
@@ -72,7 +76,7 @@ impl RecipeRun {
             }
             turns.expect(trial.tier);
             selected.insert(trial.name.clone());
-            if let (What::Operation, Some(tier)) = (trial.what, trial.tier) {
+            if let (What::Operation, Some(tier)) = (&trial.what, trial.tier) {
                 operations.insert(tier);
             }
         }
@@ -135,16 +139,18 @@ impl Selected<'_> {
 /// The trials of one run, bound to it.
 pub fn of_run(run: &Arc<RecipeRun>) -> Vec<Trial> {
     let recipe = run.prepared.spec.plan.recipe.to_string();
-    let selected = Selected::of_recipe(&run.registry, &recipe);
+    let selected = Selected::of_recipe(&run.registry, &recipe, &run.prepared.scripts);
     selected.iter().filter(|it| it.is_planned(&run.prepared)).map(|selected| bind(run, selected)).collect()
 }
 
 fn bind(run: &Arc<RecipeRun>, selected: &Selected<'_>) -> Trial {
     let (name, tier, generic) = (selected.name.clone(), selected.tier, selected.is_generic());
-    let assertion = match selected.what {
-        What::Assertion(registered) => Some(registered.item),
-        _ => None,
-    };
+    let (mut assertion, mut scripted) = (None, None);
+    match &selected.what {
+        What::Assertion(registered) => assertion = Some(registered.item),
+        What::Script(script, part) => scripted = Some(((*script).clone(), part.clone())),
+        What::Operation | What::Teardown => {}
+    }
     let teardown = matches!(selected.what, What::Teardown);
     let trial = Trial::ignorable_test(name.clone(), {
         let run = run.clone();
@@ -154,7 +160,10 @@ fn bind(run: &Arc<RecipeRun>, selected: &Selected<'_>) -> Trial {
             let verdict = match (tier, assertion) {
                 _ if teardown => teardown::trial(&run),
                 (Some(tier), Some(assertion)) => assert(&run, &name, tier, generic, assertion),
-                (Some(tier), None) => operate(&run, tier),
+                (Some(tier), None) => match &scripted {
+                    Some((script, part)) => script_trial(&run, tier, script, part),
+                    None => operate(&run, tier),
+                },
                 (None, _) => Verdict::Failed("a trial without a tier".into()),
             };
             conclude(&run, name, tier, start.elapsed(), verdict)
@@ -232,6 +241,14 @@ fn assert(run: &Arc<RecipeRun>, name: &str, tier: Tier, generic: bool, assertion
     }
 }
 
+fn script_trial(run: &Arc<RecipeRun>, tier: Tier, script: &Script, part: &Part) -> Verdict {
+    match enter(run, tier) {
+        Ok(Entry::Entered(app, _lease)) => runtime().block_on(scripted::trial(run, &app, script, part)),
+        Ok(Entry::Blocked(blocked)) => blocked_verdict(run, blocked),
+        Err(verdict) => verdict,
+    }
+}
+
 /// Enters a tier, after a look at the plan: a tier that is skipped deploys nothing. A run that cannot even begin is one
 /// failure, and not one of every trial.
 fn enter(run: &Arc<RecipeRun>, tier: Tier) -> Result<Entry, Verdict> {
@@ -267,7 +284,7 @@ async fn hooks(run: &Arc<RecipeRun>, app: App, tier: Tier) -> Result<(), Failure
             }
         }
     }
-    Ok(())
+    scripted::hooks(run, &app, tier).await
 }
 
 fn blocked_verdict(run: &RecipeRun, blocked: Blocked) -> Verdict {

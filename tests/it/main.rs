@@ -9,6 +9,7 @@ mod declarations;
 mod docs;
 mod green;
 mod red;
+mod repo_local;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 mod runner;
 mod running;

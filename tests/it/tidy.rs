@@ -53,6 +53,7 @@ const FORBIDDEN: [(&str, &[&str]); 10] = [
     ("config", &["plan", "assertion", "engine", "keeper", "app", "client", "runner", "report", "prepare"]),
     ("plan", &["engine", "keeper", "app", "client", "runner", "report", "prepare"]),
     ("engine", &["config", "plan", "assertion", "keeper", "app", "client", "runner", "report", "prepare"]),
+    ("script", &["plan", "assertion", "keeper", "app", "client", "runner", "report", "prepare"]),
     ("assertion", &["engine", "plan", "client", "runner", "report", "prepare"]),
     ("keeper", &["assertion", "app", "client", "runner", "report", "prepare"]),
     ("app", &["plan", "assertion", "client", "runner", "report", "prepare"]),

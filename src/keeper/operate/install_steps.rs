@@ -1,75 +1,170 @@
-//! `install_steps.sh` of an overlay: runs once, after the app's `.env` exists and before it is deployed.
+//! `install_steps.sh` of an overlay, and of a recipe that is approved: runs once, in a cage, after the app's `.env`
+//! exists and before the app is deployed.
 
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
+use crate::engine::embedded::cage::Given;
 use crate::fault::{Failure, Fault};
 use crate::keeper::Keeper;
-use crate::process::Run;
+use crate::mask::Masks;
 use crate::recipe::AppState;
 use crate::recipe::secret::SecretValue;
+use crate::script::run::{About, Stage, in_cage};
+use crate::script::{Code, INSTALL_STEPS};
+use crate::tier::Tier;
 
-/// The script's name in the overlay folder.
-pub const FILE: &str = "install_steps.sh";
+/// An `.env` and a secret are a few KiB; more is a mistake or an attack.
+const MAX_FILE: u64 = 1 << 20;
+/// What a program in the cage writes to, as it sees it.
+const WORK: &str = "/work";
 
-/// Runs the script, if the overlay has one, and returns the state with what the script changed.
+/// Runs the scripts there are, and returns the state with what they changed.
 ///
-/// The script sees `APP_DOMAIN`, `STACK_NAME`, `RECIPE`, `APP_ENV` (the `.env` file, which it may edit), `RECIPE_DIR`
-/// (the checkout) and `APP_SECRETS_DIR` (a file it writes there, named after a secret, becomes that secret's value).
+/// A script sees `APP_DOMAIN`, `STACK_NAME`, `RECIPE`, `APP_ENV` (the `.env` file, which it may edit), `RECIPE_DIR` (the
+/// recipe's files) and `APP_SECRETS_DIR` (a file it writes there, named after a secret, becomes that secret's value).
 pub async fn run(keeper: &Arc<Keeper>, state: AppState) -> Result<AppState, Failure> {
-    let script = keeper.spec.overlay.join(FILE);
-    let env_file = keeper.dir.join("app.env");
     let before = state.env.render();
-    write_private(&env_file, before.as_bytes()).map_err(Failure::infrastructure)?;
-    if !script.is_file() {
+    write_private(&keeper.dir.join("app.env"), before.as_bytes()).map_err(Failure::infrastructure)?;
+    let folder = keeper.spec.overlay.clone();
+    let overlay = folder.join(INSTALL_STEPS).is_file();
+    let overlay = overlay.then(|| Code::Overlay { folder, module: String::new() });
+    let mut env = before.clone();
+    for code in overlay.iter().chain(&keeper.spec.install_steps) {
+        env = steps(keeper, &state, code, env).await?;
+    }
+    if env == before {
         return Ok(state);
     }
-    let secrets = keeper.dir.join("secrets");
-    crate::config::state::create_private(&secrets).map_err(Failure::infrastructure)?;
-    let run = Run::new("/bin/sh", ["-eu".as_ref(), script.as_os_str()])
-        .cwd(&keeper.dir)
-        .deadline(keeper.spec.settings.assertion)
-        .env("APP_DOMAIN", &keeper.spec.domain)
-        .env("STACK_NAME", &state.stack.name)
-        .env("RECIPE", keeper.spec.plan.recipe.as_str())
-        .env("APP_ENV", &env_file)
-        .env("RECIPE_DIR", keeper.checkout_dir())
-        .env("APP_SECRETS_DIR", &secrets);
-    let ran = run.checked().await.with_context(|| format!("failed to run `{}`", script.display()));
-    ran.map_err(|error| Failure::new(Fault::Assertion, format!("{error:#}")))?;
-    take_secrets(keeper, &state, &secrets).await?;
-    let after = std::fs::read_to_string(&env_file).context("failed to read the app's `.env` again");
-    let after = after.map_err(Failure::infrastructure)?;
-    if after == before {
-        return Ok(state);
-    }
-    let state = reload(keeper, &after).map_err(Failure::recipe)?;
+    let state = reload(keeper, &env).map_err(Failure::recipe)?;
     // Other variables may make other declarations.
     let refused = keeper.spec.settings.policy.judge(&state.findings).refused;
     if !refused.is_empty() {
-        let what = format!("with the `.env` that `{FILE}` left, the recipe declares what is not allowed");
+        let what = format!("with the `.env` that `{INSTALL_STEPS}` left, the recipe declares what is not allowed");
         return Err(Failure::new(Fault::Recipe, format!("{what}: {}", refused.join("; "))));
     }
     Ok(state)
 }
 
-/// Takes the values that the script supplied, and removes the files.
-async fn take_secrets(keeper: &Keeper, state: &AppState, dir: &std::path::Path) -> Result<(), Failure> {
-    let mut app = keeper.app.lock().await;
-    for (key, object) in &state.stack.secrets {
-        match std::fs::read_to_string(dir.join(key)) {
-            Ok(value) => {
-                app.secrets.insert(object.name.clone(), SecretValue::new(value.trim_end_matches('\n')));
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Failure::infrastructure(error.into())),
+/// Runs one script, takes the secrets that it supplied, and returns the `.env` as it left it.
+async fn steps(keeper: &Arc<Keeper>, state: &AppState, code: &Code, env: String) -> Result<String, Failure> {
+    let (name, fault, revision) = match code {
+        Code::Overlay { folder, .. } => {
+            (folder.join(INSTALL_STEPS).display().to_string(), Fault::Assertion, keeper.spec.base_or_head())
         }
+        Code::RepoLocal { .. } => (format!("tests/{INSTALL_STEPS}"), Fault::Recipe, keeper.spec.plan.head.clone()),
+    };
+    let work = work_dir(keeper, &env).map_err(Failure::infrastructure)?;
+    let tree = keeper.spec.mirror.tree(&revision).map_err(Failure::infrastructure)?;
+    let stage = Stage {
+        dir: &keeper.dir,
+        tree: &tree,
+        about: about(keeper, state),
+        door: None,
+        deadline: keeper.spec.settings.assertion,
+    };
+    let line = format!(
+        "export APP_ENV={WORK}/app.env APP_SECRETS_DIR={WORK}/secrets; exec /bin/sh -eu {}/{INSTALL_STEPS}",
+        code.target()
+    );
+    let given = Given { from: work.path().to_owned(), target: WORK.into(), writable: true };
+    let argv = ["/bin/sh", "-c", &line].map(str::to_owned).to_vec();
+    let ended = in_cage(argv, code, &stage, vec![given]).await;
+    let ended = ended.with_context(|| format!("failed to run `{name}`")).map_err(Failure::infrastructure)?;
+    let failed = |error: anyhow::Error| Failure::new(fault, format!("failed to use what `{name}` left: {error:#}"));
+    // Also those of a script that failed: its last words may hold them.
+    take_secrets(keeper, state, work.path()).await.map_err(failed)?;
+    if ended.code != Some(0) {
+        let how = match ended.code {
+            Some(code) => format!("exited with code {code}"),
+            None => format!("did not end within {}", humantime::format_duration(stage.deadline)),
+        };
+        let lines: Vec<&str> = ended.output.lines().collect();
+        let last = lines[lines.len().saturating_sub(5)..].join(" | ");
+        let last = masked(keeper, &last).await.map_err(Failure::harness)?;
+        return Err(Failure::new(fault, format!("`{name}` {how}: {last}")));
     }
-    std::fs::remove_dir_all(dir).map_err(|error| Failure::infrastructure(error.into()))
+    let env = read_back(work.path(), "app.env").and_then(|env| env.context("it removed the app's `.env`"));
+    env.and_then(|bytes| String::from_utf8(bytes).context("the app's `.env` is no text")).map_err(failed)
 }
 
-/// The state again, with the `.env` as the script left it.
+async fn masked(keeper: &Keeper, text: &str) -> Result<String> {
+    let app = keeper.app.lock().await;
+    Ok(Masks::new(app.secrets.values().map(|value| value.expose()))?.mask(text))
+}
+
+fn about(keeper: &Keeper, state: &AppState) -> About {
+    About {
+        recipe: keeper.spec.plan.recipe.to_string(),
+        run_id: keeper.spec.run_id.clone(),
+        tier: Tier::Install,
+        domain: keeper.spec.domain.clone(),
+        stack: state.stack.name.clone(),
+        url: None,
+        tls_verify: keeper.spec.settings.https.verify,
+        base: keeper.spec.plan.base.as_ref().map(ToString::to_string),
+        head: keeper.spec.plan.head.commit.clone(),
+    }
+}
+
+/// A directory that the user in the cage may write to, in one that nobody else may enter.
+fn work_dir(keeper: &Keeper, env: &str) -> Result<tempfile::TempDir> {
+    let dir = keeper.dir.join("cage");
+    crate::config::state::create_private(&dir)?;
+    let dir = tempfile::Builder::new().prefix("work-").tempdir_in(dir).context("failed to create a directory")?;
+    let (file, secrets) = (dir.path().join("app.env"), dir.path().join("secrets"));
+    fs::write(&file, env).and_then(|()| fs::create_dir(&secrets)).context("failed to fill a directory")?;
+    for (path, mode) in [(dir.path(), 0o777), (&file, 0o666), (&secrets, 0o777)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+            .context("failed to open a directory to the cage")?;
+    }
+    Ok(dir)
+}
+
+/// Takes the values that the script supplied.
+async fn take_secrets(keeper: &Keeper, state: &AppState, work: &Path) -> Result<()> {
+    let mut app = keeper.app.lock().await;
+    for (key, object) in &state.stack.secrets {
+        let Some(value) = read_back(work, &format!("secrets/{key}"))? else { continue };
+        let value = String::from_utf8(value).with_context(|| format!("the secret `{key}` is no text"))?;
+        app.secrets.insert(object.name.clone(), SecretValue::new(value.trim_end_matches('\n')));
+    }
+    Ok(())
+}
+
+/// Reads a file of a directory that hostile code wrote to: a link in it could lead to any file of this machine.
+fn read_back(dir: &Path, name: &str) -> Result<Option<Vec<u8>>> {
+    let failed = || format!("failed to read `{name}`");
+    let dir = rustix::fs::openat(CWD, dir, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).with_context(failed)?;
+    // Without waiting: a pipe in the place of the file would never open.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let file = match rustix::fs::openat2(&dir, name, flags, Mode::empty(), resolve) {
+        Ok(file) => fs::File::from(file),
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(rustix::io::Errno::LOOP) => {
+            bail!("`{name}` is a symbolic link, or lies behind one: links are not followed")
+        }
+        Err(error) => return Err(error).with_context(failed),
+    };
+    if !file.metadata().with_context(failed)?.is_file() {
+        bail!("`{name}` is no file");
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).with_context(failed)?;
+    if bytes.len() as u64 > MAX_FILE {
+        bail!("`{name}` has more than {MAX_FILE} bytes");
+    }
+    Ok(Some(bytes))
+}
+
+/// The state again, with the `.env` as the scripts left it.
 fn reload(keeper: &Keeper, env: &str) -> Result<AppState> {
     let revision = keeper.spec.base_or_head();
     let tree = keeper.spec.mirror.tree(&revision)?;
@@ -78,9 +173,37 @@ fn reload(keeper: &Keeper, env: &str) -> Result<AppState> {
         .context("failed to load the recipe with the `.env` that `install_steps.sh` left")
 }
 
-fn write_private(path: &std::path::Path, bytes: &[u8]) -> Result<()> {
+fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
-    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     file.and_then(|mut file| file.write_all(bytes)).with_context(|| format!("failed to write `{}`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_file_is_read_back_and_a_way_out_is_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let error = |name: &str| read_back(dir.path(), name).unwrap_err().to_string();
+        fs::write(at("file"), "x").unwrap();
+        assert_eq!(read_back(dir.path(), "file").unwrap(), Some(b"x".to_vec()));
+        assert_eq!(read_back(dir.path(), "none").unwrap(), None);
+        symlink("/etc/shadow", at("link")).unwrap();
+        symlink("/etc", at("folder")).unwrap();
+        for name in ["link", "folder/shadow"] {
+            let expected = format!("`{name}` is a symbolic link, or lies behind one: links are not followed");
+            assert_eq!(error(name), expected);
+        }
+        fs::create_dir(at("dir")).unwrap();
+        assert_eq!(error("dir"), "`dir` is no file");
+        rustix::fs::mknodat(CWD, at("pipe"), rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
+        assert_eq!(error("pipe"), "`pipe` is no file");
+        fs::write(at("large"), vec![0; MAX_FILE as usize + 1]).unwrap();
+        assert_eq!(error("large"), "`large` has more than 1048576 bytes");
+    }
 }

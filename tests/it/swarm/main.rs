@@ -7,9 +7,13 @@
 
 mod docker;
 mod green;
+mod hostile;
 mod red;
 mod registry;
 mod remote;
+#[allow(dead_code, reason = "each of the test programs uses its part")]
+#[path = "../repo_local.rs"]
+mod repo_local;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 #[path = "../runner.rs"]
 mod runner;
@@ -31,7 +35,7 @@ fn main() -> ExitCode {
     // Each run keeps a Docker daemon busy: more at once only wait for each other.
     arguments.test_threads = arguments.test_threads.or(Some(3));
     let missing = if arguments.list { None } else { docker::missing() };
-    let cases = [green::CASES, red::CASES, teardown::CASES, traefik::CASES, remote::CASES].concat();
+    let cases = [green::CASES, hostile::CASES, red::CASES, teardown::CASES, traefik::CASES, remote::CASES].concat();
     let mut trials: Vec<Trial> = cases.into_iter().map(|case| trial(case, missing.clone())).collect();
     let missing = missing.or_else(|| if arguments.list { None } else { registry::missing() });
     trials.extend(registry::CASES.iter().map(|case| trial(*case, missing.clone())));

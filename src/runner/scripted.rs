@@ -1,0 +1,92 @@
+//! Trials and hooks that are programs of their own: they run in a cage, with the app described to them.
+
+use std::sync::Arc;
+
+use super::trial::{RecipeRun, Verdict};
+use crate::app::App;
+use crate::fault::{Failure, Fault};
+use crate::mask::Masks;
+use crate::script::run::{self, About, Said, Stage};
+use crate::script::{Code, Part, Role, Script};
+use crate::tier::Tier;
+
+/// Runs one trial in a tier that was entered.
+pub async fn trial(run: &Arc<RecipeRun>, app: &App, script: &Script, part: &Part) -> Verdict {
+    if part.function.is_some() {
+        match run::has_pytest(&run.prepared.run_dir).await {
+            Ok(true) => {}
+            Ok(false) => {
+                return cannot(
+                    "there is no pytest for the machine's own Python: on Debian, apt-get install python3-pytest",
+                );
+            }
+            Err(error) => return cannot(&format!("the cage cannot be used here: {error:#}")),
+        }
+    }
+    match perform(run, app, script, part.function.as_deref()).await {
+        Ok(Said::Passed) => Verdict::Passed,
+        Ok(Said::Skipped(reason)) => Verdict::Ignored(masked(app, &reason)),
+        Ok(Said::Failed(what)) => {
+            let again = run.again(&part.name);
+            Verdict::Failed(masked(app, &format!("`{}`: {what}\nrun only this again: {again}", script.shown())))
+        }
+        Err(error) => cannot(&format!("the cage cannot be used here: {error:#}")),
+    }
+}
+
+/// Runs the hooks before an operation, one after another, and stops at the first that fails.
+pub async fn hooks(run: &Arc<RecipeRun>, app: &App, tier: Tier) -> Result<(), Failure> {
+    let before = |script: &&Script| script.role == Role::Before && script.tier == tier;
+    for script in run.prepared.scripts.iter().filter(before) {
+        let name = script.shown();
+        let what = match perform(run, app, script, None).await.map_err(Failure::infrastructure)? {
+            Said::Passed => continue,
+            Said::Skipped(reason) => format!("gave up: {reason}"),
+            Said::Failed(what) => format!("failed: {what}"),
+        };
+        let fault = match script.code {
+            Code::Overlay { .. } => Fault::Assertion,
+            Code::RepoLocal { .. } => Fault::Recipe,
+        };
+        return Err(Failure::new(fault, masked(app, &format!("the hook `{name}` {what}"))));
+    }
+    Ok(())
+}
+
+/// Locally nothing is proven then; in CI that is a failure.
+fn cannot(why: &str) -> Verdict {
+    match std::env::var("CI").as_deref() {
+        Ok("true") => Verdict::Failed(why.to_owned()),
+        _ => Verdict::Ignored(format!("because {why}")),
+    }
+}
+
+async fn perform(run: &Arc<RecipeRun>, app: &App, script: &Script, function: Option<&str>) -> anyhow::Result<Said> {
+    let spec = &run.prepared.spec;
+    let https = &app.settings().https;
+    let (door, url) = match app.base() {
+        Ok(base) => run::door(base, app.domain(), https).await.map(|(door, url)| (Some(door), Some(url)))?,
+        Err(_) => (None, None),
+    };
+    let about = About {
+        recipe: app.recipe().to_owned(),
+        run_id: spec.run_id.clone(),
+        tier: app.tier(),
+        domain: app.domain().to_owned(),
+        stack: app.stack().to_owned(),
+        url,
+        tls_verify: https.verify,
+        base: spec.plan.base.as_ref().map(ToString::to_string),
+        head: spec.plan.head.commit.clone(),
+    };
+    let tree = spec.mirror.tree(&spec.plan.head)?;
+    let deadline = app.settings().assertion;
+    run::run(script, function, &Stage { dir: &run.prepared.run_dir, tree: &tree, about, door, deadline }).await
+}
+
+fn masked(app: &App, text: &str) -> String {
+    match Masks::new(app.masks().iter().map(String::as_str)) {
+        Ok(masks) => masks.mask(text),
+        Err(error) => format!("the message is withheld, because its secrets cannot be masked: {error:#}"),
+    }
+}

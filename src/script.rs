@@ -1,0 +1,150 @@
+//! Tests, hooks and install steps that are programs of their own: those of an overlay folder, and those that a recipe
+//! brings along in `tests/`.
+//!
+//! What a recipe brings runs only when this repository approves it (`approved`), and all of them run in a cage
+//! (`run`).
+
+pub mod approved;
+pub mod find;
+pub mod lay_out;
+pub mod run;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::tier::Tier;
+
+/// The install steps' name, in an overlay folder and below a recipe's `tests/`.
+pub const INSTALL_STEPS: &str = "install_steps.sh";
+
+/// A test or a hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Script {
+    pub code: Code,
+    /// `test_upgrade_data.py`, in the folder of its code.
+    pub file: String,
+    pub tier: Tier,
+    pub role: Role,
+    pub executable: bool,
+}
+
+/// What a program is there for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A program that is a trial.
+    Test,
+    /// A Python file whose functions are a trial each, by pytest.
+    Functions(Vec<String>),
+    /// It runs before its tier's operation.
+    Before,
+}
+
+/// Where a program comes from, and what of it may be seen in the cage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Code {
+    /// An overlay's folder, and the module name that its trials carry.
+    Overlay { folder: PathBuf, module: String },
+    /// The head's `tests/`: only these files of it, where the approval is for single files.
+    RepoLocal { only: Option<BTreeSet<String>> },
+}
+
+impl Code {
+    /// The folder in the cage.
+    pub fn target(&self) -> &'static str {
+        match self {
+            Code::Overlay { .. } => "/overlay",
+            Code::RepoLocal { .. } => "/recipe/tests",
+        }
+    }
+
+    /// `overlays::custom_html` or `repo_local`
+    fn module(&self) -> String {
+        match self {
+            Code::Overlay { module, .. } => format!("overlays::{module}"),
+            Code::RepoLocal { .. } => "repo_local".into(),
+        }
+    }
+}
+
+/// One trial of a script: its name, and the function to call when it is one of several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub name: String,
+    pub function: Option<String>,
+}
+
+impl Script {
+    /// For messages: where somebody who reads it finds the file.
+    pub fn shown(&self) -> String {
+        match &self.code {
+            Code::Overlay { folder, .. } => {
+                let folder = folder.file_name().unwrap_or_default().to_string_lossy();
+                format!("overlays/{folder}/{}", self.file)
+            }
+            Code::RepoLocal { .. } => format!("tests/{}", self.file),
+        }
+    }
+
+    fn stem(&self) -> &str {
+        self.file.rsplit_once('.').map_or(&self.file, |(stem, _)| stem)
+    }
+}
+
+/// The trials of scripts, with a file's name in between where two functions have the same name.
+pub fn trials(scripts: &[Script]) -> Vec<(&Script, Part)> {
+    let mut trials: Vec<(&Script, Part)> = Vec::new();
+    for script in scripts {
+        let base = format!("{}::{}", script.code.module(), script.tier);
+        match &script.role {
+            Role::Before => {}
+            Role::Test => trials.push((script, Part { name: format!("{base}::{}", script.stem()), function: None })),
+            Role::Functions(functions) => trials.extend(functions.iter().map(|function| {
+                (script, Part { name: format!("{base}::{function}"), function: Some(function.clone()) })
+            })),
+        }
+    }
+    let names: Vec<String> = trials.iter().map(|(_, part)| part.name.clone()).collect();
+    for (script, part) in &mut trials {
+        if names.iter().filter(|name| **name == part.name).count() > 1
+            && let Some(function) = &part.function
+        {
+            part.name = format!("{}::{}::{}::{function}", script.code.module(), script.tier, script.stem());
+        }
+    }
+    trials
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trial_is_named_after_its_function_or_file() {
+        let script = |file: &str, role: Role| Script {
+            code: Code::RepoLocal { only: None },
+            file: file.into(),
+            tier: Tier::Upgrade,
+            role,
+            executable: true,
+        };
+        let functions = |names: &[&str]| Role::Functions(names.iter().map(|name| name.to_string()).collect());
+        let scripts = [
+            script("test_upgrade.py", functions(&["test_data", "test_same"])),
+            script("test_upgrade_more.py", functions(&["test_same"])),
+            script("test_upgrade_mail.sh", Role::Test),
+            script("before_upgrade.sh", Role::Before),
+        ];
+        let names: Vec<String> = trials(&scripts).into_iter().map(|(_, part)| part.name).collect();
+        assert_eq!(
+            names,
+            [
+                "repo_local::upgrade::test_data",
+                "repo_local::upgrade::test_upgrade::test_same",
+                "repo_local::upgrade::test_upgrade_more::test_same",
+                "repo_local::upgrade::test_upgrade_mail",
+            ]
+        );
+    }
+}

@@ -1,0 +1,3 @@
+#!/bin/sh
+. /recipe/tests/probe.sh
+exit 1
