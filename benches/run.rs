@@ -70,7 +70,7 @@ fn measure(runner: &Path) -> Sample {
         _ => None,
     });
     let stability = sum(&records, |event| match event {
-        Event::TrialFinished { name, millis, .. } if name.ends_with("services_are_stable") => Some(*millis),
+        Event::TrialFinished(trial) if trial.name.ends_with("services_are_stable") => Some(trial.millis),
         _ => None,
     });
     Sample { whole, operations, stability, rest: whole.saturating_sub(operations + stability), memory }

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, watch};
 use crate::app::App;
 use crate::config::state::create_private;
 use crate::fault::Failure;
-use crate::keeper::journal::{Outcome, Record};
+use crate::keeper::journal::Record;
 use crate::keeper::protocol::{Answer, Blocked, Call, TeardownReport};
 use crate::keeper::socket::{self, Wire};
 use crate::keeper::spec::RunSpec;
@@ -90,20 +90,6 @@ impl Session {
                 None => return Err(gone(anyhow!("it closed the connection"))),
             }
         }
-    }
-
-    /// Tells the journal how a trial ended.
-    pub async fn report(
-        &self,
-        name: &str,
-        tier: Option<Tier>,
-        outcome: Outcome,
-        took: Duration,
-        message: &str,
-    ) -> Result<()> {
-        let (name, message) = (name.to_owned(), message.to_owned());
-        let call = Call::TrialFinished { name, tier, outcome, millis: took.as_millis() as u64, message };
-        self.ask(&call).await.map(|_| ())
     }
 
     /// Tears the run down, once, and returns the report. A keeper that is gone or does not answer is replaced by a

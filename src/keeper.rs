@@ -3,6 +3,7 @@
 
 pub mod canary;
 pub mod converge;
+pub mod facts;
 pub mod journal;
 mod lint;
 pub mod lock;
@@ -137,6 +138,7 @@ async fn run(run_dir: &Path) -> Result<()> {
         engine: spec.engine.name().into(),
         pid: std::process::id(),
     })?;
+    journal.write(Event::Planned(Box::new(facts::Facts::of(&spec))))?;
     let listener = socket::bind(run_dir)?;
     let keeper = Arc::new(Keeper::new(spec, run_dir, journal));
     // Dead runs are cleaned beside the live one: a run must not wait for another's leftovers.

@@ -1,6 +1,7 @@
 //! The `harness` command: what is not a test run.
 
-use std::path::Path;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
@@ -9,6 +10,7 @@ use harness::config::state;
 use harness::doctor::{self, Asked};
 use harness::keeper::protocol::{Answer, Call};
 use harness::keeper::{socket, sweep};
+use harness::report::files;
 
 /// Looks after runs of the recipe harness. To test a recipe: `cargo test --test recipe -- --recipe NAME`
 #[derive(Parser)]
@@ -39,6 +41,11 @@ enum Command {
         #[arg(long, value_name = "REFERENCE", default_value = "hello-world:latest")]
         image: String,
     },
+    /// Makes the reports of a run again from its journal, and prints its summary as Markdown
+    Report {
+        /// The run's id, or its directory; the newest run when not given
+        run: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -49,6 +56,7 @@ fn main() -> ExitCode {
         Command::Sweep => sweep_all(),
         Command::Down { run } => down(&run),
         Command::Doctor { server, network, image } => examine(Asked { server, network, image }),
+        Command::Report { run } => report(run.as_deref()),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
@@ -82,13 +90,43 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Runtime::new().context("failed to start the runtime")
 }
 
-fn down(run: &str) -> Result<ExitCode> {
-    let runs = sweep::runs_dir(&state::dir(&|key| std::env::var(key).ok())?);
+fn runs_dir() -> Result<PathBuf> {
+    Ok(sweep::runs_dir(&state::dir(&|key| std::env::var(key).ok())?))
+}
+
+fn dir_of(run: &str) -> Result<PathBuf> {
+    let runs = runs_dir()?;
     // A name of a directory, or a path for a run with its own `--run-dir`.
     let dir = if run.contains('/') { Path::new(run).to_owned() } else { runs.join(run) };
     if !dir.join("run.json").is_file() {
         bail!("no run `{run}`: `{}` holds the runs", runs.display());
     }
+    Ok(dir)
+}
+
+fn report(run: Option<&str>) -> Result<ExitCode> {
+    let dir = match run {
+        Some(run) => dir_of(run)?,
+        None => newest()?,
+    };
+    let results = files::of_dir(&dir)?;
+    for name in files::NAMES {
+        eprintln!("{}", dir.join(name).display());
+    }
+    std::io::stdout().write_all(files::summary(&results).as_bytes()).context("failed to print the summary")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn newest() -> Result<PathBuf> {
+    let runs = runs_dir()?;
+    let started = |dir: &PathBuf| dir.join("run.json").metadata().and_then(|it| it.modified()).ok();
+    let dirs = std::fs::read_dir(&runs).into_iter().flatten().flatten().map(|entry| entry.path());
+    let newest = dirs.filter(|dir| started(dir).is_some()).max_by_key(started);
+    newest.with_context(|| format!("no run has left a record in `{}`", runs.display()))
+}
+
+fn down(run: &str) -> Result<ExitCode> {
+    let dir = dir_of(run)?;
     let runtime = runtime()?;
     let report = runtime.block_on(async {
         let mut wire = socket::connect(&dir).await?;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::config::cli::Cli;
 use crate::config::files::RecipeToml;
 use crate::config::{Config, Keep};
-use crate::keeper::spec::{Client, RunSpec};
+use crate::keeper::spec::{About, Client, RunSpec};
 use crate::keeper::sweep::runs_dir;
 use crate::plan::{Facts, Plan};
 use crate::recipe::abra::{self, Form};
@@ -28,10 +28,6 @@ pub struct Prepared {
     pub spec: RunSpec,
     pub run_dir: PathBuf,
     pub keep: Keep,
-    /// Which engine, and why, for people.
-    pub engine: String,
-    /// One line for every image that something else stands in for.
-    pub stand_ins: Vec<String>,
     /// One line for everything that the policy allowed beyond its defaults.
     pub allowed: Vec<String>,
     /// Tests and hooks that are programs: the overlay's, and the recipe's own as far as they are approved.
@@ -39,8 +35,6 @@ pub struct Prepared {
     /// One line for every file of the recipe's own code that runs, and one for every one that does not.
     pub approved: Vec<String>,
     pub ignored: Vec<String>,
-    /// The harness's own arguments of this run, to repeat it.
-    pub arguments: String,
 }
 
 /// Decides the run of one recipe.
@@ -86,13 +80,10 @@ pub fn prepare(cli: &Cli, recipe: &str) -> Result<Prepared> {
     let run_dir = run_dir(&config, &run_id)?;
     let client = Client::look_up(std::process::id() as i32).context("failed to look this process up in /proc")?;
     Ok(Prepared {
-        engine: chosen.why,
-        stand_ins: chosen.stand_ins,
         allowed,
         scripts,
         approved: own.approved,
         ignored: own.ignored,
-        arguments: arguments(cli, config.recipe.as_str()),
         keep: config.keep,
         run_dir,
         spec: RunSpec {
@@ -111,6 +102,13 @@ pub fn prepare(cli: &Cli, recipe: &str) -> Result<Prepared> {
             head,
             install_steps: own.install_steps,
             client,
+            about: About {
+                engine: chosen.why,
+                stand_ins: chosen.stand_ins,
+                arguments: arguments(cli, config.recipe.as_str()),
+                junit: cli.junit.as_deref().map(junit).transpose()?,
+                ..About::default()
+            },
         },
     })
 }
@@ -222,6 +220,18 @@ fn run_dir(config: &Config, run_id: &str) -> Result<PathBuf> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(dir),
         Err(error) => Err(error).with_context(|| format!("failed to use `--run-dir {}`", dir.display())),
     }
+}
+
+/// Where the JUnit file goes; that it cannot be written is better known before the run.
+fn junit(path: &Path) -> Result<PathBuf> {
+    let path = std::path::absolute(path).with_context(|| format!("failed to use `--junit {}`", path.display()))?;
+    if path.is_dir() {
+        bail!("`--junit {}` is a directory: name a file", path.display());
+    }
+    if !path.parent().is_some_and(Path::is_dir) {
+        bail!("`--junit {}` names a file in a directory that does not exist", path.display());
+    }
+    Ok(path)
 }
 
 /// The flags that lead to the same run again. What came from the environment is written out.

@@ -1,9 +1,17 @@
-//! What people read while a run goes on and at its end. Standard output is libtest's; all of this is standard error.
+//! What people and machines read of a run: while it goes on and at its end on standard error, because standard output
+//! is libtest's, and afterwards in files, each made from the results that are folded from the journal.
 
+mod badge;
 pub mod explain;
+pub mod files;
+pub mod fold;
 pub mod header;
+mod junit;
 pub mod kept;
+pub mod level;
+mod markdown;
 pub mod progress;
+pub mod results;
 pub mod summary;
 
 use std::io::Write as _;

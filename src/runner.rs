@@ -1,5 +1,6 @@
 //! What `tests/recipe.rs` calls: arguments in, trials out, an exit code at the end.
 
+mod reports;
 mod scripted;
 mod selection;
 mod signals;
@@ -7,7 +8,7 @@ mod teardown;
 mod trial;
 mod turns;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -19,10 +20,10 @@ use crate::assertion::Registry;
 use crate::client::{Session, runtime};
 use crate::config::cli::Cli;
 use crate::config::state::create_private;
-use crate::report::{header, summary};
+use crate::report::{files, header, summary};
 use crate::{engine, keeper, prepare};
 use selection::Selected;
-pub use trial::{Finished, RecipeRun};
+pub use trial::RecipeRun;
 
 /// Bad input, before anything was created: what libtest answers to unknown flags.
 const BAD_INPUT: u8 = 2;
@@ -52,7 +53,13 @@ pub fn hidden() -> Option<ExitCode> {
     if arguments.next()? != keeper::SUBCOMMAND {
         return None;
     }
-    Some(keeper::main(arguments.next()?.as_ref()))
+    let run_dir = PathBuf::from(arguments.next()?);
+    let code = keeper::main(&run_dir);
+    // Here, because it is done however the client ended; what only the client knows, it adds afterwards.
+    if let Err(error) = files::of_dir(&run_dir) {
+        eprintln!("{error:#}");
+    }
+    Some(code)
 }
 
 fn run() -> Result<ExitCode> {
@@ -115,6 +122,7 @@ fn go(cli: &Cli, arguments: &[String], runs: Vec<RecipeRun>) -> Result<ExitCode>
     for run in &runs {
         summary::print(run);
     }
+    let clean = reports::write(cli, &runs) && clean;
     Ok(if clean { conclusion.exit_code() } else { ExitCode::from(FAILED) })
 }
 

@@ -58,6 +58,10 @@ pub struct Cli {
     #[arg(long, value_name = "PATH")]
     pub run_dir: Option<PathBuf>,
 
+    /// Write a JUnit file here, beside the one in the run directory
+    #[arg(long, value_name = "PATH", env = "HARNESS_JUNIT")]
+    pub junit: Option<PathBuf>,
+
     /// Accepted and without effect: output is never captured
     #[arg(long = "no-capture", hide = true)]
     pub no_capture: bool,

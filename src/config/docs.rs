@@ -5,6 +5,14 @@ use serde_json::Value;
 
 use super::files::{HarnessToml, RecipeToml};
 
+/// The JSON schemas of both files, by the name each has in `schemas/`: editors complete and check by them.
+pub fn schemas() -> [(&'static str, Value); 2] {
+    [
+        ("harness.schema.json", schema_for!(HarnessToml).to_value()),
+        ("recipe.schema.json", schema_for!(RecipeToml).to_value()),
+    ]
+}
+
 /// The text of `docs/configuration.md`.
 pub fn reference() -> String {
     let mut text = String::from(

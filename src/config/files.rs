@@ -21,6 +21,7 @@ use crate::tier::Tier;
 pub struct HarnessToml {
     /// What deploys: `abra`, `swarm`, `embedded`, or `auto`, which takes the first of them that is usable here and says
     /// which and why.
+    #[schemars(extend("enum" = ["auto", "abra", "swarm", "embedded"]))]
     pub engine: Option<String>,
     /// The domain below which every run gets a name of its own, such as `cust-3fa9c1.harness.test`.
     pub zone: Option<String>,

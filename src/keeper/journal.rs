@@ -9,12 +9,14 @@ use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+use super::facts::Facts;
 use crate::engine::abra::lint::Rule;
 use crate::engine::{Kind, Ledger};
-use crate::fault::Failure;
+use crate::fault::{Failure, Fault};
 use crate::tier::Tier;
 
 /// The journal's file name in a run directory.
@@ -29,6 +31,13 @@ pub struct Record {
     pub event: Event,
 }
 
+impl Record {
+    /// An event that happens now.
+    pub fn now(event: Event) -> Self {
+        Record { at: now(), event }
+    }
+}
+
 /// Everything that can happen in a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -39,6 +48,7 @@ pub enum Event {
         engine: String,
         pid: u32,
     },
+    Planned(Box<Facts>),
     Creating {
         kind: Kind,
         name: String,
@@ -77,13 +87,7 @@ pub enum Event {
         millis: u64,
         failure: Option<Failure>,
     },
-    TrialFinished {
-        name: String,
-        tier: Option<Tier>,
-        outcome: Outcome,
-        millis: u64,
-        message: String,
-    },
+    TrialFinished(Trial),
     Note {
         text: String,
     },
@@ -102,8 +106,23 @@ pub enum Event {
     },
 }
 
+/// One trial that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    pub name: String,
+    /// `None` for teardown.
+    pub tier: Option<Tier>,
+    pub outcome: Outcome,
+    /// From when it was let into its tier: the operation's time is the operation's.
+    pub millis: u64,
+    /// Why it failed or was ignored, masked.
+    pub message: String,
+    /// Whose fault a failure is.
+    pub fault: Option<Fault>,
+}
+
 /// How a trial ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     Passed,
@@ -143,7 +162,7 @@ impl Journal {
     }
 
     fn append(&self, event: Event, sync: bool) -> Result<()> {
-        let record = Record { at: now(), event };
+        let record = Record::now(event);
         let mut line = serde_json::to_vec(&record).context("failed to encode a journal record")?;
         line.push(b'\n');
         let mut file = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Settings;
 use crate::engine::{Exec, ExecOutput, FileEntry, LogLine, ServiceState};
 use crate::fault::Failure;
-use crate::keeper::journal::{Outcome, Record};
+use crate::keeper::journal::{Record, Trial};
 use crate::plan::Skip;
 use crate::recipe::abra::Identity;
 use crate::recipe::version::Revision;
@@ -63,12 +63,13 @@ pub enum Call {
         port: u16,
     },
     /// A trial ended: for the journal.
-    TrialFinished {
+    TrialFinished(Trial),
+    /// A hook ended, likewise.
+    HookFinished {
+        tier: Tier,
         name: String,
-        tier: Option<Tier>,
-        outcome: Outcome,
         millis: u64,
-        message: String,
+        failure: Option<String>,
     },
     /// Stream every journal record, past ones first.
     Watch,

@@ -113,12 +113,16 @@ async fn ask(keeper: &Arc<Keeper>, call: Call) -> Result<Answer, Failure> {
         Call::Canaries => canary::look(keeper).await.map(Answer::Canaries),
         Call::Leaks => leaks(keeper).await.map(Answer::Leaks),
         Call::Address => Ok(Answer::Address(keeper.app.lock().await.url.clone())),
-        Call::TrialFinished { name, tier, outcome, millis, message } => {
-            let finished = Event::TrialFinished { name, tier, outcome, millis, message };
-            keeper.journal.write(finished).map(|()| Answer::Done).map_err(Failure::infrastructure)
+        Call::TrialFinished(trial) => journal(keeper, Event::TrialFinished(trial)),
+        Call::HookFinished { tier, name, millis, failure } => {
+            journal(keeper, Event::HookFinished { tier, name, millis, failure })
         }
         other => Err(Failure::new(Fault::Harness, format!("a question that makes no sense here: {other:?}"))),
     }
+}
+
+fn journal(keeper: &Keeper, event: Event) -> Result<Answer, Failure> {
+    keeper.journal.write(event).map(|()| Answer::Done).map_err(Failure::infrastructure)
 }
 
 /// Repeats a call while the container cycles: a service that is just being replaced is no failure, until the deadline.

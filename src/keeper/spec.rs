@@ -1,11 +1,12 @@
 //! What the keeper of a run is told, through a file in the run directory: everything that was decided beforehand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use super::facts::TrialFact;
 use crate::config::Settings;
 use crate::engine::EngineSpec;
 use crate::plan::Plan;
@@ -40,6 +41,24 @@ pub struct RunSpec {
     pub install_steps: Option<Code>,
     /// The process that the keeper must not outlive, unless it was told to keep the app.
     pub client: Client,
+    pub about: About,
+}
+
+/// What reports say of a run beside what it does.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct About {
+    /// Which engine, and why, for people.
+    pub engine: String,
+    /// One line for every image that something else stands in for.
+    pub stand_ins: Vec<String>,
+    /// The harness's own arguments of this run, to repeat it.
+    pub arguments: String,
+    /// Every trial that the planned tiers have.
+    pub trials: Vec<TrialFact>,
+    /// The trials that were asked for; `None` when nobody knows.
+    pub selected: Option<BTreeSet<String>>,
+    /// Where `--junit` wants its file, beside the run directory.
+    pub junit: Option<PathBuf>,
 }
 
 /// A process, told apart from a later one with the same number by when it started.

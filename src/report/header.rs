@@ -19,9 +19,9 @@ pub fn lines(prepared: &Prepared) -> Vec<(&'static str, String)> {
     let mut lines = vec![
         ("recipe", format!("{} from {}", spec.plan.recipe, from_here(&spec.plan.source))),
         ("versions", spec.plan.versions()),
-        ("engine", prepared.engine.clone()),
+        ("engine", spec.about.engine.clone()),
     ];
-    lines.extend(prepared.stand_ins.iter().map(|line| ("images", line.clone())));
+    lines.extend(spec.about.stand_ins.iter().map(|line| ("images", line.clone())));
     lines.extend(prepared.allowed.iter().map(|line| ("allowed", line.clone())));
     lines.extend(prepared.approved.iter().map(|line| ("approved", line.clone())));
     lines.extend(prepared.ignored.iter().map(|line| ("ignored", line.clone())));

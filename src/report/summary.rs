@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::seconds;
 use crate::engine::abra::lint::Kept;
-use crate::keeper::journal::{self, Event, Outcome, Record};
+use crate::keeper::journal::{self, Event, Outcome, Record, Trial};
 use crate::plan::SkipKind;
-use crate::runner::{Finished, RecipeRun};
+use crate::runner::RecipeRun;
 use crate::tier::Tier;
 
 /// Prints the summary on standard error.
@@ -32,7 +32,7 @@ pub fn print(run: &RecipeRun) {
     eprint!("{text}");
 }
 
-fn tier_line(run: &RecipeRun, tier: Tier, finished: &[Finished], records: &[Record]) -> String {
+fn tier_line(run: &RecipeRun, tier: Tier, finished: &[Trial], records: &[Record]) -> String {
     if let Some(skip) = run.prepared.spec.plan.skip(tier) {
         return format!("skipped, {skip}");
     }
@@ -91,7 +91,7 @@ fn lint_lines(records: &[Record]) -> Vec<String> {
 }
 
 /// Skips by reason. A tier that is skipped counts once, not once per assertion.
-fn skips(run: &RecipeRun, finished: &[Finished]) -> String {
+fn skips(run: &RecipeRun, finished: &[Trial]) -> String {
     let plan = &run.prepared.spec.plan;
     let of_kind =
         |kind| plan.steps.iter().filter(move |step| plan.skip(step.tier).is_some_and(|it| it.kind == kind)).count();

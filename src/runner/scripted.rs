@@ -28,7 +28,8 @@ pub async fn trial(run: &Arc<RecipeRun>, app: &App, script: &Script, part: &Part
         Ok(Said::Skipped(reason)) => Verdict::Ignored(masked(app, &reason)),
         Ok(Said::Failed(what)) => {
             let again = run.again(&part.name);
-            Verdict::Failed(masked(app, &format!("`{}`: {what}\nrun only this again: {again}", script.shown())))
+            let text = masked(app, &format!("`{}`: {what}\nrun only this again: {again}", script.shown()));
+            Verdict::Failed(Failure::new(Fault::Recipe, text))
         }
         Err(error) => cannot(&format!("the cage cannot be used here: {error:#}")),
     }
@@ -56,7 +57,7 @@ pub async fn hooks(run: &Arc<RecipeRun>, app: &App, tier: Tier) -> Result<(), Fa
 /// Locally nothing is proven then; in CI that is a failure.
 fn cannot(why: &str) -> Verdict {
     match std::env::var("CI").as_deref() {
-        Ok("true") => Verdict::Failed(why.to_owned()),
+        Ok("true") => Verdict::Failed(Failure::new(Fault::Infrastructure, why)),
         _ => Verdict::Ignored(format!("because {why}")),
     }
 }

@@ -6,6 +6,7 @@ use super::selection::TEARDOWN;
 use super::trial::{RecipeRun, Verdict};
 use crate::client::runtime;
 use crate::config::Keep;
+use crate::fault::{Failure, Fault};
 use crate::keeper::protocol::TeardownReport;
 use crate::report::kept;
 
@@ -17,7 +18,7 @@ pub fn trial(run: &Arc<RecipeRun>) -> Verdict {
     match end(run) {
         Ok(report) if report.kept => Verdict::Ignored("the app was left up, because of --keep".into()),
         Ok(_) => Verdict::Passed,
-        Err(message) => Verdict::Failed(message),
+        Err(message) => Verdict::Failed(Failure::new(Fault::Harness, message)),
     }
 }
 

@@ -17,8 +17,9 @@ use crate::client::{Entry, Session, runtime};
 use crate::config::Keep;
 use crate::config::cli::Cli;
 use crate::fault::{Failure, Fault, panic_text};
-use crate::keeper::journal::Outcome;
-use crate::keeper::protocol::Blocked;
+use crate::keeper::facts::{TrialFact, TrialKind};
+use crate::keeper::journal::{Outcome, Trial as Ended, millis};
+use crate::keeper::protocol::{Blocked, Call};
 use crate::mask::Masks;
 use crate::prepare::Prepared;
 use crate::report::{explain, progress};
@@ -31,7 +32,7 @@ pub struct RecipeRun {
     pub session: Arc<Session>,
     pub registry: Arc<Registry>,
     pub keep: Keep,
-    pub results: Mutex<Vec<Finished>>,
+    pub results: Mutex<Vec<Ended>>,
     turns: Turns,
     /// Operations whose own trial was selected. Where it was not, the first trial that needs the operation fails in
     /// its stead: otherwise a failed operation would leave nothing but ignored trials, which is no failure.
@@ -44,31 +45,22 @@ pub struct RecipeRun {
     quiet: bool,
 }
 
-/// How a trial ended, for the summary.
-#[derive(Clone, Debug)]
-pub struct Finished {
-    pub name: String,
-    pub tier: Option<Tier>,
-    pub outcome: Outcome,
-    pub took: Duration,
-    pub message: String,
-}
-
 /// What a trial comes to.
 pub enum Verdict {
     Passed,
     Ignored(String),
-    Failed(String),
+    Failed(Failure),
 }
 
 impl RecipeRun {
     /// Binds a prepared run to the trials that the command line selects.
-    pub fn new(prepared: Prepared, registry: Arc<Registry>, cli: &Cli, several: bool) -> Self {
+    pub fn new(mut prepared: Prepared, registry: Arc<Registry>, cli: &Cli, several: bool) -> Self {
         let recipe = prepared.spec.plan.recipe.to_string();
         let (turns, mut operations, mut selected) = (Turns::default(), BTreeSet::new(), BTreeSet::new());
-        for trial in
-            Selected::of_recipe(&registry, &recipe, &prepared.scripts).iter().filter(|it| it.is_planned(&prepared))
-        {
+        let mut trials = Selected::of_recipe(&registry, &recipe, &prepared.scripts);
+        trials.retain(|it| it.is_planned(&prepared));
+        prepared.spec.about.trials = trials.iter().map(Selected::fact).collect();
+        for trial in &trials {
             let probe = Trial::test(trial.name.clone(), || Ok(()));
             let probe = if several { probe.with_kind(&recipe) } else { probe };
             if cli.mimic.is_filtered_out(&probe) || cli.mimic.is_ignored(&probe) {
@@ -80,6 +72,7 @@ impl RecipeRun {
                 operations.insert(tier);
             }
         }
+        prepared.spec.about.selected = Some(selected.clone());
         RecipeRun {
             session: Arc::new(Session::new(prepared.spec.clone(), prepared.run_dir.clone())),
             registry,
@@ -102,7 +95,7 @@ impl RecipeRun {
     }
 
     /// The trials that have ended, in the order in which they did.
-    pub fn finished(&self) -> Vec<Finished> {
+    pub fn finished(&self) -> Vec<Ended> {
         self.results.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
@@ -123,7 +116,7 @@ impl RecipeRun {
     /// The command that runs one trial again.
     pub fn again(&self, name: &str) -> String {
         let mut command = "cargo test --test recipe -- ".to_owned();
-        command.push_str(&self.prepared.arguments);
+        command.push_str(&self.prepared.spec.about.arguments);
         command.push_str(&format!(" --exact {name}"));
         command
     }
@@ -133,6 +126,16 @@ impl Selected<'_> {
     /// Tiers that were not asked for have no trials at all.
     fn is_planned(&self, prepared: &Prepared) -> bool {
         self.tier.is_none_or(|tier| prepared.spec.plan.step(tier).is_some())
+    }
+
+    fn fact(&self) -> TrialFact {
+        let kind = match self.what {
+            What::Operation => TrialKind::Operation,
+            What::Assertion(_) if self.is_generic() => TrialKind::Generic,
+            What::Assertion(_) | What::Script(..) => TrialKind::Overlay,
+            What::Teardown => TrialKind::Teardown,
+        };
+        TrialFact { name: self.name.clone(), tier: self.tier, kind }
     }
 }
 
@@ -156,15 +159,15 @@ fn bind(run: &Arc<RecipeRun>, selected: &Selected<'_>) -> Trial {
         let run = run.clone();
         move || {
             let _turn = run.turns.wait(tier);
-            let start = Instant::now();
+            let mut start = Instant::now();
             let verdict = match (tier, assertion) {
                 _ if teardown => teardown::trial(&run),
-                (Some(tier), Some(assertion)) => assert(&run, &name, tier, generic, assertion),
+                (Some(tier), Some(assertion)) => assert(&run, &name, tier, generic, assertion, &mut start),
                 (Some(tier), None) => match &scripted {
-                    Some((script, part)) => script_trial(&run, tier, script, part),
+                    Some((script, part)) => script_trial(&run, tier, script, part, &mut start),
                     None => operate(&run, tier),
                 },
-                (None, _) => Verdict::Failed("a trial without a tier".into()),
+                (None, _) => Verdict::Failed(Failure::new(Fault::Harness, "a trial without a tier")),
             };
             conclude(&run, name, tier, start.elapsed(), verdict)
         }
@@ -183,17 +186,17 @@ fn conclude(
     took: Duration,
     verdict: Verdict,
 ) -> Result<Completion, Failed> {
-    let (outcome, message) = match verdict {
-        Verdict::Passed => (Outcome::Passed, String::new()),
-        Verdict::Ignored(reason) => (Outcome::Ignored, reason),
-        Verdict::Failed(message) => (Outcome::Failed, message),
+    let (outcome, message, fault) = match verdict {
+        Verdict::Passed => (Outcome::Passed, String::new(), None),
+        Verdict::Ignored(reason) => (Outcome::Ignored, reason, None),
+        Verdict::Failed(failure) => (Outcome::Failed, failure.message, Some(failure.fault)),
     };
+    let ended = Ended { name, tier, outcome, millis: millis(took), message: message.clone(), fault };
     if run.session.has_begun() && tier.is_some() {
         // The journal is the keeper's; a keeper that is gone has already failed the trials that needed it.
-        let _ = runtime().block_on(run.session.report(&name, tier, outcome, took, &message));
+        let _ = runtime().block_on(run.session.ask(&Call::TrialFinished(ended.clone())));
     }
-    let finished = Finished { name, tier, outcome, took, message: message.clone() };
-    run.results.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(finished);
+    run.results.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(ended);
     match outcome {
         Outcome::Passed => Ok(Completion::Completed),
         Outcome::Ignored => Ok(Completion::ignored_with(one_line(&message))),
@@ -209,14 +212,23 @@ fn operate(run: &Arc<RecipeRun>, tier: Tier) -> Verdict {
     match enter(run, tier) {
         Ok(Entry::Entered(..)) => Verdict::Passed,
         Ok(Entry::Blocked(Blocked::Failed { tier: failed, failure })) if failed == tier => {
-            Verdict::Failed(format!("{failure}\nrun only this again: {}", run.again(&operation_name(tier))))
+            let again = run.again(&operation_name(tier));
+            Verdict::Failed(Failure::new(failure.fault, format!("{failure}\nrun only this again: {again}")))
         }
         Ok(Entry::Blocked(blocked)) => blocked_verdict(run, blocked),
         Err(verdict) => verdict,
     }
 }
 
-fn assert(run: &Arc<RecipeRun>, name: &str, tier: Tier, generic: bool, assertion: &'static Assertion) -> Verdict {
+/// Runs an assertion; `start` is set to when it was let into its tier.
+fn assert(
+    run: &Arc<RecipeRun>,
+    name: &str,
+    tier: Tier,
+    generic: bool,
+    assertion: &'static Assertion,
+    start: &mut Instant,
+) -> Verdict {
     if generic && run.prepared.spec.plan.skip_generic.contains(&tier) {
         return Verdict::Ignored("opted out of by --skip-generic".into());
     }
@@ -225,25 +237,29 @@ fn assert(run: &Arc<RecipeRun>, name: &str, tier: Tier, generic: bool, assertion
         Ok(Entry::Blocked(blocked)) => return blocked_verdict(run, blocked),
         Err(verdict) => return verdict,
     };
+    *start = Instant::now();
     let masks = app.masks().to_vec();
     match runtime().block_on(call(app, assertion.run)) {
         Ok(()) => Verdict::Passed,
         Err(CallFailure::CouldNotLook(reason)) => Verdict::Ignored(reason),
         Err(CallFailure::Failed(failure)) => {
-            let failure = failure.to_string();
-            let logs = runtime().block_on(explain::logs(&run.session, &failure));
+            let logs = runtime().block_on(explain::logs(&run.session, &failure.to_string()));
             let text = format!("{failure}{logs}\nrun only this again: {}", run.again(name));
-            Verdict::Failed(match Masks::new(masks.iter().map(String::as_str)) {
+            let text = match Masks::new(masks.iter().map(String::as_str)) {
                 Ok(masks) => masks.mask(&text),
                 Err(error) => format!("the message is withheld, because its secrets cannot be masked: {error:#}"),
-            })
+            };
+            Verdict::Failed(Failure::new(failure.fault, text))
         }
     }
 }
 
-fn script_trial(run: &Arc<RecipeRun>, tier: Tier, script: &Script, part: &Part) -> Verdict {
+fn script_trial(run: &Arc<RecipeRun>, tier: Tier, script: &Script, part: &Part, start: &mut Instant) -> Verdict {
     match enter(run, tier) {
-        Ok(Entry::Entered(app, _lease)) => runtime().block_on(scripted::trial(run, &app, script, part)),
+        Ok(Entry::Entered(app, _lease)) => {
+            *start = Instant::now();
+            runtime().block_on(scripted::trial(run, &app, script, part))
+        }
         Ok(Entry::Blocked(blocked)) => blocked_verdict(run, blocked),
         Err(verdict) => verdict,
     }
@@ -258,12 +274,13 @@ fn enter(run: &Arc<RecipeRun>, tier: Tier) -> Result<Entry, Verdict> {
     if let Err(failure) = run.begin() {
         let first = !run.blamed.swap(true, Ordering::SeqCst);
         let because = || Verdict::Ignored("because the run could not begin".into());
-        return Err(if first { Verdict::Failed(failure.to_string()) } else { because() });
+        let failed = || Verdict::Failed(Failure::new(failure.fault, &failure));
+        return Err(if first { failed() } else { because() });
     }
     let entered = runtime().block_on(run.session.enter(tier, async |app, tier| hooks(run, app, tier).await));
-    entered.map_err(|error| match error.downcast::<Failure>() {
-        Ok(failure) => Verdict::Failed(failure.to_string()),
-        Err(error) => Verdict::Failed(Failure::harness(error).to_string()),
+    entered.map_err(|error| {
+        let failure = error.downcast::<Failure>().unwrap_or_else(Failure::harness);
+        Verdict::Failed(Failure::new(failure.fault, &failure))
     })
 }
 
@@ -271,18 +288,21 @@ fn enter(run: &Arc<RecipeRun>, tier: Tier) -> Result<Entry, Verdict> {
 async fn hooks(run: &Arc<RecipeRun>, app: App, tier: Tier) -> Result<(), Failure> {
     let recipe = run.prepared.spec.plan.recipe.to_string();
     for hook in run.registry.hooks_of(&recipe, tier) {
-        match call(app.clone(), hook.item.run).await {
-            Ok(()) => {}
+        let start = Instant::now();
+        let result = match call(app.clone(), hook.item.run).await {
+            Ok(()) => Ok(()),
             Err(CallFailure::CouldNotLook(reason)) => {
-                return Err(Failure::new(Fault::Assertion, format!("the hook `{}` gave up: {reason}", hook.name)));
+                Err(Failure::new(Fault::Assertion, format!("the hook `{}` gave up: {reason}", hook.name)))
             }
             Err(CallFailure::Failed(failure)) => {
-                return Err(Failure::new(
-                    failure.fault,
-                    format!("the hook `{}` failed: {}", hook.name, failure.message),
-                ));
+                Err(Failure::new(failure.fault, format!("the hook `{}` failed: {}", hook.name, failure.message)))
             }
-        }
+        };
+        let failure = result.as_ref().err().map(Failure::to_string);
+        let ended = Call::HookFinished { tier, name: hook.name.clone(), millis: millis(start.elapsed()), failure };
+        // As for trials: the journal is the keeper's, and without one the operation fails by itself.
+        let _ = run.session.ask(&ended).await;
+        result?;
     }
     scripted::hooks(run, &app, tier).await
 }
@@ -292,12 +312,16 @@ fn blocked_verdict(run: &RecipeRun, blocked: Blocked) -> Verdict {
         Blocked::Failed { tier, failure }
             if !run.operations.contains(&tier) && !run.blamed.swap(true, Ordering::SeqCst) =>
         {
-            Verdict::Failed(format!("the operation `{tier}`, which this needs, failed: {failure}"))
+            let text = format!("the operation `{tier}`, which this needs, failed: {failure}");
+            Verdict::Failed(Failure::new(failure.fault, text))
         }
         Blocked::Failed { tier, .. } => Verdict::Ignored(format!("because {} failed", operation_name(tier))),
         Blocked::Skipped(skip) => Verdict::Ignored(skip.to_string()),
-        Blocked::Stale { reached } => Verdict::Failed(format!("came too late: the app is already past `{reached}`")),
-        Blocked::TornDown => Verdict::Failed("came too late: the app is torn down".into()),
+        Blocked::Stale { reached } => Verdict::Failed(Failure::new(
+            Fault::Assertion,
+            format!("came too late: the app is already past `{reached}`"),
+        )),
+        Blocked::TornDown => Verdict::Failed(Failure::new(Fault::Assertion, "came too late: the app is torn down")),
     }
 }
 

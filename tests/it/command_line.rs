@@ -28,6 +28,15 @@ fn a_malformed_recipe_name_is_refused_before_it_is_looked_for() {
 }
 
 #[test]
+fn a_junit_file_that_could_not_be_written_is_refused_before_the_run() {
+    let world = World::of_test_data();
+    let line = refusal(&world, &["--recipe", "no-backup", "--junit", "/nowhere/junit.xml"]);
+    assert_eq!(line, "`--junit /nowhere/junit.xml` names a file in a directory that does not exist");
+    let line = refusal(&world, &["--recipe", "no-backup", "--junit", "/tmp"]);
+    assert_eq!(line, "`--junit /tmp` is a directory: name a file");
+}
+
+#[test]
 fn an_unknown_ref_and_an_unknown_base_name_what_is_possible() {
     let world = World::of_test_data();
     let line = refusal(&world, &["--recipe", "no-backup", "--ref", "mian"]);

@@ -7,11 +7,13 @@ mod compose;
 mod concurrent;
 mod declarations;
 mod docs;
+mod formats;
 mod green;
 mod red;
 mod repo_local;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 mod runner;
 mod running;
+mod schemas;
 mod teardown;
 mod tidy;

@@ -97,7 +97,8 @@ impl World {
         for run in std::fs::read_dir(self.state().join("runs")).into_iter().flatten().flatten() {
             for entry in std::fs::read_dir(run.path()).unwrap().flatten() {
                 let name = entry.file_name().into_string().unwrap();
-                if !["events.jsonl", "keeper.log", "logs", "run.json"].contains(&name.as_str()) {
+                let records = ["events.jsonl", "keeper.log", "logs", "run.json"];
+                if !records.iter().chain(&harness::report::files::NAMES).any(|record| *record == name) {
                     left.push(format!("{}/{name}", run.file_name().display()));
                 }
             }

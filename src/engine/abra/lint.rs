@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::commands::Program;
@@ -13,7 +14,7 @@ use crate::recipe::checkout::Checkout;
 const DIR: &str = "lint";
 
 /// One rule of abra's, and whether the recipe keeps it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rule {
     /// `R001`, …
     pub reference: String,
@@ -27,7 +28,7 @@ pub struct Rule {
 }
 
 /// Whether a recipe keeps a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kept {
     Yes,

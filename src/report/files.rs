@@ -1,0 +1,106 @@
+//! Writes every report of a run: into its directory, and where else somebody asked for one.
+
+use std::fs::Permissions;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use super::results::Results;
+use super::{badge, fold, junit, markdown};
+use crate::keeper::facts::Facts;
+use crate::keeper::journal::{self, Event, Record, Trial};
+use crate::keeper::spec::RunSpec;
+
+/// The names of the files that a run directory gets.
+pub const NAMES: [&str; 4] = ["results.json", "junit.xml", "summary.md", "badge.svg"];
+
+/// Makes the reports of a run from its journal, as its keeper does at its end: also where the client is dead.
+pub fn of_dir(run_dir: &Path) -> Result<Results> {
+    let records = journal::read(&run_dir.join(journal::FILE))?;
+    let results = fold::fold(&records)
+        .with_context(|| format!("the journal in `{}` ends before the run was described", run_dir.display()))?;
+    write(run_dir, &results)?;
+    Ok(results)
+}
+
+/// The results of a run as its own process saw it: what the journal could not be told, because there was no keeper or
+/// none any more, is added.
+pub fn results(spec: &RunSpec, run_dir: &Path, ended: &[Trial]) -> Results {
+    let mut records = journal::read(&run_dir.join(journal::FILE)).unwrap_or_default();
+    if fold::fold(&records).is_none() {
+        records.push(Record::now(Event::Planned(Box::new(Facts::of(spec)))));
+    }
+    let known = |trial: &Trial| {
+        let is_it = |record: &Record| matches!(&record.event, Event::TrialFinished(it) if it == trial);
+        records.iter().any(is_it)
+    };
+    let missing: Vec<Trial> = ended.iter().filter(|trial| trial.tier.is_some() && !known(trial)).cloned().collect();
+    let teardown = records.iter().position(|record| matches!(record.event, Event::TeardownStarted { .. }));
+    let at = teardown.unwrap_or(records.len());
+    records.splice(at..at, missing.into_iter().map(|trial| Record::now(Event::TrialFinished(trial))));
+    fold::fold(&records).expect("the facts were just added")
+}
+
+/// Writes the reports into a run directory.
+pub fn write(run_dir: &Path, results: &Results) -> Result<()> {
+    let logs = logs(run_dir);
+    for (name, content) in NAMES.into_iter().zip([
+        json(results)?,
+        junit::render(&[(results, &logs)])?,
+        markdown::render(results),
+        badge::render(results),
+    ]) {
+        put(&run_dir.join(name), &content)?;
+    }
+    Ok(())
+}
+
+/// Writes the file that `--junit` asked for: the suites of all runs in one.
+pub fn write_junit(path: &Path, runs: &[(PathBuf, Results)]) -> Result<()> {
+    let logs: Vec<_> = runs.iter().map(|(dir, _)| logs(dir)).collect();
+    let runs: Vec<_> = runs.iter().zip(&logs).map(|((_, results), logs)| (results, logs.as_slice())).collect();
+    put(path, &junit::render(&runs)?)
+}
+
+/// The summary in Markdown.
+pub fn summary(results: &Results) -> String {
+    markdown::render(results)
+}
+
+/// Appends the summary to the file that a GitHub-like CI server names in `GITHUB_STEP_SUMMARY`.
+pub fn append_summary(path: &Path, results: &Results) -> Result<()> {
+    let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+    let written = file.and_then(|mut file| file.write_all((markdown::render(results) + "\n").as_bytes()));
+    written.with_context(|| format!("failed to write to `{}`, which GITHUB_STEP_SUMMARY names", path.display()))
+}
+
+fn json(results: &Results) -> Result<String> {
+    Ok(serde_json::to_string_pretty(results).context("failed to write the results")? + "\n")
+}
+
+/// The services' logs, as teardown left them: masked.
+fn logs(run_dir: &Path) -> Vec<(String, String)> {
+    let mut logs = Vec::new();
+    for entry in std::fs::read_dir(run_dir.join("logs")).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().trim_end_matches(".log").to_owned();
+        if let Ok(text) = std::fs::read(entry.path()) {
+            logs.push((name, String::from_utf8_lossy(&text).into_owned()));
+        }
+    }
+    logs.sort();
+    logs
+}
+
+/// Whole or not at all: a reader never sees half a file, whoever else writes it again.
+fn put(path: &Path, content: &str) -> Result<()> {
+    let failed = || format!("failed to write `{}`", path.display());
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = tempfile::NamedTempFile::new_in(dir).with_context(failed)?;
+    std::fs::write(file.path(), content).with_context(failed)?;
+    // For whoever collects it; the run directory itself is private.
+    std::fs::set_permissions(file.path(), Permissions::from_mode(0o644)).with_context(failed)?;
+    file.persist(path).with_context(failed)?;
+    Ok(())
+}

@@ -1,0 +1,262 @@
+//! From a run's journal to its results: one pass over the records, and nothing but the records.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use super::level;
+use super::results::{
+    Counts, Hook, Lint, Operation, Outcome, Results, SCHEMA, Teardown, TierResult, TrialResult, Verdict,
+};
+use crate::fault::Fault;
+use crate::keeper::facts::{Facts, TrialFact, TrialKind};
+use crate::keeper::journal::{self, Event, Record, Trial};
+use crate::plan::{Action, SkipKind, Step};
+use crate::tier::Tier;
+
+/// The results of a run; `None` of a journal that ends before the run was even described.
+pub fn fold(records: &[Record]) -> Option<Results> {
+    let facts = records.iter().find_map(|record| match &record.event {
+        Event::Planned(facts) => Some(&**facts),
+        _ => None,
+    })?;
+    let started = records.first()?.at.clone();
+    let tiers: Vec<TierResult> = facts.steps.iter().map(|step| tier(step, facts, records)).collect();
+    let lint = lint(records);
+    let mut results = Results {
+        schema: SCHEMA,
+        harness: facts.harness.clone(),
+        run_id: facts.run_id.clone(),
+        recipe: facts.recipe.clone(),
+        source: facts.source.clone(),
+        base: facts.base.clone(),
+        head: facts.head.clone(),
+        commit: facts.commit.clone(),
+        dirty: facts.dirty,
+        domain: facts.domain.clone(),
+        engine: facts.engine.clone(),
+        engine_why: facts.engine_why.clone(),
+        stand_ins: facts.stand_ins.clone(),
+        millis: between(&started, &records.last()?.at),
+        started,
+        verdict: Verdict::Passed,
+        reason: String::new(),
+        level: level::of(&tiers, lint.as_ref()),
+        counts: counts(&tiers),
+        lint,
+        teardown: teardown(records),
+        deploys: journal::deploy_count(records),
+        images: images(records),
+        changes: facts.changes.clone(),
+        notes: notes(facts, records),
+        arguments: facts.arguments.clone(),
+        tiers,
+    };
+    (results.verdict, results.reason) = verdict(&results);
+    Some(results)
+}
+
+fn tier(step: &Step, facts: &Facts, records: &[Record]) -> TierResult {
+    let skip = match &step.action {
+        Action::Skip(skip) => Some(skip.clone()),
+        _ => None,
+    };
+    let of_tier = facts.trials.iter().filter(|fact| fact.tier == Some(step.tier));
+    let operation = operation(step.tier, records);
+    let mut trials: Vec<TrialResult> = of_tier.map(|fact| trial(fact, facts, records)).collect();
+    if let Some(operation) = &operation {
+        // Its trial has waited for its turn and for hooks, which is no time of the operation.
+        let own = |trial: &&mut TrialResult| trial.kind == TrialKind::Operation && trial.started.is_some();
+        trials.iter_mut().filter(own).for_each(|trial| {
+            (trial.started, trial.millis) = (Some(operation.started.clone()), operation.millis);
+        });
+    }
+    TierResult {
+        tier: step.tier,
+        skip,
+        generic_opted_out: facts.skip_generic.contains(&step.tier),
+        operation,
+        hooks: hooks(step.tier, records),
+        trials,
+    }
+}
+
+fn operation(tier: Tier, records: &[Record]) -> Option<Operation> {
+    let (started, what) = records.iter().find_map(|record| match &record.event {
+        Event::OperationStarted { tier: of, what } if *of == tier => Some((record.at.clone(), what.clone())),
+        _ => None,
+    })?;
+    let ended = records.iter().find_map(|record| match &record.event {
+        Event::OperationFinished { tier: of, millis, failure } if *of == tier => Some((*millis, failure.clone())),
+        _ => None,
+    });
+    let so_far = || records.last().map_or(0, |last| between(&started, &last.at));
+    Some(match ended {
+        Some((millis, failure)) => Operation { what, started, millis, ended: true, failure },
+        None => Operation { what, millis: so_far(), started, ended: false, failure: None },
+    })
+}
+
+fn hooks(tier: Tier, records: &[Record]) -> Vec<Hook> {
+    let hook = |record: &Record| match &record.event {
+        Event::HookFinished { tier: of, name, millis, failure } if *of == tier => Some(Hook {
+            name: name.clone(),
+            started: before(&record.at, *millis),
+            millis: *millis,
+            failure: failure.clone(),
+        }),
+        _ => None,
+    };
+    records.iter().filter_map(hook).collect()
+}
+
+/// A trial that was repeated counts as it ended last. What ends after teardown has begun is broken off by it, and says
+/// nothing about the recipe.
+fn trial(fact: &TrialFact, facts: &Facts, records: &[Record]) -> TrialResult {
+    let live = records.iter().take_while(|record| !matches!(record.event, Event::TeardownStarted { .. }));
+    let ends: Vec<(&str, &Trial)> = live.filter_map(|record| ended(record, &fact.name)).collect();
+    let selected = facts.selected.as_ref().map(|selected| selected.contains(&fact.name));
+    let (name, kind, attempts) = (fact.name.clone(), fact.kind, ends.len() as u32);
+    match ends.last() {
+        None => TrialResult {
+            name,
+            kind,
+            outcome: Outcome::NotRun,
+            selected,
+            started: None,
+            millis: 0,
+            attempts,
+            fault: None,
+            message: String::new(),
+        },
+        Some((at, end)) => TrialResult {
+            name,
+            kind,
+            outcome: outcome(end.outcome),
+            selected,
+            started: Some(before(at, end.millis)),
+            millis: end.millis,
+            attempts,
+            fault: end.fault,
+            message: end.message.clone(),
+        },
+    }
+}
+
+fn ended<'a>(record: &'a Record, name: &str) -> Option<(&'a str, &'a Trial)> {
+    match &record.event {
+        Event::TrialFinished(trial) if trial.name == name => Some((&record.at, trial)),
+        _ => None,
+    }
+}
+
+fn outcome(outcome: journal::Outcome) -> Outcome {
+    match outcome {
+        journal::Outcome::Passed => Outcome::Passed,
+        journal::Outcome::Failed => Outcome::Failed,
+        journal::Outcome::Ignored => Outcome::Ignored,
+    }
+}
+
+fn counts(tiers: &[TierResult]) -> Counts {
+    let count = |outcome| tiers.iter().map(|tier| tier.count(outcome)).sum();
+    let skips = |kind| tiers.iter().filter(|tier| tier.skip.as_ref().is_some_and(|skip| skip.kind == kind)).count();
+    Counts {
+        passed: count(Outcome::Passed),
+        failed: count(Outcome::Failed),
+        ignored: count(Outcome::Ignored),
+        not_run: count(Outcome::NotRun),
+        intended_skips: skips(SkipKind::Intended),
+        unverified_skips: skips(SkipKind::Unverified),
+    }
+}
+
+fn lint(records: &[Record]) -> Option<Lint> {
+    records.iter().rev().find_map(|record| match &record.event {
+        Event::Linted { rules, failure } => Some(Lint { rules: rules.clone(), failure: failure.clone() }),
+        _ => None,
+    })
+}
+
+/// The last teardown is the one that counts: a sweep comes after a keeper that died in the middle of its own.
+fn teardown(records: &[Record]) -> Option<Teardown> {
+    let (at, millis, leftovers) = records.iter().rev().find_map(|record| match &record.event {
+        Event::TeardownFinished { millis, leftovers } => Some((&record.at, *millis, leftovers.clone())),
+        _ => None,
+    })?;
+    let reason = records.iter().rev().find_map(|record| match &record.event {
+        Event::TeardownStarted { reason } => Some(reason.clone()),
+        _ => None,
+    });
+    let reason = reason.unwrap_or_else(|| "its keeper died, and it was swept afterwards".into());
+    Some(Teardown { reason, started: before(at, millis), millis, leftovers })
+}
+
+fn images(records: &[Record]) -> BTreeMap<String, String> {
+    let digests = records.iter().filter_map(|record| match &record.event {
+        Event::Images { digests } => Some(digests.clone()),
+        _ => None,
+    });
+    digests.flatten().collect()
+}
+
+fn notes(facts: &Facts, records: &[Record]) -> Vec<String> {
+    let said = records.iter().filter_map(|record| match &record.event {
+        Event::Note { text } => Some(text.clone()),
+        _ => None,
+    });
+    facts.notes.iter().cloned().chain(said).collect()
+}
+
+/// The worst that can be said, and why. A failure of the recipe is one, whatever else went wrong.
+fn verdict(results: &Results) -> (Verdict, String) {
+    let blames = |fault: Option<Fault>| matches!(fault, None | Some(Fault::Recipe | Fault::Assertion));
+    let first_line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+    let operations = results.tiers.iter().filter_map(|tier| {
+        let failure = tier.operation.as_ref()?.failure.as_ref()?;
+        Some((Some(failure.fault), format!("{}: {}", tier.tier, first_line(&failure.message))))
+    });
+    let trials =
+        results.failures().map(|(_, trial)| (trial.fault, format!("{}: {}", trial.name, first_line(&trial.message))));
+    let failures: Vec<(Option<Fault>, String)> = operations.chain(trials).collect();
+    if let Some((_, reason)) = failures.iter().find(|(fault, _)| blames(*fault)) {
+        return (Verdict::Failed, reason.clone());
+    }
+    if let Some((_, reason)) = failures.into_iter().next() {
+        return (Verdict::Error, reason);
+    }
+    if let Some(teardown) = results.teardown.as_ref().filter(|teardown| !teardown.leftovers.is_empty()) {
+        return (
+            Verdict::Error,
+            format!("teardown left something behind: {}", first_line(&teardown.leftovers.join(", "))),
+        );
+    }
+    if results.deploys > 1 {
+        return (Verdict::Error, format!("deploy-count = {} (expect 1)", results.deploys));
+    }
+    let missed = results.trials().filter(|(_, it)| it.outcome == Outcome::NotRun && it.selected == Some(true)).count();
+    if missed > 0 {
+        let why = results.teardown.as_ref().map_or("nobody said why", |teardown| &teardown.reason);
+        return (Verdict::BrokenOff, format!("{missed} trials were asked for and did not run: {why}"));
+    }
+    if results.counts.passed == 0 {
+        return (Verdict::NothingProven, "no trial has passed".into());
+    }
+    (Verdict::Passed, String::new())
+}
+
+/// Milliseconds between two times of the journal.
+pub fn between(from: &str, to: &str) -> u64 {
+    match (humantime::parse_rfc3339(from), humantime::parse_rfc3339(to)) {
+        (Ok(from), Ok(to)) => to.duration_since(from).unwrap_or_default().as_millis() as u64,
+        _ => 0,
+    }
+}
+
+/// The time so many milliseconds before another.
+fn before(at: &str, millis: u64) -> String {
+    let earlier = |at: SystemTime| at.checked_sub(Duration::from_millis(millis));
+    match humantime::parse_rfc3339(at).ok().and_then(earlier) {
+        Some(at) => humantime::format_rfc3339_millis(at).to_string(),
+        None => at.to_owned(),
+    }
+}

@@ -1,0 +1,127 @@
+//! A summary in Markdown, for `$GITHUB_STEP_SUMMARY` and for comments.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::results::{Outcome, Results, TierResult, TrialResult};
+use super::seconds;
+
+/// Failures shown in full; the rest are counted.
+const SHOWN: usize = 10;
+/// Lines shown of one failure.
+const LINES: usize = 30;
+
+/// The whole summary.
+pub fn render(results: &Results) -> String {
+    let mut out = String::new();
+    let title = format!("{} {}", results.recipe, results.versions());
+    let _ = writeln!(out, "### {}: {}, level {}\n", text(&title), results.verdict.words(), results.level.reached);
+    if !results.reason.is_empty() {
+        let _ = writeln!(out, "{}\n", text(&results.reason));
+    }
+    let _ = writeln!(out, "| tier | result | operation | assertions |\n| --- | --- | --- | --- |");
+    for tier in &results.tiers {
+        let _ = writeln!(out, "{}", row(tier));
+    }
+    let _ = writeln!(out, "| teardown | {} |  |  |\n", teardown(results));
+    let _ = writeln!(out, "**Level {}**, {}. {}\n", results.level.reached, results.level.meaning, raise(results));
+    for stand_in in &results.stand_ins {
+        let _ = writeln!(out, "- {}", text(stand_in));
+    }
+    let failures: Vec<_> = results.failures().collect();
+    for (_, trial) in failures.iter().take(SHOWN) {
+        out.push_str(&failure(trial));
+    }
+    if failures.len() > SHOWN {
+        let _ = writeln!(out, "\n{} more failures are in the report.", failures.len() - SHOWN);
+    }
+    let engine = format!("{} engine, run {}, harness {}", results.engine, results.run_id, results.harness);
+    let _ = writeln!(out, "\n<sub>{}, {}</sub>", text(&engine), seconds(Duration::from_millis(results.millis)));
+    out
+}
+
+fn row(tier: &TierResult) -> String {
+    let operation = tier.operation.as_ref().map(|it| seconds(Duration::from_millis(it.millis))).unwrap_or_default();
+    let counts = [(Outcome::Passed, "passed"), (Outcome::Failed, "failed"), (Outcome::Ignored, "ignored")];
+    let counts = counts.map(|(outcome, word)| (tier.count(outcome), word));
+    let counts: Vec<String> =
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+    format!("| {} | {} | {operation} | {} |", tier.tier, result(tier), counts.join(", "))
+}
+
+fn result(tier: &TierResult) -> String {
+    if let Some(skip) = &tier.skip {
+        return format!("skipped, {}", text(&skip.to_string()));
+    }
+    let failed = tier.count(Outcome::Failed) > 0 || tier.operation.as_ref().is_some_and(|it| it.failure.is_some());
+    let [passed, ignored] = [Outcome::Passed, Outcome::Ignored].map(|outcome| tier.count(outcome) > 0);
+    match (failed, passed, ignored) {
+        (true, _, _) => "❌ failed",
+        (false, true, false) => "✅ passed",
+        (false, true, true) => "⚠️ passed in part",
+        (false, false, true) => "⚠️ nothing proven",
+        (false, false, false) => "not run",
+    }
+    .into()
+}
+
+fn teardown(results: &Results) -> String {
+    match &results.teardown {
+        Some(teardown) if teardown.leftovers.is_empty() => {
+            format!("✅ nothing is left, {}", seconds(Duration::from_millis(teardown.millis)))
+        }
+        Some(teardown) => format!("❌ left: {}", text(&teardown.leftovers.join(", "))),
+        None => "the app is still up".into(),
+    }
+}
+
+fn raise(results: &Results) -> String {
+    results.level.raise.as_ref().map(|raise| format!("Next: {}.", text(raise))).unwrap_or_default()
+}
+
+fn failure(trial: &TrialResult) -> String {
+    let lines: Vec<&str> = trial.message.lines().collect();
+    let mut shown = lines[..lines.len().min(LINES)].join("\n");
+    if lines.len() > LINES {
+        let _ = write!(shown, "\n… and {} more lines", lines.len() - LINES);
+    }
+    // A fence longer than any in the text cannot be closed from inside.
+    let longest = shown.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    let shown = printable(&shown);
+    format!("\n<details open><summary>{}</summary>\n\n{fence}text\n{shown}\n{fence}\n\n</details>\n", text(&trial.name))
+}
+
+/// Text that means nothing to Markdown: no markup, no HTML, no mention, no link, on one line.
+fn text(raw: &str) -> String {
+    let mut out = String::with_capacity(raw.len());
+    let raw = printable(raw);
+    let mut chars = raw.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '\n' => out.push(' '),
+            // An entity is no mention, no reference to an issue and no address.
+            '@' => out.push_str("&#64;"),
+            '#' => out.push_str("&#35;"),
+            ':' if chars.peek() == Some(&'/') => out.push_str("&#58;"),
+            '\\' | '*' | '_' | '[' | ']' | '|' | '~' | '!' => {
+                out.push('\\');
+                out.push(c);
+            }
+            '`' => out.push_str("&#96;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Without control characters, which terminals and browsers obey, and without those that make text read backwards.
+pub fn printable(raw: &str) -> String {
+    let hidden = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let hidden =
+        |c: char| hidden(c) || c.is_control() && c != '\n' && c != '\t' || matches!(c, '\u{fffe}' | '\u{ffff}');
+    raw.chars().map(|c| if hidden(c) { '\u{fffd}' } else { c }).collect()
+}

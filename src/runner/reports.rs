@@ -1,0 +1,44 @@
+//! The reports of a run, once it is over: the client's own word is added to what the keeper has written.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::trial::RecipeRun;
+use crate::config::cli::Cli;
+use crate::report::files;
+use crate::report::results::Results;
+
+/// Writes every report, and says on standard error what went wrong; false when something did. A missing report is a
+/// failure, because nobody would miss it otherwise.
+pub fn write(cli: &Cli, runs: &[Arc<RecipeRun>]) -> bool {
+    let results: Vec<(PathBuf, Results)> = runs.iter().map(|run| results(run)).collect();
+    let written = write_all(cli, &results);
+    if let Err(error) = &written {
+        eprintln!("error: {error:#}");
+    }
+    written.is_ok()
+}
+
+fn results(run: &RecipeRun) -> (PathBuf, Results) {
+    let dir = run.prepared.run_dir.clone();
+    let results = files::results(&run.session.spec, &dir, &run.finished());
+    (dir, results)
+}
+
+fn write_all(cli: &Cli, runs: &[(PathBuf, Results)]) -> Result<()> {
+    // A run that never began has no directory.
+    for (dir, results) in runs.iter().filter(|(dir, _)| dir.is_dir()) {
+        files::write(dir, results)?;
+    }
+    if let Some(path) = &cli.junit {
+        files::write_junit(path, runs)?;
+    }
+    if let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) {
+        for (_, results) in runs {
+            files::append_summary(path.as_ref(), results)?;
+        }
+    }
+    Ok(())
+}

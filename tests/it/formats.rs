@@ -1,0 +1,132 @@
+//! Every report format, made again from recorded journals: what is written must be what stands beside them, byte for
+//! byte. `BLESS=1` writes it again; one of the runs is full of what breaks careless formats.
+
+use std::path::{Path, PathBuf};
+
+use harness::keeper::journal;
+use harness::report::files;
+use harness::report::results::{Results, Verdict};
+
+use crate::runner::checkout;
+
+/// Copies a recorded run, makes its reports, and compares them with those that are kept.
+fn check(run: &str) -> (Results, PathBuf, tempfile::TempDir) {
+    let recorded = checkout().join("tests/data/runs").join(run);
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::copy(recorded.join(journal::FILE), copy.path().join(journal::FILE)).unwrap();
+    copy_logs(&recorded, copy.path());
+    let results = files::of_dir(copy.path()).unwrap();
+    for name in files::NAMES {
+        let made = std::fs::read_to_string(copy.path().join(name)).unwrap();
+        crate::docs::check(&format!("tests/data/runs/{run}/{name}"), &made);
+    }
+    (results, recorded, copy)
+}
+
+fn copy_logs(from: &Path, to: &Path) {
+    std::fs::create_dir(to.join("logs")).unwrap();
+    for entry in std::fs::read_dir(from.join("logs")).unwrap().flatten() {
+        std::fs::copy(entry.path(), to.join("logs").join(entry.file_name())).unwrap();
+    }
+}
+
+fn read(run: &Path, name: &str) -> String {
+    std::fs::read_to_string(run.join(name)).unwrap()
+}
+
+#[test]
+fn a_green_run() {
+    let (results, ..) = check("green");
+    assert_eq!((results.verdict, results.level.reached), (Verdict::Passed, 4));
+    assert_eq!(results.reason, "");
+    let operation = results.tiers[1].operation.as_ref().unwrap();
+    assert_eq!(results.tiers[1].trials[0].millis, operation.millis, "the operation's trial has the operation's time");
+    assert_eq!(results.tiers[1].hooks[0].name, "overlays::custom_html::upgrade::seed_page");
+}
+
+#[test]
+fn a_run_whose_upgrade_fails() {
+    let (results, run, _) = check("upgrade-fails");
+    assert_eq!((results.verdict, results.level.reached), (Verdict::Failed, 1));
+    assert!(results.reason.starts_with("upgrade: the update of service `app` failed"), "{}", results.reason);
+    let junit = read(&run, "junit.xml");
+    assert!(junit.contains(r#"<testcase name="tier::upgrade" classname="rolls-back.upgrade""#), "{junit}");
+    assert!(junit.contains(r#"<skipped message="because tier::upgrade failed"/>"#), "{junit}");
+    assert_eq!((junit.matches("<failure ").count(), junit.matches("<error ").count()), (1, 0), "{junit}");
+}
+
+#[test]
+fn a_run_that_could_not_prove_everything() {
+    let (results, ..) = check("unverified");
+    assert_eq!((results.verdict, results.level.reached), (Verdict::Passed, 2));
+    let raise = results.level.raise.unwrap();
+    assert!(
+        raise.starts_with("level 3, backs up and restores: `backup` is skipped, unverified: the head has no"),
+        "{raise}"
+    );
+}
+
+#[test]
+fn a_run_that_was_broken_off() {
+    let (results, run, _) = check("broken-off");
+    assert_eq!(results.verdict, Verdict::BrokenOff);
+    assert!(results.reason.ends_with("trials were asked for and did not run: interrupted"), "{}", results.reason);
+    assert!(read(&run, "junit.xml").contains(r#"<testcase name="tier::whole_run""#), "a broken-off run must be red");
+}
+
+#[test]
+fn a_run_full_of_hostile_strings() {
+    let (results, run, _) = check("hostile");
+    assert_eq!(results.verdict, Verdict::Failed);
+    let markdown = read(&run, "summary.md");
+    // Outside of fences nothing is markup but what was meant so.
+    let outside: String =
+        markdown.split("\n`````text\n").map(|part| part.rsplit("\n`````\n").next().unwrap()).collect();
+    for markup in ["<script", "<img", "@mention", "@here", "https://", "<b>", "<i>"] {
+        assert!(!outside.contains(markup), "`{markup}` stands in:\n{outside}");
+    }
+    for name in ["summary.md", "junit.xml", "badge.svg"] {
+        let text = read(&run, name);
+        let control = |c: &char| c.is_control() && *c != '\n' && *c != '\t' || ['\u{fffe}', '\u{ffff}'].contains(c);
+        assert_eq!(text.chars().find(control), None, "in {name}");
+    }
+    let junit = read(&run, "junit.xml");
+    assert!(junit.contains("<error message=") && junit.contains(r#"type="infrastructure""#), "{junit}");
+    assert!(!junit.contains("<script"), "{junit}");
+}
+
+#[test]
+fn a_journal_that_ends_at_once_gives_no_report() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(journal::FILE), "").unwrap();
+    let error = files::of_dir(dir.path()).unwrap_err().to_string();
+    assert!(error.ends_with("ends before the run was described"), "{error}");
+}
+
+#[test]
+fn a_journal_torn_at_any_place_still_gives_a_report() {
+    let whole = std::fs::read(checkout().join("tests/data/runs/upgrade-fails").join(journal::FILE)).unwrap();
+    let described = whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(1).unwrap().0 + 1;
+    let dir = tempfile::tempdir().unwrap();
+    for cut in (described..whole.len()).step_by(97) {
+        std::fs::write(dir.path().join(journal::FILE), &whole[..cut]).unwrap();
+        let results = files::of_dir(dir.path()).unwrap();
+        assert_ne!(results.verdict, Verdict::Passed, "cut at byte {cut}");
+    }
+}
+
+#[test]
+fn the_summary_is_appended_where_a_ci_server_wants_it() {
+    let world = crate::runner::World::of_test_data();
+    let summary = world.dir.path().join("summary.md");
+    std::fs::write(&summary, "before\n").unwrap();
+    let run = world.command(&["--recipe", "first-release", "--tiers", "install"]);
+    let ended = crate::runner::finish(&run.env("GITHUB_STEP_SUMMARY", &summary));
+    assert_eq!(ended.code, 0, "{ended}");
+    let text = std::fs::read_to_string(&summary).unwrap();
+    assert!(text.starts_with("before\n### first-release "), "{text}");
+    let run = world.command(&["--recipe", "first-release", "--tiers", "install"]);
+    let ended = crate::runner::finish(&run.env("GITHUB_STEP_SUMMARY", world.dir.path()));
+    assert_eq!(ended.code, 101, "a report that cannot be written is a failure: {ended}");
+    assert!(ended.stderr.contains("error: failed to write to `"), "{ended}");
+}

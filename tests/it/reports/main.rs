@@ -1,0 +1,60 @@
+//! Reports, as the programs that read them see them: XML schemas, a browser, nextest, an editor's language server.
+//!
+//! A target of its own without libtest, because where such a program is missing its trials are ignored with the reason,
+//! and in CI, where nobody reads which trials were ignored, they fail with it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot get at what it looks at has failed")]
+
+mod junit;
+#[allow(dead_code, reason = "each of the test programs uses its part")]
+#[path = "../runner.rs"]
+mod runner;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Completion, Trial};
+
+const XMLLINT: Tool = Tool { program: "xmllint", from: "Debian's package `libxml2-utils`" };
+
+/// Every trial, by the program that it needs.
+const CASES: &[(Tool, &[Case])] = &[(XMLLINT, junit::CASES)];
+
+/// A program that a trial needs.
+#[derive(Clone, Copy)]
+struct Tool {
+    program: &'static str,
+    from: &'static str,
+}
+
+/// A named proof. A failed one panics.
+type Case = (&'static str, fn());
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let mut trials = Vec::new();
+    for (tool, cases) in CASES {
+        let missing = if arguments.list { None } else { tool.missing() };
+        trials.extend(cases.iter().map(|case| trial(*case, missing.clone())));
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+impl Tool {
+    fn missing(&self) -> Option<String> {
+        let found = std::env::split_paths(&std::env::var_os("PATH")?).any(|dir| dir.join(self.program).is_file());
+        (!found).then(|| format!("there is no `{}` on PATH ({})", self.program, self.from))
+    }
+}
+
+fn trial((name, prove): Case, missing: Option<String>) -> Trial {
+    Trial::ignorable_test(name, move || match missing {
+        None => {
+            prove();
+            Ok(Completion::Completed)
+        }
+        Some(missing) if std::env::var("CI").as_deref() == Ok("true") => {
+            Err(format!("{missing}, and CI=true says that everything must be here").into())
+        }
+        Some(missing) => Ok(Completion::ignored_with(missing)),
+    })
+}
