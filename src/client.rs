@@ -5,15 +5,16 @@ use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{Mutex, watch};
 
 use crate::app::App;
 use crate::config::state::create_private;
-use crate::fault::Failure;
-use crate::keeper::journal::Record;
+use crate::fault::{Failure, Fault};
+use crate::keeper::journal::{self, Event, Record};
 use crate::keeper::protocol::{Answer, Blocked, Call, TeardownReport};
 use crate::keeper::socket::{self, Wire};
-use crate::keeper::spec::RunSpec;
+use crate::keeper::spec::{Client, RunSpec};
 use crate::keeper::{self, sweep};
 use crate::poll::{Look, Poll};
 use crate::process;
@@ -28,6 +29,8 @@ const TEARDOWN: Duration = Duration::from_secs(90);
 pub struct Session {
     pub spec: RunSpec,
     pub run_dir: PathBuf,
+    /// The lock under which one of several processes starts the keeper; the others join it.
+    shared: Option<PathBuf>,
     /// The keeper, once it was started, or why it could not be: nobody tries again. It turns true when its process has
     /// ended.
     keeper: OnceLock<Result<watch::Receiver<bool>, Failure>>,
@@ -50,7 +53,17 @@ pub struct Lease {
 impl Session {
     /// A run that is decided but not begun: nothing exists yet.
     pub fn new(spec: RunSpec, run_dir: PathBuf) -> Self {
-        Session { spec, run_dir, keeper: OnceLock::new(), ended: Mutex::default() }
+        Session { spec, run_dir, shared: None, keeper: OnceLock::new(), ended: Mutex::default() }
+    }
+
+    /// The same, for one of several processes with the same run.
+    pub fn shared(spec: RunSpec, run_dir: PathBuf, lock: PathBuf) -> Self {
+        Session { shared: Some(lock), ..Session::new(spec, run_dir) }
+    }
+
+    /// Whether other processes have the same run, so that it does not end with this one.
+    pub fn is_shared(&self) -> bool {
+        self.shared.is_some()
     }
 
     /// Whether a keeper was started.
@@ -61,10 +74,51 @@ impl Session {
     /// Starts the keeper, unless somebody has already. Whoever asks after a failure is told the first one.
     pub fn begin(&self) -> Result<(), Failure> {
         self.keeper
-            .get_or_init(|| self.start().map_err(Failure::infrastructure))
+            .get_or_init(|| match &self.shared {
+                None => self.start().map_err(Failure::infrastructure),
+                Some(lock) => self.start_or_join(lock),
+            })
             .as_ref()
             .map(|_| ())
             .map_err(Clone::clone)
+    }
+
+    /// Joins a run that another process has begun; nothing is begun here.
+    pub fn join_begun(&self) -> Result<(), Failure> {
+        if self.is_shared() && self.was_begun() { self.begin() } else { Ok(()) }
+    }
+
+    fn was_begun(&self) -> bool {
+        RunSpec::is_in(&self.run_dir)
+    }
+
+    fn start_or_join(&self, lock: &Path) -> Result<watch::Receiver<bool>, Failure> {
+        let file = std::fs::File::create(lock).with_context(|| format!("failed to create `{}`", lock.display()));
+        let file = file.map_err(Failure::infrastructure)?;
+        let held = flock(&file, FlockOperation::LockExclusive).context("failed to lock the run");
+        held.map_err(Failure::infrastructure)?;
+        if self.was_begun() { self.join() } else { self.start().map_err(Failure::infrastructure) }
+    }
+
+    /// The keeper that another process has started. One that is dead is joined too: its run has to be cleaned up.
+    fn join(&self) -> Result<watch::Receiver<bool>, Failure> {
+        let records = journal::read(&self.run_dir.join(journal::FILE)).unwrap_or_default();
+        if journal::is_torn_down(&records) {
+            return Err(Failure::new(Fault::Assertion, "came too late: the app is torn down"));
+        }
+        let pid = records.iter().find_map(|record| match record.event {
+            Event::RunStarted { pid, .. } => Some(pid as i32),
+            _ => None,
+        });
+        let keeper = pid.and_then(Client::look_up);
+        let (tell, ended) = watch::channel(keeper.is_none());
+        if let Some(keeper) = keeper {
+            std::thread::spawn(move || {
+                keeper::watch::wait(keeper);
+                let _ = tell.send(true);
+            });
+        }
+        Ok(ended)
     }
 
     /// Enters a tier. Hooks that stand before an operation are run through `hooks` if this client is chosen to.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
 
 use crate::config::cli::Cli;
 use crate::config::files::RecipeToml;
@@ -24,6 +25,7 @@ use crate::script::find::{self, File};
 use crate::script::{Code, Script};
 
 /// A run that is decided and not begun.
+#[derive(Serialize, Deserialize)]
 pub struct Prepared {
     pub spec: RunSpec,
     pub run_dir: PathBuf,

@@ -1,5 +1,6 @@
 //! What `tests/recipe.rs` calls: arguments in, trials out, an exit code at the end.
 
+mod nextest;
 mod reports;
 mod scripted;
 mod selection;
@@ -20,7 +21,7 @@ use crate::assertion::Registry;
 use crate::client::{Session, runtime};
 use crate::config::cli::Cli;
 use crate::config::state::create_private;
-use crate::report::{files, header, summary};
+use crate::report::{header, summary};
 use crate::{engine, keeper, prepare};
 use selection::Selected;
 pub use trial::RecipeRun;
@@ -56,7 +57,7 @@ pub fn hidden() -> Option<ExitCode> {
     let run_dir = PathBuf::from(arguments.next()?);
     let code = keeper::main(&run_dir);
     // Here, because it is done however the client ended; what only the client knows, it adds afterwards.
-    if let Err(error) = files::of_dir(&run_dir) {
+    if let Err(error) = reports::of_keeper(&run_dir) {
         eprintln!("{error:#}");
     }
     Some(code)
@@ -79,10 +80,12 @@ fn run() -> Result<ExitCode> {
     if recipes.is_empty() {
         return Ok(list_without_recipe(&cli, &registry));
     }
+    if nextest::is_here() {
+        return nextest::run(&cli, registry, &recipes);
+    }
     if cli.mimic.list {
         return Ok(list(&cli, &registry, &recipes));
     }
-    refuse_nextest()?;
     let mut runs = Vec::new();
     for recipe in &recipes {
         let prepared = prepare::prepare(&cli, recipe)?;
@@ -124,16 +127,6 @@ fn go(cli: &Cli, arguments: &[String], runs: Vec<RecipeRun>) -> Result<ExitCode>
     }
     let clean = reports::write(cli, &runs) && clean;
     Ok(if clean { conclusion.exit_code() } else { ExitCode::from(FAILED) })
-}
-
-/// A process per trial would deploy the app once per trial, which is the one thing that must never be.
-fn refuse_nextest() -> Result<()> {
-    if std::env::var_os("NEXTEST").is_some() {
-        bail!(
-            "nextest runs every trial in a process of its own, and each would deploy the app again: use `cargo test`"
-        );
-    }
-    Ok(())
 }
 
 /// Runs one real container before anything is begun: a machine that forbids it says so here, once.

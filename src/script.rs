@@ -20,7 +20,7 @@ use crate::tier::Tier;
 pub const INSTALL_STEPS: &str = "install_steps.sh";
 
 /// A test or a hook.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Script {
     pub code: Code,
     /// `test_upgrade_data.py`, in the folder of its code.
@@ -31,7 +31,7 @@ pub struct Script {
 }
 
 /// What a program is there for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
     /// A program that is a trial.
     Test,
@@ -69,7 +69,7 @@ impl Code {
 }
 
 /// One trial of a script: its name, and the function to call when it is one of several.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     pub name: String,
     pub function: Option<String>,

@@ -108,6 +108,11 @@ impl RunSpec {
         file.and_then(|mut file| file.write_all(&json)).with_context(|| format!("failed to write `{}`", path.display()))
     }
 
+    /// Whether a run was begun in a directory: it is written right before the keeper is started.
+    pub fn is_in(run_dir: &Path) -> bool {
+        run_dir.join(FILE).is_file()
+    }
+
     pub fn read(run_dir: &Path) -> Result<Self> {
         let path = run_dir.join(FILE);
         let json = std::fs::read(&path).with_context(|| format!("failed to read `{}`", path.display()))?;

@@ -1,12 +1,14 @@
 //! The reports of a run, once it is over: the client's own word is added to what the keeper has written.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
 
+use super::nextest;
 use super::trial::RecipeRun;
 use crate::config::cli::Cli;
+use crate::keeper::spec::RunSpec;
 use crate::report::files;
 use crate::report::results::Results;
 
@@ -19,6 +21,25 @@ pub fn write(cli: &Cli, runs: &[Arc<RecipeRun>]) -> bool {
         eprintln!("error: {error:#}");
     }
     written.is_ok()
+}
+
+/// What the keeper's process writes when its run is over. Under nextest nobody comes after it.
+pub fn of_keeper(run_dir: &Path) -> Result<()> {
+    let results = files::of_dir(run_dir)?;
+    if let Some(path) = RunSpec::read(run_dir)?.about.junit {
+        files::write_junit(&path, &[(run_dir.to_owned(), results.clone())])?;
+    }
+    if nextest::is_here() {
+        append_summary(&results)?;
+    }
+    Ok(())
+}
+
+fn append_summary(results: &Results) -> Result<()> {
+    match std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) {
+        Some(path) => files::append_summary(path.as_ref(), results),
+        None => Ok(()),
+    }
 }
 
 fn results(run: &RecipeRun) -> (PathBuf, Results) {
@@ -35,10 +56,5 @@ fn write_all(cli: &Cli, runs: &[(PathBuf, Results)]) -> Result<()> {
     if let Some(path) = &cli.junit {
         files::write_junit(path, runs)?;
     }
-    if let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) {
-        for (_, results) in runs {
-            files::append_summary(path.as_ref(), results)?;
-        }
-    }
-    Ok(())
+    runs.iter().try_for_each(|(_, results)| append_summary(results))
 }

@@ -12,6 +12,9 @@ use crate::report::kept;
 
 /// The last trial of a run.
 pub fn trial(run: &Arc<RecipeRun>) -> Verdict {
+    if let Err(failure) = run.session.join_begun() {
+        return Verdict::Failed(failure);
+    }
     if !run.session.has_begun() {
         return Verdict::Ignored("nothing was deployed, so there is nothing to tear down".into());
     }

@@ -1,6 +1,7 @@
 //! One trial: wait for its turn, enter its tier, run it under a deadline, and say how it went.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -54,7 +55,22 @@ pub enum Verdict {
 
 impl RecipeRun {
     /// Binds a prepared run to the trials that the command line selects.
-    pub fn new(mut prepared: Prepared, registry: Arc<Registry>, cli: &Cli, several: bool) -> Self {
+    pub fn new(prepared: Prepared, registry: Arc<Registry>, cli: &Cli, several: bool) -> Self {
+        RecipeRun::bind(prepared, registry, cli, several, None)
+    }
+
+    /// The same, for a process that shares the run with others, each with a trial of its own.
+    pub fn shared(prepared: Prepared, registry: Arc<Registry>, cli: &Cli, lock: PathBuf) -> Self {
+        RecipeRun::bind(prepared, registry, cli, false, Some(lock))
+    }
+
+    fn bind(
+        mut prepared: Prepared,
+        registry: Arc<Registry>,
+        cli: &Cli,
+        several: bool,
+        shared: Option<PathBuf>,
+    ) -> Self {
         let recipe = prepared.spec.plan.recipe.to_string();
         let (turns, mut operations, mut selected) = (Turns::default(), BTreeSet::new(), BTreeSet::new());
         let mut trials = Selected::of_recipe(&registry, &recipe, &prepared.scripts);
@@ -63,6 +79,7 @@ impl RecipeRun {
         for trial in &trials {
             let probe = Trial::test(trial.name.clone(), || Ok(()));
             let probe = if several { probe.with_kind(&recipe) } else { probe };
+            let probe = probe.with_ignored_flag(shared.is_some() && trial.skip(&prepared).is_some());
             if cli.mimic.is_filtered_out(&probe) || cli.mimic.is_ignored(&probe) {
                 continue;
             }
@@ -72,9 +89,14 @@ impl RecipeRun {
                 operations.insert(tier);
             }
         }
-        prepared.spec.about.selected = Some(selected.clone());
+        prepared.spec.about.selected = shared.is_none().then(|| selected.clone());
+        let (spec, run_dir) = (prepared.spec.clone(), prepared.run_dir.clone());
         RecipeRun {
-            session: Arc::new(Session::new(prepared.spec.clone(), prepared.run_dir.clone())),
+            quiet: cli.mimic.quiet || shared.is_some(),
+            session: Arc::new(match shared {
+                None => Session::new(spec, run_dir),
+                Some(lock) => Session::shared(spec, run_dir, lock),
+            }),
             registry,
             keep: prepared.keep,
             results: Mutex::default(),
@@ -84,7 +106,6 @@ impl RecipeRun {
             watched: AtomicBool::new(false),
             selected,
             kind: several.then_some(recipe),
-            quiet: cli.mimic.quiet,
             prepared,
         }
     }
@@ -126,6 +147,15 @@ impl Selected<'_> {
     /// Tiers that were not asked for have no trials at all.
     fn is_planned(&self, prepared: &Prepared) -> bool {
         self.tier.is_none_or(|tier| prepared.spec.plan.step(tier).is_some())
+    }
+
+    /// Why it is known beforehand that this trial proves nothing.
+    fn skip(&self, prepared: &Prepared) -> Option<String> {
+        let plan = &prepared.spec.plan;
+        let opted_out = |tier: &Tier| self.is_generic() && plan.skip_generic.contains(tier);
+        let tier = self.tier?;
+        let skip = plan.skip(tier).map(|skip| skip.to_string());
+        skip.or_else(|| opted_out(&tier).then(|| "opted out of by --skip-generic".into()))
     }
 
     fn fact(&self) -> TrialFact {
@@ -172,9 +202,11 @@ fn bind(run: &Arc<RecipeRun>, selected: &Selected<'_>) -> Trial {
             conclude(&run, name, tier, start.elapsed(), verdict)
         }
     });
+    // nextest shows what is ignored only if it is told so before the trial runs.
+    let known = run.session.is_shared() && selected.skip(&run.prepared).is_some();
     match &run.kind {
         Some(kind) => trial.with_kind(kind),
-        None => trial,
+        None => trial.with_ignored_flag(known),
     }
 }
 
@@ -199,6 +231,8 @@ fn conclude(
     run.results.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(ended);
     match outcome {
         Outcome::Passed => Ok(Completion::Completed),
+        // nextest would show it as passed.
+        Outcome::Ignored if run.session.is_shared() => Err(Failed::from(format!("not proven: {message}"))),
         Outcome::Ignored => Ok(Completion::ignored_with(one_line(&message))),
         Outcome::Failed => Err(Failed::from(message)),
     }
@@ -309,6 +343,10 @@ async fn hooks(run: &Arc<RecipeRun>, app: App, tier: Tier) -> Result<(), Failure
 
 fn blocked_verdict(run: &RecipeRun, blocked: Blocked) -> Verdict {
     match blocked {
+        // Whether the operation's own trial runs, nobody knows here: the reason has to stand with every trial.
+        Blocked::Failed { tier, failure } if run.session.is_shared() => {
+            Verdict::Ignored(format!("because {} failed\n{failure}", operation_name(tier)))
+        }
         Blocked::Failed { tier, failure }
             if !run.operations.contains(&tier) && !run.blamed.swap(true, Ordering::SeqCst) =>
         {
@@ -317,11 +355,16 @@ fn blocked_verdict(run: &RecipeRun, blocked: Blocked) -> Verdict {
         }
         Blocked::Failed { tier, .. } => Verdict::Ignored(format!("because {} failed", operation_name(tier))),
         Blocked::Skipped(skip) => Verdict::Ignored(skip.to_string()),
-        Blocked::Stale { reached } => Verdict::Failed(Failure::new(
-            Fault::Assertion,
-            format!("came too late: the app is already past `{reached}`"),
-        )),
+        Blocked::Stale { reached } => Verdict::Failed(Failure::new(Fault::Assertion, too_late(run, reached))),
         Blocked::TornDown => Verdict::Failed(Failure::new(Fault::Assertion, "came too late: the app is torn down")),
+    }
+}
+
+fn too_late(run: &RecipeRun, reached: Tier) -> String {
+    let late = format!("came too late: the app is already past `{reached}`");
+    match run.session.is_shared() {
+        true => format!("{late}. nextest must run the trials by the priorities in `.config/nextest.toml`"),
+        false => late,
     }
 }
 

@@ -36,6 +36,28 @@ fn a_junit_file_that_could_not_be_written_is_refused_before_the_run() {
     assert_eq!(line, "`--junit /tmp` is a directory: name a file");
 }
 
+/// What nextest would be answered: it asks for a list first.
+fn refusal_to_nextest(world: &World, recipe: &str, root: &std::path::Path) -> String {
+    let run = world.command(&["--list", "--format", "terse"]);
+    let run = run.env("NEXTEST", "1").env("NEXTEST_RUN_ID", "0-1").env("RECIPE", recipe);
+    let ended = crate::runner::finish(&run.env("NEXTEST_WORKSPACE_ROOT", root));
+    assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{ended}");
+    assert_eq!(ended.stderr.trim_end().lines().count(), 1, "{ended}");
+    ended.stderr.trim_end().to_owned()
+}
+
+#[test]
+fn nextest_without_the_order_of_trials_is_refused_in_one_line() {
+    let world = World::of_test_data();
+    let line = refusal_to_nextest(&world, "no-backup", world.dir.path());
+    let file = world.dir.path().join(".config/nextest.toml");
+    assert!(line.starts_with(&format!("error: `{}` has no group `recipe` with priorities", file.display())), "{line}");
+    let line = refusal_to_nextest(&world, "no-backup,serves-500", &crate::runner::checkout());
+    assert_eq!(line, "error: nextest runs one recipe at a time, but 2 were given: no-backup, serves-500");
+    let line = refusal_to_nextest(&world, "no-backup", &crate::runner::checkout());
+    assert_eq!(line, "error: nextest has started this process, but no `cargo-nextest` is among its ancestors");
+}
+
 #[test]
 fn an_unknown_ref_and_an_unknown_base_name_what_is_possible() {
     let world = World::of_test_data();
@@ -92,16 +114,6 @@ fn without_a_recipe_everything_is_listed_as_ignored_and_nothing_runs() {
         ended.message("generic::upgrade::deployed_head"),
         "choose a recipe: `--recipe NAME`, or RECIPE=NAME in the environment"
     );
-}
-
-#[test]
-fn nextest_is_refused_because_it_would_deploy_once_a_trial() {
-    let world = World::of_checkout();
-    let run = world.command(&["--recipe", "custom-html", "--exact", "tier::install"]).env("NEXTEST", "1");
-    let ended = crate::runner::finish(&run);
-    assert_eq!(ended.code, 2, "{ended}");
-    assert!(ended.stderr.starts_with("error: nextest runs every trial in a process of its own"), "{ended}");
-    assert!(!world.state().exists());
 }
 
 #[test]

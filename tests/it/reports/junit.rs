@@ -22,7 +22,7 @@ fn validate(schema: &str, file: &Path) -> Ended {
     ))
 }
 
-fn is_valid(file: &Path) {
+pub fn is_valid(file: &Path) {
     for schema in ["jenkins.xsd", "pytest.xsd"] {
         let ended = validate(schema, file);
         assert_eq!(ended.code, 0, "{} by {schema}: {ended}", file.display());

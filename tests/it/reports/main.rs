@@ -6,9 +6,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot get at what it looks at has failed")]
 
 mod junit;
+mod nextest;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 #[path = "../runner.rs"]
 mod runner;
+#[allow(dead_code, reason = "each of the test programs uses its part")]
+#[path = "../running.rs"]
+mod running;
 
 use std::process::ExitCode;
 
@@ -16,8 +20,10 @@ use libtest_mimic::{Arguments, Completion, Trial};
 
 const XMLLINT: Tool = Tool { program: "xmllint", from: "Debian's package `libxml2-utils`" };
 
+const NEXTEST: Tool = Tool { program: "cargo-nextest", from: "`cargo install cargo-nextest --locked`" };
+
 /// Every trial, by the program that it needs.
-const CASES: &[(Tool, &[Case])] = &[(XMLLINT, junit::CASES)];
+const CASES: &[(Tool, &[Case])] = &[(XMLLINT, junit::CASES), (NEXTEST, nextest::CASES)];
 
 /// A program that a trial needs.
 #[derive(Clone, Copy)]
