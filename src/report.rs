@@ -6,6 +6,7 @@ pub mod explain;
 pub mod files;
 pub mod fold;
 pub mod header;
+mod html;
 mod junit;
 pub mod kept;
 pub mod level;

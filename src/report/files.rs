@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::results::Results;
-use super::{badge, fold, junit, markdown};
+use super::{badge, fold, html, junit, markdown};
 use crate::keeper::facts::Facts;
 use crate::keeper::journal::{self, Event, Record, Trial};
 use crate::keeper::spec::RunSpec;
 
 /// The names of the files that a run directory gets.
-pub const NAMES: [&str; 4] = ["results.json", "junit.xml", "summary.md", "badge.svg"];
+pub const NAMES: [&str; 5] = ["results.json", "junit.xml", "summary.md", "badge.svg", "report.html"];
 
 /// Makes the reports of a run from its journal, as its keeper does at its end: also where the client is dead.
 pub fn of_dir(run_dir: &Path) -> Result<Results> {
@@ -51,6 +51,7 @@ pub fn write(run_dir: &Path, results: &Results) -> Result<()> {
         junit::render(&[(results, &logs)])?,
         markdown::render(results),
         badge::render(results),
+        html::render(results, &logs)?,
     ]) {
         put(&run_dir.join(name), &content)?;
     }

@@ -5,8 +5,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot get at what it looks at has failed")]
 
+mod browser;
 mod junit;
 mod nextest;
+mod page;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 #[path = "../runner.rs"]
 mod runner;
@@ -22,8 +24,10 @@ const XMLLINT: Tool = Tool { program: "xmllint", from: "Debian's package `libxml
 
 const NEXTEST: Tool = Tool { program: "cargo-nextest", from: "`cargo install cargo-nextest --locked`" };
 
+const CHROMIUM: Tool = Tool { program: "chromedriver", from: "Debian's packages `chromium` and `chromium-driver`" };
+
 /// Every trial, by the program that it needs.
-const CASES: &[(Tool, &[Case])] = &[(XMLLINT, junit::CASES), (NEXTEST, nextest::CASES)];
+const CASES: &[(Tool, &[Case])] = &[(XMLLINT, junit::CASES), (NEXTEST, nextest::CASES), (CHROMIUM, page::CASES)];
 
 /// A program that a trial needs.
 #[derive(Clone, Copy)]
