@@ -1,7 +1,5 @@
 //! What an assertion or a hook holds: the app, as it is after the last operation.
 
-pub mod http;
-
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,12 +7,13 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::engine::{Exec, ExecOutput, LogLine, ServiceState};
 use crate::fault::Failure;
+use crate::http;
+pub use crate::http::Page;
 use crate::keeper::protocol::{Answer, Call, Canary, Context, Evidence, Leak};
 use crate::keeper::socket;
 use crate::poll::{Look, Poll};
 use crate::recipe::abra::Identity;
 use crate::tier::Tier;
-pub use http::Page;
 
 /// The app under test. Every call has a deadline, and a call that cannot be answered is an error, never empty data.
 #[derive(Clone)]

@@ -8,6 +8,7 @@ pub mod journal;
 mod lint;
 pub mod lock;
 pub mod operate;
+mod probe;
 pub mod protocol;
 pub mod serve;
 pub mod socket;

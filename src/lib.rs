@@ -23,6 +23,7 @@ pub mod doctor;
 pub mod engine;
 pub mod fault;
 pub mod generic;
+pub mod http;
 pub mod keeper;
 pub mod mask;
 pub mod plain;

@@ -82,6 +82,8 @@ pub enum Event {
         tier: Tier,
         what: String,
     },
+    /// What a visitor would have seen of the app while an operation changed it.
+    Probed(Downtime),
     OperationFinished {
         tier: Tier,
         millis: u64,
@@ -119,6 +121,26 @@ pub struct Trial {
     pub message: String,
     /// Whose fault a failure is.
     pub fault: Option<Fault>,
+}
+
+/// How long an app did not answer while an operation changed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Downtime {
+    pub tier: Tier,
+    /// The path that was asked for, about 20 times a second.
+    pub path: String,
+    /// How often it was asked for.
+    pub probes: u32,
+    /// How often no answer came at all.
+    pub unanswered: u32,
+    /// How often the app answered with a status of 500 or above.
+    pub errors: u32,
+    /// From the last good answer before to the first good one after, all gaps together.
+    pub millis: u64,
+    /// The longest of the gaps.
+    pub longest_millis: u64,
+    /// What the first bad probe saw.
+    pub first: Option<String>,
 }
 
 /// How a trial ended.

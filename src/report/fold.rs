@@ -42,6 +42,10 @@ pub fn fold(records: &[Record]) -> Option<Results> {
         reason: String::new(),
         level: level::of(&tiers, lint.as_ref()),
         counts: counts(&tiers),
+        downtime: records.iter().find_map(|record| match &record.event {
+            Event::Probed(downtime) => Some(downtime.clone()),
+            _ => None,
+        }),
         lint,
         teardown: teardown(records),
         deploys: journal::deploy_count(records),

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::fold::between;
 use super::junit::Logs;
 use super::level::{Rung, State};
-use super::markdown::printable;
+use super::markdown::{downtime_line, printable};
 use super::results::{Outcome, Results, TierResult, TrialResult, Verdict};
 use super::seconds;
 use crate::keeper::facts::{Change, ChangeKind, TrialKind};
@@ -45,6 +45,7 @@ pub fn render(results: &Results, logs: &Logs) -> Result<String> {
         tiers: results.tiers.iter().map(tier).collect(),
         bars: bars(results),
         changes: results.changes.iter().map(change).collect(),
+        downtime: results.downtime.as_ref().map(|downtime| printable(&downtime_line(downtime))),
         no_changes: match results.base {
             Some(_) => "The head defines the app as the base does.",
             None => "There was no base to compare with.",
@@ -77,6 +78,7 @@ struct Page<'a> {
     tiers: Vec<TierView>,
     bars: Vec<Bar>,
     changes: Vec<ChangeView>,
+    downtime: Option<String>,
     no_changes: &'static str,
     logs: Vec<LogView>,
     facts: Vec<(String, String)>,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::results::{Outcome, Results, TierResult, TrialResult};
 use super::seconds;
+use crate::keeper::journal::Downtime;
 
 /// Failures shown in full; the rest are counted.
 const SHOWN: usize = 10;
@@ -25,6 +26,9 @@ pub fn render(results: &Results) -> String {
     }
     let _ = writeln!(out, "| teardown | {} |  |  |\n", teardown(results));
     let _ = writeln!(out, "**Level {}**, {}. {}\n", results.level.reached, results.level.meaning, raise(results));
+    if let Some(downtime) = &results.downtime {
+        let _ = writeln!(out, "- {}", text(&downtime_line(downtime)));
+    }
     for stand_in in &results.stand_ins {
         let _ = writeln!(out, "- {}", text(stand_in));
     }
@@ -90,6 +94,22 @@ fn failure(trial: &TrialResult) -> String {
     let fence = "`".repeat(longest.max(2) + 1);
     let shown = printable(&shown);
     format!("\n<details open><summary>{}</summary>\n\n{fence}text\n{shown}\n{fence}\n\n</details>\n", text(&trial.name))
+}
+
+/// What a visitor would have seen of the upgrade, in one line.
+pub fn downtime_line(downtime: &Downtime) -> String {
+    let bad = downtime.unanswered + downtime.errors;
+    if bad == 0 {
+        return format!("no downtime during the upgrade: all of {} requests were answered", downtime.probes);
+    }
+    let first = downtime.first.as_ref().map(|first| format!("; the first: {first}")).unwrap_or_default();
+    format!(
+        "downtime during the upgrade: {}; {} of {} requests got no answer, {} an error{first}",
+        seconds(Duration::from_millis(downtime.millis)),
+        downtime.unanswered,
+        downtime.probes,
+        downtime.errors
+    )
 }
 
 /// Text that means nothing to Markdown: no markup, no HTML, no mention, no link, on one line.

@@ -12,6 +12,7 @@ use super::level::Level;
 use crate::engine::abra::lint::Rule;
 use crate::fault::{Failure, Fault};
 use crate::keeper::facts::{Change, TrialKind};
+use crate::keeper::journal::Downtime;
 use crate::plan::Skip;
 use crate::tier::Tier;
 
@@ -55,6 +56,8 @@ pub struct Results {
     pub counts: Counts,
     /// The planned tiers, in order.
     pub tiers: Vec<TierResult>,
+    /// How long the app did not answer during the upgrade; null when there was none, or no address to ask.
+    pub downtime: Option<Downtime>,
     /// What `abra recipe lint` says of the head; null where abra was not there to ask.
     pub lint: Option<Lint>,
     /// Null when the app was left up, or nobody was left to tear it down.

@@ -130,3 +130,28 @@ fn the_summary_is_appended_where_a_ci_server_wants_it() {
     assert_eq!(ended.code, 101, "a report that cannot be written is a failure: {ended}");
     assert!(ended.stderr.contains("error: failed to write to `"), "{ended}");
 }
+
+/// The results of the only run of a world.
+fn results_of(world: &crate::runner::World) -> Results {
+    let run = std::fs::read_dir(world.state().join("runs")).unwrap().next().unwrap().unwrap();
+    serde_json::from_str(&read(&run.path(), "results.json")).unwrap()
+}
+
+#[test]
+fn what_a_visitor_sees_of_an_upgrade_is_measured() {
+    let world = crate::runner::World::of_test_data();
+    world.run(&["--recipe", "serves-500", "--tiers", "install,upgrade"]);
+    let downtime = results_of(&world).downtime.expect("the app has an address, and was upgraded");
+    assert!(downtime.errors > 0 && downtime.millis > 0, "an app that answers 500 is down: {downtime:?}");
+    assert_eq!(downtime.errors + downtime.unanswered, downtime.probes, "{downtime:?}");
+    let world = crate::runner::World::of_checkout();
+    world.run(&["--recipe", "custom-html", "--tiers", "install,upgrade"]);
+    let downtime = results_of(&world).downtime.unwrap();
+    assert!(
+        downtime.probes > 0 && downtime.errors == 0,
+        "it starts the new task before it stops the old: {downtime:?}"
+    );
+    let world = crate::runner::World::of_test_data();
+    world.run(&["--recipe", "first-release"]);
+    assert_eq!(results_of(&world).downtime, None, "nothing was upgraded");
+}

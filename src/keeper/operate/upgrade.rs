@@ -6,14 +6,16 @@ use anyhow::{Context as _, anyhow};
 
 use crate::fault::Failure;
 use crate::keeper::protocol::Deployed;
-use crate::keeper::{Keeper, canary};
+use crate::keeper::{Keeper, canary, probe};
+use crate::tier::Tier;
 
 /// Plants canaries in every volume, checks the head out again, and redeploys.
 pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     canary::plant(keeper, "upgrade").await?;
     switch(keeper).await.context("failed to check the head out").map_err(Failure::infrastructure)?;
     let head = keeper.spec.head.clone();
-    super::deploy(keeper, &head, Deployed::Head, &keeper.spec.plan.head.to_string()).await
+    let what = keeper.spec.plan.head.to_string();
+    probe::during(keeper, Tier::Upgrade, super::deploy(keeper, &head, Deployed::Head, &what)).await
 }
 
 /// The checkout is forced to the head right before it is deployed, whatever happened to it since.

@@ -67,6 +67,13 @@ pub async fn get(base: &str, domain: &str, https: &Https, path: &str, deadline: 
     }
 }
 
+/// Asks once, and gives the status of the answer, whatever it is.
+pub async fn look(base: &str, domain: &str, https: &Https, path: &str, deadline: Duration) -> Result<u16> {
+    let address = format!("{base}{path}");
+    let answer = send(client(base, domain, https)?.get(&address), &address, domain, deadline).await;
+    answer.map(|page| page.status).map_err(|error| anyhow!(root_cause(&error)))
+}
+
 /// Sends a form to `path`, once. No answer is an error, for nobody knows whether the form has arrived.
 pub async fn post(
     base: &str,
