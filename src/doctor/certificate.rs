@@ -2,7 +2,7 @@
 
 use super::domain::probe;
 use super::{SHORT, Step};
-use crate::app::http;
+use crate::http;
 
 pub(super) const STEP: Step = Step {
     name: "certificate",
