@@ -403,15 +403,18 @@ mod tests {
     use crate::config::Settings;
     use crate::keeper::protocol::Context;
 
+    /// Long enough for a machine with much else to do.
+    const PATIENT: Duration = Duration::from_secs(60);
+
     /// An app that nobody serves: enough for functions that do not ask it anything.
-    fn app() -> App {
+    fn app(assertion: Duration) -> App {
         let settings = Settings {
             policy: Default::default(),
             https: Default::default(),
             recipe_toml: Default::default(),
             deploy: None,
             backup: Duration::from_secs(1),
-            assertion: Duration::from_millis(200),
+            assertion,
             call: Duration::from_secs(1),
             stable: Duration::ZERO,
         };
@@ -428,8 +431,8 @@ mod tests {
         App::new(context, "/nowhere".into())
     }
 
-    fn failure(function: for<'a> fn(&'a App) -> Answer<'a>) -> Failure {
-        match runtime().block_on(call(app(), function)) {
+    fn failure(deadline: Duration, function: for<'a> fn(&'a App) -> Answer<'a>) -> Failure {
+        match runtime().block_on(call(app(deadline), function)) {
             Err(CallFailure::Failed(failure)) => failure,
             Err(CallFailure::CouldNotLook(reason)) => panic!("could not look: {reason}"),
             Ok(()) => panic!("passed"),
@@ -438,24 +441,25 @@ mod tests {
 
     #[test]
     fn an_assertion_passes_fails_or_could_not_look() {
-        assert!(runtime().block_on(call(app(), |_| Box::pin(async { Ok(()) }))).is_ok());
-        let failed = failure(|_| Box::pin(async { anyhow::bail!("expected 1, seen 2") }));
+        assert!(runtime().block_on(call(app(PATIENT), |_| Box::pin(async { Ok(()) }))).is_ok());
+        let failed = failure(PATIENT, |_| Box::pin(async { anyhow::bail!("expected 1, seen 2") }));
         assert_eq!(failed, Failure::new(Fault::Recipe, "expected 1, seen 2"));
-        let skipped = runtime().block_on(call(app(), |_| Box::pin(async { crate::skip("nothing to see") })));
+        let skipped = runtime().block_on(call(app(PATIENT), |_| Box::pin(async { crate::skip("nothing to see") })));
         assert!(matches!(skipped, Err(CallFailure::CouldNotLook(reason)) if reason == "nothing to see"));
     }
 
     #[test]
     fn a_panic_is_the_assertions_own_failure() {
-        let panicked = failure(|_| Box::pin(async { panic!("out of cheese") }));
+        let panicked = failure(PATIENT, |_| Box::pin(async { panic!("out of cheese") }));
         assert_eq!(panicked, Failure::new(Fault::Assertion, "panicked: out of cheese"));
     }
 
     #[test]
     fn an_assertion_that_hangs_ends_at_its_deadline_even_if_it_blocks_its_thread() {
+        let soon = Duration::from_millis(200);
         let expected = Failure::new(Fault::Assertion, "did not end within 200ms");
-        assert_eq!(failure(|_| Box::pin(std::future::pending())), expected);
-        let blocks = failure(|_| {
+        assert_eq!(failure(soon, |_| Box::pin(std::future::pending())), expected);
+        let blocks = failure(soon, |_| {
             Box::pin(async {
                 let (_never, wait) = std::sync::mpsc::channel::<()>();
                 let _ = wait.recv_timeout(Duration::from_secs(2));
@@ -467,7 +471,7 @@ mod tests {
 
     #[test]
     fn a_keeper_that_is_gone_is_the_harnesss_fault() {
-        let gone = failure(|app| Box::pin(async { app.services().await.map(|_| ()) }));
+        let gone = failure(PATIENT, |app| Box::pin(async { app.services().await.map(|_| ()) }));
         assert_eq!(gone.fault, Fault::Harness);
         assert!(gone.message.starts_with("the keeper does not answer: failed to open `/nowhere`"), "{}", gone.message);
     }
