@@ -38,7 +38,8 @@ fn list(dir: &Path, recipes: bool, modules: &mut String) {
         let file = entry.file_name().and_then(|name| name.to_str()).expect("names are UTF-8").to_owned();
         let stem = file.strip_suffix(".rs").unwrap_or(&file).to_owned();
         let module = stem.replace('-', "_");
-        if file.starts_with('.') {
+        // At the top there is a library that only editors need.
+        if file.starts_with('.') || file == "lib.rs" {
             continue;
         }
         let line = format!("#[path = {file:?}]\npub mod {module}");

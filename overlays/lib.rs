@@ -1,0 +1,1 @@
+//! Empty: it makes editors look into this folder. See `tests/Cargo.toml`.
