@@ -10,7 +10,7 @@ use harness::config::state;
 use harness::doctor::{self, Asked};
 use harness::keeper::protocol::{Answer, Call};
 use harness::keeper::{socket, sweep};
-use harness::report::files;
+use harness::report::{files, history};
 
 /// Looks after runs of the recipe harness. To test a recipe: `cargo test --test recipe -- --recipe NAME`
 #[derive(Parser)]
@@ -45,6 +45,9 @@ enum Command {
     Report {
         /// The run's id, or its directory; the newest run when not given
         run: Option<String>,
+        /// Show all runs beside each other instead: what has become slower, and what is flaky
+        #[arg(long, conflicts_with = "run")]
+        history: bool,
     },
 }
 
@@ -56,7 +59,8 @@ fn main() -> ExitCode {
         Command::Sweep => sweep_all(),
         Command::Down { run } => down(&run),
         Command::Doctor { server, network, image } => examine(Asked { server, network, image }),
-        Command::Report { run } => report(run.as_deref()),
+        Command::Report { history: true, .. } => past_runs(),
+        Command::Report { run, .. } => report(run.as_deref()),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
@@ -114,6 +118,12 @@ fn report(run: Option<&str>) -> Result<ExitCode> {
         eprintln!("{}", dir.join(name).display());
     }
     std::io::stdout().write_all(files::summary(&results).as_bytes()).context("failed to print the summary")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn past_runs() -> Result<ExitCode> {
+    let text = history::render(&history::read(&runs_dir()?));
+    std::io::stdout().write_all(text.as_bytes()).context("failed to print the history")?;
     Ok(ExitCode::SUCCESS)
 }
 

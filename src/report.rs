@@ -6,6 +6,7 @@ pub mod explain;
 pub mod files;
 pub mod fold;
 pub mod header;
+pub mod history;
 mod html;
 mod junit;
 pub mod kept;
