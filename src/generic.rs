@@ -150,6 +150,13 @@ pub async fn no_secret_in_the_logs(app: &App) -> Result<()> {
             if more > 0 { format!(", and in {more} more places") } else { String::new() }
         );
     }
+    let unwatched = app.evidence().await?.unwatched;
+    if !unwatched.is_empty() {
+        let names = unwatched.join("`, `");
+        return skip(format!(
+            "unverified: the value of `{names}` is not known here, so nobody can look for it in the logs"
+        ));
+    }
     Ok(())
 }
 
@@ -175,6 +182,7 @@ mod tests {
             operations: Default::default(),
             failures_before: [("app".to_owned(), failures_before)].into(),
             snapshot: None,
+            unwatched: Vec::new(),
         }
     }
 

@@ -89,6 +89,9 @@ pub struct Facts<'a> {
 
 impl Plan {
     pub fn make(facts: Facts<'_>) -> Result<Self> {
+        if !facts.tiers.contains(&Tier::Install) {
+            bail!("the tier `install` deploys the app that every other tier needs: select it, too");
+        }
         if facts.tiers.contains(&Tier::Restore) && !facts.tiers.contains(&Tier::Backup) {
             bail!("the tier `restore` puts back what the tier `backup` made: select both, or neither");
         }

@@ -78,6 +78,7 @@ fn run() -> Result<ExitCode> {
     let registry = Arc::new(Registry::read()?);
     let recipes = selection::recipes(&cli);
     if recipes.is_empty() {
+        refuse_flags_without_recipe(&cli, &arguments)?;
         return Ok(list_without_recipe(&cli, &registry));
     }
     if nextest::is_here() {
@@ -99,6 +100,21 @@ fn run() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     go(&cli, &arguments, runs)
+}
+
+/// What is about a recipe means nothing without one, and an empty name is a mistake: a run that proves nothing must not
+/// look like one that passed.
+fn refuse_flags_without_recipe(cli: &Cli, arguments: &[String]) -> Result<()> {
+    const ABOUT_A_RECIPE: [&str; 9] =
+        ["--recipe-dir", "--ref", "--pr", "--base", "--tiers", "--plan", "--keep", "--run-dir", "--engine"];
+    if !cli.recipe.is_empty() {
+        bail!("`--recipe` (or RECIPE) is empty: name a recipe, or leave it out");
+    }
+    let typed = |flag: &&&str| arguments.iter().any(|it| it.split('=').next() == Some(**flag));
+    match ABOUT_A_RECIPE.iter().find(typed) {
+        Some(flag) => bail!("`{flag}` is about a recipe, and none is named: `--recipe NAME`"),
+        None => Ok(()),
+    }
 }
 
 fn go(cli: &Cli, arguments: &[String], runs: Vec<RecipeRun>) -> Result<ExitCode> {

@@ -158,10 +158,18 @@ impl Swarm {
         names.iter().try_for_each(|name| self.core.context.ledger.removed(Kind::Secret, name))
     }
 
-    /// A stack that is there and whose name is the beginning of this one.
+    /// The name to which the name of this stack was cut off, by the services that are there.
     pub(super) async fn cut_short(&self, stack: &str) -> Result<Option<String>> {
         let stacks = preflight::stacks(&self.core.docker).await?;
-        Ok(stacks.into_iter().find(|found| found != stack && !found.is_empty() && stack.starts_with(found)))
+        Ok(stacks.into_iter().find(|found| is_cut_off(stack, found)))
+    }
+
+    /// The same by its secrets, of which these were expected.
+    pub(super) async fn cut_short_in_secrets(&self, stack: &str, expected: &[String]) -> Result<Option<String>> {
+        let ends: Vec<&str> = expected.iter().filter_map(|name| name.strip_prefix(stack)).collect();
+        let found = deploy::secret_names(&self.core).await?;
+        let begins = found.iter().flat_map(|name| ends.iter().filter_map(|end| name.strip_suffix(end)));
+        Ok(begins.map(str::to_owned).find(|found| is_cut_off(stack, found)))
     }
 
     /// Removes a stack of another name than the run's own, and returns what stays.
@@ -288,6 +296,13 @@ fn of_stack(stack: &str) -> std::collections::HashMap<String, Vec<String>> {
     [("label".to_owned(), vec![format!("{STACK_LABEL}={stack}")])].into()
 }
 
+/// Whether a name is the beginning of the stack's. It must hold the run's own id, which ends the first part of the
+/// domain: whatever is shorter may be somebody else's.
+fn is_cut_off(stack: &str, found: &str) -> bool {
+    let own = stack.split('_').next().unwrap_or(stack);
+    stack.starts_with(found) && found != stack && found.len() >= own.len()
+}
+
 /// Whether the daemon says that there is no such thing.
 fn is_missing(error: &bollard::errors::Error) -> bool {
     status(error) == Some(404)
@@ -350,6 +365,20 @@ impl Trace {
                 Err(error).context("failed to remove the trace of the stack")
             }
             _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_name_with_the_runs_own_id_is_the_stacks_that_was_cut_off() {
+        let is_it = |found| is_cut_off("zzbr-7bd4cf_brk_test", found);
+        assert!(is_it("zzbr-7bd4cf") && is_it("zzbr-7bd4cf_brk_t"));
+        for others in ["", "zzbr", "zzbr-7bd4c", "zzbr-7bd4cf_brk_test", "zzbr-7bd4cf_other", "other"] {
+            assert!(!is_it(others), "{others}");
         }
     }
 }

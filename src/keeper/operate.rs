@@ -31,6 +31,9 @@ use crate::tier::Tier;
 /// deadline of the deployment itself.
 const PULL: Duration = Duration::from_secs(900);
 
+/// A hook may take as long as a whole backup. One that hangs is to be ended by its own deadline, which names it.
+const HOOK_MARGIN: Duration = Duration::from_secs(10);
+
 /// Performs the operation of a tier within its deadline, and journals how it went.
 pub async fn perform(keeper: &Arc<Keeper>, tier: Tier, what: String) -> Result<(), Failure> {
     let start = Instant::now();
@@ -69,7 +72,7 @@ fn deadline(keeper: &Keeper, tier: Tier) -> Duration {
         Tier::Install | Tier::Upgrade => {
             PULL + converge_deadline(keeper, &keeper.spec.head.stack) + Duration::from_secs(60)
         }
-        _ => settings.backup,
+        _ => settings.backup + HOOK_MARGIN,
     }
 }
 

@@ -152,6 +152,8 @@ pub struct Evidence {
     pub dropped: Vec<String>,
     /// What went right, by tier.
     pub operations: BTreeMap<Tier, OperationReport>,
+    /// Secrets whose values the harness was not told, so that nobody can look for them.
+    pub unwatched: Vec<String>,
     /// Tasks that had ended by themselves when the last operation converged, by service.
     pub failures_before: BTreeMap<String, usize>,
     pub snapshot: Option<Snapshot>,

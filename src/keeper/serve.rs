@@ -1,5 +1,6 @@
 //! Connections to the keeper: one a trial, one for whoever watches.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,7 +17,8 @@ use crate::engine::{CallError, ServiceState};
 use crate::fault::{Failure, Fault};
 use crate::mask::Masks;
 use crate::poll::{Look, Poll};
-use crate::recipe::abra;
+use crate::recipe::secret::SecretValue;
+use crate::recipe::{AppState, abra};
 
 /// Accepts connections until the keeper is done.
 pub async fn listen(keeper: &Arc<Keeper>, listener: UnixListener) -> Result<()> {
@@ -176,6 +178,12 @@ async fn leaks(keeper: &Keeper) -> Result<Vec<Leak>, Failure> {
     Ok(leaks)
 }
 
+/// Secrets of the stack that have no known value: abra made them, and did not say it.
+fn unwatched(state: &AppState, known: &BTreeMap<String, SecretValue>) -> Vec<String> {
+    let secrets = state.stack.secrets.iter();
+    secrets.filter(|(_, object)| !known.contains_key(&object.name)).map(|(key, _)| key.clone()).collect()
+}
+
 async fn evidence(keeper: &Keeper) -> Evidence {
     let app = keeper.app.lock().await;
     let plan = &keeper.spec.plan;
@@ -187,6 +195,7 @@ async fn evidence(keeper: &Keeper) -> Evidence {
         images: state.map(|it| operate::images(&it.stack)).unwrap_or_default(),
         dropped: operate::dropped(&keeper.spec),
         operations: app.operations.clone(),
+        unwatched: state.map(|it| unwatched(it, &app.secrets)).unwrap_or_default(),
         failures_before: app.failures_before.clone(),
         snapshot: app.snapshot.clone(),
     }

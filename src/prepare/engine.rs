@@ -33,13 +33,14 @@ pub fn choose(config: &Config, stacks: &[&Stack]) -> Result<Chosen> {
 }
 
 fn auto(config: &Config, stacks: &[&Stack]) -> Result<Chosen> {
-    // That there is no abra is worth no word; one that cannot be used is.
-    let found = runtime()?.block_on(abra::find(&env, config.abra_server.as_deref()));
+    // That there is no abra, or one that was never given a server, is worth no word; one that cannot be used is.
+    let wanted = config.abra_server.as_deref();
     let mut passed_over = None;
-    if let Ok(found) = found {
-        match abra(stacks, "because it is here and has a server", found) {
+    if wanted.is_some() || abra::is_set_up(&env) {
+        let found = runtime()?.block_on(abra::find(&env, wanted));
+        match found.and_then(|found| abra(stacks, "because it is here and has a server", found)) {
             Ok(chosen) => return Ok(chosen),
-            Err(error) => passed_over = Some(format!("abra is here, and was passed over: {error:#}")),
+            Err(error) => passed_over = Some(format!("abra was passed over: {error:#}")),
         }
     }
     let mut chosen = match swarm(stacks, "because a Swarm manager answers") {

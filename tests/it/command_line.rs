@@ -117,6 +117,25 @@ fn without_a_recipe_everything_is_listed_as_ignored_and_nothing_runs() {
 }
 
 #[test]
+fn what_is_about_a_recipe_is_refused_without_one() {
+    let world = World::of_checkout();
+    for (arguments, flag) in [(&["--pr", "12"][..], "--pr"), (&["--plan"], "--plan"), (&["--engine=swarm"], "--engine")]
+    {
+        let expected = format!("`{flag}` is about a recipe, and none is named: `--recipe NAME`");
+        assert_eq!(refusal(&world, arguments), expected);
+    }
+    let empty = crate::runner::finish(&world.command(&[]).env("RECIPE", ""));
+    assert_eq!(empty.code, 2, "{empty}");
+    assert_eq!(empty.stderr, "error: `--recipe` (or RECIPE) is empty: name a recipe, or leave it out\n");
+}
+
+#[test]
+fn tiers_without_an_install_are_refused() {
+    let line = refusal(&World::of_test_data(), &["--recipe", "no-backup", "--tiers", "backup,restore"]);
+    assert_eq!(line, "the tier `install` deploys the app that every other tier needs: select it, too");
+}
+
+#[test]
 fn listing_touches_nothing() {
     let world = World::of_checkout();
     let ended = world.run(&["--recipe", "custom-html", "--list"]);

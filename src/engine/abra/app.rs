@@ -70,6 +70,8 @@ async fn secrets(abra: &Abra, deployment: &Deployment) -> Result<BTreeMap<String
     let missing = abra.swarm.missing_secrets(stack).await?;
     if !missing.is_empty() {
         abra.swarm.retract_secrets(&missing)?;
+        let found = abra.swarm.cut_short_in_secrets(&stack.name, &missing).await?;
+        check_name(abra, &stack.name, found)?;
         bail!(
             "abra was expected to make every secret, and said nothing against it; secret not found: {}",
             missing.join(", ")
@@ -103,7 +105,8 @@ async fn deploy_by_abra(abra: &Abra, origin: &Origin, deployment: &Deployment) -
     let said = abra.app_deploy(version, again, origin.deadline + MARGIN).await?;
     let after = abra.swarm.services().await?;
     if after.is_empty() {
-        check_name(abra, &deployment.stack.name).await?;
+        let stack = &deployment.stack.name;
+        check_name(abra, stack, abra.swarm.cut_short(stack).await?)?;
     }
     if !said.failed() {
         ensure!(!after.is_empty(), "`abra app deploy` is content, and there is no stack `{}`", deployment.stack.name);
@@ -119,8 +122,8 @@ async fn deploy_by_abra(abra: &Abra, origin: &Origin, deployment: &Deployment) -
 
 /// That abra cuts a stack's name off after 45 characters, unless `STACK_NAME` says otherwise, is recalled. Under another
 /// name nothing of the app would be found, neither now nor by teardown.
-async fn check_name(abra: &Abra, expected: &str) -> Result<()> {
-    let Some(found) = abra.swarm.cut_short(expected).await? else { return Ok(()) };
+fn check_name(abra: &Abra, expected: &str, found: Option<String>) -> Result<()> {
+    let Some(found) = found else { return Ok(()) };
     *super::locked(&abra.misnamed) = Some(found.clone());
     bail!("abra was expected to name the stack `{expected}`, and has cut that off to `{found}`: shorten `zone`")
 }

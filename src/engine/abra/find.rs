@@ -50,6 +50,12 @@ pub async fn find(env: Env<'_>, wanted: Option<&str>) -> Result<Found> {
     Ok(Found { program: program.path, version: program.version, server, catalogue, notes })
 }
 
+/// Whether somebody has set abra up here: it is on `PATH` and was given a server.
+pub fn is_set_up(env: Env<'_>) -> bool {
+    let servers = home(env).and_then(|home| Ok(std::fs::read_dir(home.join("servers"))?.count()));
+    on_path(env).is_ok() && servers.is_ok_and(|servers| servers > 0)
+}
+
 /// The `abra` on `PATH`, asked for its version.
 pub async fn program(env: Env<'_>) -> Result<Program> {
     ask(on_path(env)?).await
@@ -57,8 +63,10 @@ pub async fn program(env: Env<'_>) -> Result<Program> {
 
 fn on_path(env: Env<'_>) -> Result<PathBuf> {
     let path = env("PATH").unwrap_or_default();
-    let program = std::env::split_paths(&path).map(|dir| dir.join("abra")).find(|file| file.is_file());
-    program.context("there is no `abra` on `PATH`")
+    let program = std::env::split_paths(&path).map(|dir| dir.join("abra")).find(|file| is_program(file));
+    let program = program.context("there is no `abra` on `PATH`")?;
+    // It is started elsewhere, by the keeper.
+    std::path::absolute(&program).with_context(|| format!("failed to find `{}`", program.display()))
 }
 
 async fn ask(path: PathBuf) -> Result<Program> {
@@ -75,11 +83,18 @@ async fn ask(path: PathBuf) -> Result<Program> {
 
 /// The operator's `$ABRA_DIR`.
 fn home(env: Env<'_>) -> Result<PathBuf> {
-    match (env("ABRA_DIR"), env("HOME")) {
-        (Some(dir), _) => Ok(PathBuf::from(dir)),
-        (None, Some(home)) => Ok(Path::new(&home).join(".abra")),
+    let dir = match (env("ABRA_DIR"), env("HOME")) {
+        (Some(dir), _) => PathBuf::from(dir),
+        (None, Some(home)) => Path::new(&home).join(".abra"),
         (None, None) => bail!("neither `ABRA_DIR` nor `HOME` says where abra keeps its servers"),
-    }
+    };
+    std::path::absolute(&dir).with_context(|| format!("failed to find `{}`", dir.display()))
+}
+
+/// Whether a file can be executed by somebody.
+fn is_program(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(file).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
 }
 
 /// The server to deploy to: the one that was asked for, else the only one.

@@ -62,10 +62,15 @@ async fn written_down(core: &Core, stack: &Stack, deploying: impl Future<Output 
 
 /// Names of the stack's secrets that the Swarm does not have.
 pub async fn missing_secrets(core: &Core, stack: &Stack) -> Result<Vec<String>> {
-    let known = core.docker.list_secrets(None::<ListSecretsOptions>).await.context("failed to list the secrets")?;
-    let known: BTreeSet<String> = known.into_iter().filter_map(|secret| secret.spec?.name).collect();
+    let known = secret_names(core).await?;
     let names = stack.secrets.values().map(|object| object.name.clone());
     Ok(names.filter(|name| !known.contains(name)).collect())
+}
+
+/// The names of all secrets of the Swarm.
+pub async fn secret_names(core: &Core) -> Result<BTreeSet<String>> {
+    let known = core.docker.list_secrets(None::<ListSecretsOptions>).await.context("failed to list the secrets")?;
+    Ok(known.into_iter().filter_map(|secret| secret.spec?.name).collect())
 }
 
 /// What `docker stack deploy` is going to create, or has created before.

@@ -16,6 +16,9 @@ use super::{Core, is_missing};
 /// Of a health check's output, this much is kept.
 const MAX_OUTPUT: usize = 400;
 
+/// So often a check has to fail in a row, unless it says otherwise: Docker's default.
+const RETRIES: i64 = 3;
+
 /// What was seen so far: Swarm forgets old tasks, and containers take their health with them.
 #[derive(Default)]
 pub struct Observed {
@@ -222,6 +225,8 @@ async fn look(core: &Core, container: &str) -> Result<Option<Seeing>> {
     let Some(health) = state.health else {
         return Ok(Some(Seeing { health: Some(Health::None), settled: began, ..Seeing::default() }));
     };
+    let retries = inspected.config.and_then(|config| config.healthcheck?.retries).filter(|retries| *retries > 0);
+    let failing = health.failing_streak.unwrap_or_default() >= retries.unwrap_or(RETRIES);
     let verdict = match health.status {
         Some(HealthStatusEnum::HEALTHY) => Health::Healthy,
         Some(HealthStatusEnum::UNHEALTHY) => Health::Unhealthy,
@@ -230,8 +235,18 @@ async fn look(core: &Core, container: &str) -> Result<Option<Seeing>> {
     };
     let log = health.log.unwrap_or_default();
     let passed = verdict == Health::Healthy || log.iter().any(|result| result.exit_code == Some(0));
+    let verdict = if ended && !failing { before_its_end(verdict, passed) } else { verdict };
     let output = output(&log, ended).trim().chars().take(MAX_OUTPUT).collect();
     Ok(Some(Seeing { health: Some(verdict), output, passed, settled: ended }))
+}
+
+/// Docker calls every container unhealthy that ends, whatever ended it.
+fn before_its_end(verdict: Health, passed: bool) -> Health {
+    match verdict {
+        Health::Unhealthy if passed => Health::Healthy,
+        Health::Unhealthy => Health::Starting,
+        other => other,
+    }
 }
 
 /// The output of the latest check. One that ran into the end of its container says nothing about the app.
@@ -282,6 +297,13 @@ mod tests {
         assert!(seen(false).killed_while_starting());
         assert!(!seen(true).killed_while_starting());
         assert!(seen_as(TaskState::COMPLETE, "finished", None).ever_ready, "a job without a check");
+    }
+
+    #[test]
+    fn a_container_that_ended_by_itself_was_not_unhealthy() {
+        assert_eq!(before_its_end(Health::Unhealthy, false), Health::Starting);
+        assert_eq!(before_its_end(Health::Unhealthy, true), Health::Healthy);
+        assert_eq!(before_its_end(Health::None, false), Health::None);
     }
 
     #[test]

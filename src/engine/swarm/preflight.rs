@@ -10,6 +10,7 @@ use bollard::query_parameters::{ListNetworksOptions, ListServicesOptions};
 use super::super::FetchError;
 use super::endpoint::Endpoint;
 use super::{STACK_LABEL, SwarmSpec, images};
+use crate::process::Run;
 use crate::recipe::stack::Stack;
 
 /// The network that Co-op Cloud's Traefik listens on: created once per server, by hand.
@@ -35,6 +36,9 @@ pub struct Checked {
 
 /// Looks at everything that can be looked at beforehand. The error names every problem, and nothing was created.
 pub async fn preflight(endpoint: Endpoint, wanted: &Wanted<'_>) -> Result<Checked> {
+    if !wanted.as_it_is {
+        command().await?;
+    }
     let docker = endpoint.connect().await?;
     let node = manager(&docker, &endpoint).await?;
     let networks = docker.list_networks(None::<ListNetworksOptions>).await.context("failed to list the networks")?;
@@ -58,6 +62,12 @@ pub async fn preflight(endpoint: Endpoint, wanted: &Wanted<'_>) -> Result<Checke
     notes.extend(traefik.iter().map(|network| format!("requests go through the Traefik on network `{network}`")));
     let spec = SwarmSpec { endpoint, node, without_ipvs, traefik, own_networks };
     Ok(Checked { spec, notes, stand_ins })
+}
+
+/// The docker command, which knows how to deploy a stack.
+async fn command() -> Result<()> {
+    let asked = Run::new("docker", ["--version"]).checked().await;
+    asked.context("there is no `docker` command that works, and stacks are deployed with it").map(|_| ())
 }
 
 /// The id of the node, which must be a manager of a Swarm.

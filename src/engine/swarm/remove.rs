@@ -47,15 +47,20 @@ pub async fn remove_after(
     let mut seen: BTreeSet<(Kind, String)> = things.into_iter().map(|(kind, name, _)| (kind, name)).collect();
     first.await;
     let start = Instant::now();
+    // A full disk must not keep anything from being removed: what could not be written down is said at the end.
+    let mut unwritten = Ok(());
     loop {
         let things = inventory(docker, stack, run_id).await?;
         let gone = seen.iter().filter(|(kind, name)| !things.iter().any(|it| it.0 == *kind && it.1 == *name));
         for (kind, name) in gone.cloned().collect::<Vec<(Kind, String)>>() {
-            removed(kind, &name)?;
+            unwritten = unwritten.and(removed(kind, &name));
             seen.remove(&(kind, name));
         }
         seen.extend(things.iter().map(|(kind, name, _)| (*kind, name.clone())));
-        if things.is_empty() || start.elapsed() > LIMIT {
+        if things.is_empty() {
+            return unwritten.context("everything was removed, but that was not written down").map(|()| Vec::new());
+        }
+        if start.elapsed() > LIMIT {
             return Ok(things.into_iter().map(|(kind, name, _)| (kind, name)).collect());
         }
         let last = step(docker, things).await;

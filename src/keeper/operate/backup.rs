@@ -35,11 +35,16 @@ pub(super) async fn plan(keeper: &Keeper) -> BackupPlan {
     app.deployed.state.as_ref().map(|state| state.backup.clone()).unwrap_or_default()
 }
 
-/// Every volume that the labels promise, with the paths they limit it to; a volume that two services mount is once.
+/// Every volume that the labels promise, with the paths they limit it to. A volume that two services mount is there once,
+/// with the paths of both, or whole if one of them limits it to none.
 pub fn volumes_of(plan: &BackupPlan) -> impl Iterator<Item = (String, Vec<String>)> {
     let mut volumes: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for volume in plan.services.iter().flat_map(|service| &service.volumes) {
-        volumes.entry(volume.volume.clone()).or_insert_with(|| volume.paths.clone());
+        match volumes.get_mut(&volume.volume) {
+            Some(paths) if paths.is_empty() || volume.paths.is_empty() => paths.clear(),
+            Some(paths) => paths.extend(volume.paths.iter().cloned()),
+            None => _ = volumes.insert(volume.volume.clone(), volume.paths.clone()),
+        }
     }
     volumes.into_iter()
 }

@@ -10,6 +10,7 @@ pub const CASES: &[crate::Case] = &[
     ("secrets_that_abra_does_not_tell_are_said_to_be_unwatched", secrets_that_abra_does_not_tell),
     ("two_runs_at_once_do_not_meet", two_runs_at_once_do_not_meet),
     ("auto_prefers_abra_and_says_why", auto_prefers_abra_and_says_why),
+    ("an_abra_that_auto_passes_over_is_said", an_abra_that_auto_passes_over),
     ("a_base_with_a_lightweight_tag_is_deployed_as_chaos", a_base_with_a_lightweight_tag),
     ("a_recipe_that_cannot_be_linted_is_no_failure", a_recipe_that_cannot_be_linted),
 ];
@@ -72,6 +73,9 @@ fn secrets_that_abra_does_not_tell() {
     assert_eq!(ended.code, 0, "{ended}");
     let records = abra.records();
     assert!(records.contains("abra did not say the value of secret `"), "{records}");
+    let reason =
+        "ignored (unverified: the value of `db_password` is not known here, so nobody can look for it in the logs)";
+    assert_eq!(ended.outcome("generic::install::no_secret_in_the_logs"), Some(reason), "{ended}");
     abra.expect_nothing_left(&ended);
 }
 
@@ -82,6 +86,17 @@ fn two_runs_at_once_do_not_meet() {
         runs.map(|run| run.join().unwrap())
     });
     ended.iter().for_each(|ended| check(&abra, ended));
+}
+
+fn an_abra_that_auto_passes_over() {
+    let abra = Abra::with(&[]);
+    std::fs::remove_file(abra.beside.join("abra")).unwrap();
+    std::fs::write(abra.beside.join("abra"), "#!/bin/sh\necho something else\n").unwrap();
+    std::fs::set_permissions(abra.beside.join("abra"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let ended = abra.run(&["--recipe", "custom-html", "--engine", "auto", "--plan"]);
+    assert_eq!(ended.code, 0, "{ended}");
+    assert!(ended.stdout.contains("engine   swarm, because a Swarm manager answers: "), "{ended}");
+    assert!(ended.stdout.contains("note     abra was passed over: `"), "{ended}");
 }
 
 /// Such a tag breaks a rule of abra's, which exits with 0 all the same, refuses to deploy it pinned, and has its commit

@@ -2,7 +2,7 @@
 
 use rustix::process::{Signal, kill_process};
 
-use crate::docker::{named, stack};
+use crate::docker::{docker, named, stack};
 use crate::fake::Abra;
 use crate::runner::World;
 use crate::running::wait;
@@ -12,6 +12,8 @@ pub const CASES: &[crate::Case] = &[
     ("a_deployment_that_abra_refuses_is_red_with_its_words", a_deployment_that_abra_refuses),
     ("a_fatal_word_counts_whatever_the_exit_code", a_fatal_word_counts),
     ("a_stack_under_a_name_that_was_cut_off_is_named_and_removed", a_stack_under_a_name_that_was_cut_off),
+    ("secrets_under_a_name_that_was_cut_off_are_removed", secrets_under_a_name_that_was_cut_off),
+    ("a_strangers_stack_with_a_shorter_name_is_left_alone", a_strangers_stack),
     ("secrets_in_what_abra_says_of_a_failure_are_masked", secrets_in_what_abra_says),
     ("a_backup_of_nothing_is_red_although_abra_is_content", a_backup_of_nothing),
     ("a_failed_hook_is_red_although_the_bot_only_logs_it", a_failed_hook),
@@ -64,6 +66,32 @@ fn a_stack_under_a_name_that_was_cut_off() {
     );
     assert!(message.contains(&expected), "{message}");
     assert_eq!(named(&stack[..15]), Vec::<String>::new(), "{ended}");
+}
+
+fn secrets_under_a_name_that_was_cut_off() {
+    let abra = Abra::with(&["truncates"]);
+    let (ended, message) = abra.fails(&["--recipe", "guestbook"], &["tier::install"]);
+    let stack = stack(&ended.stderr);
+    assert!(message.contains(&format!("and has cut that off to `{}`: shorten `zone`", &stack[..15])), "{message}");
+    assert_eq!(named(&stack[..15]), Vec::<String>::new(), "{ended}");
+}
+
+/// Its name is the beginning of the run's own, as that of an app called like its recipe is.
+fn a_strangers_stack() {
+    const STRANGER: &str = "cust";
+    let abra = Abra::with(&["refuses-to-deploy"]);
+    let compose = abra.world.dir.path().join("stranger.yml");
+    let text = "version: '3.8'\nservices:\n  web:\n    image: nginx:1.27.4\n    deploy: { replicas: 0, endpoint_mode: dnsrr }\n";
+    std::fs::write(&compose, text).unwrap();
+    docker(vec!["stack", "deploy", "--resolve-image", "never", "-c", compose.to_str().unwrap(), STRANGER]);
+    docker(vec!["volume", "create", "cust_data"]);
+    let ended = abra.run(&["--recipe", "custom-html"]);
+    let left = named("cust_");
+    docker(vec!["stack", "rm", STRANGER]);
+    docker(vec!["volume", "rm", "cust_data"]);
+    let message = ended.message("tier::install");
+    assert!(message.contains("FATA R009 the recipe lacks what abra wants"), "{ended}");
+    assert!(left.contains(&"service cust_web".into()) && left.contains(&"volume cust_data".into()), "{left:?}");
 }
 
 fn secrets_in_what_abra_says() {

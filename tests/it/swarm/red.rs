@@ -10,6 +10,7 @@ pub const CASES: &[crate::Case] = &[
     ("an_image_that_cannot_be_had_is_said_before_anything", an_image_that_cannot_be_had_is_said_before_anything),
     ("a_missing_external_network_is_said_before_anything", a_missing_external_network_is_said_before_anything),
     ("a_config_changed_under_its_name_is_said_before_anything", a_config_changed_under_its_name),
+    ("a_docker_command_that_is_not_there_is_said_before_anything", a_docker_command_that_is_not_there),
     ("a_daemon_that_is_not_there_is_said_before_anything", a_daemon_that_is_not_there),
 ];
 
@@ -90,6 +91,13 @@ fn a_config_changed_under_its_name() {
     let line = refused("config-unchanged-name", &[]);
     let start = "error: config `page` has other content in the head than in the base, under the same name `";
     assert!(line.starts_with(start) && line.ends_with("give it a new version in `abra.sh`"), "{line}");
+}
+
+fn a_docker_command_that_is_not_there() {
+    let line = refused("silent-rollback", &[("PATH", "/nowhere")]);
+    let start = "error: failed to use the engine `swarm`: there is no `docker` command that works, and stacks are deployed \
+                 with it: failed to start `docker`: ";
+    assert!(line.starts_with(start), "{line}");
 }
 
 fn a_daemon_that_is_not_there() {
