@@ -44,13 +44,13 @@ async fn images_match_the_head(app: &App) -> Result {
     generic::images_match_the_compose_files(app).await
 }
 
-/// No service that the head dropped still runs. abra deploys without pruning, so an operator's would.
+/// No service runs that the head does not name. abra deploys without pruning, so one that the head dropped would live on.
 #[harness::test]
 async fn no_dropped_service_runs(app: &App) -> Result {
-    let dropped = app.evidence().await?.dropped;
+    let named = app.evidence().await?.images;
     let services = app.services().await?;
     let left: Vec<&str> =
-        services.iter().map(|it| it.name.as_str()).filter(|name| dropped.iter().any(|it| it == name)).collect();
+        services.iter().map(|it| it.name.as_str()).filter(|name| !named.contains_key(*name)).collect();
     ensure!(
         left.is_empty(),
         "the head's compose files no longer name `{}`, but it still runs: abra deploys without pruning, so say in the \
@@ -58,6 +58,12 @@ async fn no_dropped_service_runs(app: &App) -> Result {
         left.join("`, `")
     );
     Ok(())
+}
+
+/// No container of the base runs any more: what answers is the head.
+#[harness::test]
+async fn no_old_task_runs(app: &App) -> Result {
+    generic::no_old_task_runs(app).await
 }
 
 /// A file written into each named volume before the upgrade is still there.

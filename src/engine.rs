@@ -7,6 +7,7 @@
 pub mod abra;
 pub mod embedded;
 mod observation;
+mod proof;
 pub mod swarm;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use crate::recipe::secret::SecretValue;
 use crate::recipe::stack::Stack;
 use crate::recipe::version::Revision;
 pub use observation::{FileEntry, Health, LogLine, ServiceState, TaskPhase, TaskState, UpdateState, UpdateStatus};
+pub use proof::sweep;
 
 /// Where an engine records what it is about to create, before it does: the keeper's journal, or a test's.
 pub trait Ledger: Send + Sync {
@@ -368,17 +370,4 @@ fn private_dir(dir: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     created.with_context(|| format!("failed to create `{}`", dir.display()))
-}
-
-/// Removes what an engine without an owner has left in a run's engine directory and elsewhere, and says what stayed.
-/// The directory tells which engine it was; one that has never begun leaves nothing.
-pub async fn sweep(dir: &Path) -> Vec<String> {
-    let mut left = Vec::new();
-    for swept in [embedded::sweep(dir).await.map(|swept| swept.left), swarm::sweep(dir).await] {
-        match swept {
-            Ok(things) => left.extend(things.into_iter().map(|(kind, name)| format!("{kind} `{name}`"))),
-            Err(error) => left.push(format!("{error:#}")),
-        }
-    }
-    left
 }

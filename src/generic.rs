@@ -42,14 +42,12 @@ fn unstable(services: &[ServiceState], evidence: &Evidence, stable: Duration) ->
                 failures.len() - before
             );
         }
+        // What the engine was told is not what the compose files want: a service scaled to nothing is steady, too.
+        let replicas = evidence.replicas.get(name).copied().unwrap_or(service.replicas);
         let steady = service.wanted().filter(|task| is_steady(task, stable)).count();
-        if steady != service.replicas as usize {
+        if steady != replicas as usize {
             let tasks: Vec<String> = service.wanted().map(describe).collect();
-            waiting = Some(format!(
-                "service `{name}`: {steady}/{} tasks are steady ({})",
-                service.replicas,
-                tasks.join(", ")
-            ));
+            waiting = Some(format!("service `{name}`: {steady}/{replicas} tasks are steady ({})", tasks.join(", ")));
         }
     }
     Ok(waiting)
@@ -96,6 +94,20 @@ pub async fn images_match_the_compose_files(app: &App) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// No container of an earlier specification runs any more: one that outlived its stop may still be the one that answers.
+pub async fn no_old_task_runs(app: &App) -> Result<()> {
+    let deadline = app.evidence().await?.stop_grace + app.settings().call;
+    let poll = Poll { interval: Duration::from_millis(50), deadline };
+    poll.until("every replaced container to end", async || {
+        let services = app.services().await?;
+        let runs =
+            |task: &&TaskState| !task.desired_running && matches!(task.phase, TaskPhase::Starting | TaskPhase::Running);
+        let old: Vec<String> = services.iter().flat_map(|it| &it.tasks).filter(runs).map(describe).collect();
+        Ok(if old.is_empty() { Look::Ready(()) } else { Look::NotYet(old.join(", ")) })
+    })
+    .await
 }
 
 /// Every canary says what it said when it was planted, or when the snapshot was made.
@@ -178,7 +190,8 @@ mod tests {
             },
             deployed: Deployed::Head,
             images: [("app".to_owned(), "nginx:1".to_owned())].into(),
-            dropped: Vec::new(),
+            replicas: [("app".to_owned(), 1)].into(),
+            stop_grace: Duration::ZERO,
             operations: Default::default(),
             failures_before: [("app".to_owned(), failures_before)].into(),
             snapshot: None,
@@ -228,6 +241,13 @@ mod tests {
             error,
             "service `app` must run without a restart, but 1 of its tasks ended: task `app.1.x` is failed (exit code 3)"
         );
+    }
+
+    #[test]
+    fn a_service_that_is_scaled_to_nothing_is_not_stable() {
+        let service = ServiceState { name: "app".into(), replicas: 0, ..ServiceState::default() };
+        let reason = unstable(&[service], &evidence(0), Duration::ZERO).unwrap().unwrap();
+        assert_eq!(reason, "service `app`: 0/1 tasks are steady ()");
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod lock;
 pub mod operate;
 mod probe;
 pub mod protocol;
+pub mod rig;
 pub mod serve;
 pub mod socket;
 pub mod spec;
@@ -27,13 +28,14 @@ use anyhow::{Context as _, Result};
 use tokio::sync::{Mutex, Notify, RwLock, RwLockMappedWriteGuard, RwLockReadGuard, RwLockWriteGuard};
 use tokio::task::{AbortHandle, JoinHandle};
 
-use crate::engine::{self, Engine, EngineSpec};
+use crate::engine::{self, EngineSpec};
 use crate::fault::{Failure, Fault};
 use crate::recipe::checkout::Checkout;
 use crate::recipe::secret::SecretValue;
 use canary::Planted;
 use journal::{Event, Journal};
 use protocol::{Deployed, OperationReport, Snapshot, TeardownReport};
+use rig::Rig;
 use spec::RunSpec;
 use stage::Progress;
 
@@ -52,7 +54,7 @@ pub struct Keeper {
     pub dir: PathBuf,
     pub journal: Arc<Journal>,
     /// `None` before the install, and after teardown.
-    pub engine: RwLock<Option<Engine>>,
+    pub engine: RwLock<Option<Rig>>,
     pub app: Mutex<AppRecord>,
     pub memory: StdMutex<BTreeMap<String, String>>,
     pub progress: StdMutex<Progress>,
@@ -140,6 +142,10 @@ async fn run(run_dir: &Path) -> Result<()> {
         pid: std::process::id(),
     })?;
     journal.write(Event::Planned(Box::new(facts::Facts::of(&spec))))?;
+    if let Some(sabotage) = spec.sabotage {
+        let text = format!("a fault is planted, `{sabotage}`: {}", sabotage.facts().what);
+        journal.write(Event::Note { text })?;
+    }
     let listener = socket::bind(run_dir)?;
     let keeper = Arc::new(Keeper::new(spec, run_dir, journal));
     // Dead runs are cleaned beside the live one: a run must not wait for another's leftovers.
@@ -185,13 +191,13 @@ impl Keeper {
     }
 
     /// The running engine, for observing and calling.
-    pub async fn engine(&self) -> Result<RwLockReadGuard<'_, Engine>, Failure> {
+    pub async fn engine(&self) -> Result<RwLockReadGuard<'_, Rig>, Failure> {
         let engine = RwLockReadGuard::try_map(self.engine.read().await, Option::as_ref);
         engine.map_err(|_| Failure::new(Fault::Assertion, NOT_DEPLOYED))
     }
 
     /// The running engine, for changing what it runs.
-    pub async fn engine_mut(&self) -> Result<RwLockMappedWriteGuard<'_, Engine>, Failure> {
+    pub async fn engine_mut(&self) -> Result<RwLockMappedWriteGuard<'_, Rig>, Failure> {
         let engine = RwLockWriteGuard::try_map(self.engine.write().await, Option::as_mut);
         engine.map_err(|_| Failure::new(Fault::Harness, NOT_DEPLOYED))
     }

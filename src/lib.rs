@@ -34,6 +34,7 @@ pub mod process;
 pub mod recipe;
 pub mod report;
 pub mod runner;
+pub mod sabotage;
 pub mod script;
 pub mod tier;
 

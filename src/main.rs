@@ -1,5 +1,8 @@
 //! The `harness` command: what is not a test run.
 
+#[path = "main/sabotage.rs"]
+mod sabotage;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,6 +27,8 @@ struct Cli {
 enum Command {
     /// Removes what dead runs have left; runs that live are not touched
     Sweep,
+    /// Plants every fault in runs of a recipe, one after the other, and fails if one of them goes unseen
+    Sabotage(sabotage::Options),
     /// Tears down a run that was left up with `--keep`
     Down {
         /// The run's id, as `--keep` printed it
@@ -57,6 +62,7 @@ fn main() -> ExitCode {
     }
     let result = match Cli::parse().command {
         Command::Sweep => sweep_all(),
+        Command::Sabotage(options) => runtime().and_then(|runtime| runtime.block_on(sabotage::run(&options))),
         Command::Down { run } => down(&run),
         Command::Doctor { server, network, image } => examine(Asked { server, network, image }),
         Command::Report { history: true, .. } => past_runs(),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::cli::Cli;
 use crate::config::files::RecipeToml;
 use crate::config::{Config, Keep};
+use crate::keeper::rig::cannot_be_planted;
 use crate::keeper::spec::{About, Client, RunSpec};
 use crate::keeper::sweep::runs_dir;
 use crate::plan::{Facts, Plan};
@@ -20,6 +21,7 @@ use crate::recipe::policy::Policy;
 use crate::recipe::stack::Stack;
 use crate::recipe::version::{Base, Revision};
 use crate::recipe::{AppState, Recipe};
+use crate::sabotage::drill::CANNOT_BE_PLANTED;
 use crate::script::approved::{Approval, Sorted};
 use crate::script::find::{self, File};
 use crate::script::{Code, Script};
@@ -41,6 +43,7 @@ pub struct Prepared {
 
 /// Decides the run of one recipe.
 pub fn prepare(cli: &Cli, recipe: &str) -> Result<Prepared> {
+    let sabotage = cli.sabotage.as_deref().map(str::parse).transpose()?;
     let config = Config::resolve(cli, &|key| std::env::var(key).ok(), &root(), recipe)?;
     let recipe =
         Recipe::open(&config.recipe, &config.sources, &config.state, &config.reference, config.base.as_deref())?;
@@ -81,7 +84,7 @@ pub fn prepare(cli: &Cli, recipe: &str) -> Result<Prepared> {
     let (base_revision, base) = base.filter(|_| plan.base.is_some()).unzip();
     let run_dir = run_dir(&config, &run_id)?;
     let client = Client::look_up(std::process::id() as i32).context("failed to look this process up in /proc")?;
-    Ok(Prepared {
+    let prepared = Prepared {
         allowed,
         scripts,
         approved: own.approved,
@@ -111,8 +114,13 @@ pub fn prepare(cli: &Cli, recipe: &str) -> Result<Prepared> {
                 junit: cli.junit.as_deref().map(junit).transpose()?,
                 ..About::default()
             },
+            sabotage,
         },
-    })
+    };
+    if let Some(reason) = cannot_be_planted(&prepared.spec) {
+        bail!("`--sabotage {}` {CANNOT_BE_PLANTED}: {reason}", cli.sabotage.as_deref().unwrap_or_default());
+    }
+    Ok(prepared)
 }
 
 /// The recipe's own code in its head, sorted by what this repository approves.
@@ -249,6 +257,7 @@ fn arguments(cli: &Cli, recipe: &str) -> String {
     add("--pr", cli.pr.clone());
     add("--base", cli.base.clone());
     add("--engine", cli.engine.clone());
+    add("--sabotage", cli.sabotage.clone());
     arguments
 }
 

@@ -50,6 +50,10 @@ pub struct Cli {
     #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "always")]
     pub keep: Option<String>,
 
+    /// Plant one fault between the harness and the app: the run must fail, and proves nothing about the recipe
+    #[arg(long, value_name = "FAULT")]
+    pub sabotage: Option<String>,
+
     /// Print what would be done, and why, and stop
     #[arg(long)]
     pub plan: bool,

@@ -26,6 +26,7 @@ mod idmap;
 pub mod image;
 mod logs;
 mod names;
+mod planted;
 mod pod;
 mod preflight;
 mod publish;
@@ -201,6 +202,11 @@ impl Embedded {
     pub async fn remove(&self) -> Result<Vec<(Kind, String)>> {
         self.published.lock().await.clear();
         remove::remove(&self.core).await
+    }
+
+    /// What is there now: processes, mounts, and whatever lies in the engine's directory.
+    pub fn left(&self) -> Result<Vec<(Kind, String)>> {
+        remove::left(&self.core)
     }
 }
 

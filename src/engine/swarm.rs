@@ -16,6 +16,7 @@ pub mod host;
 mod images;
 mod logs;
 mod observe;
+mod planted;
 mod preflight;
 mod publish;
 mod remove;
@@ -263,6 +264,13 @@ impl Swarm {
             Trace::forget(&self.core.context.dir)?;
         }
         Ok(left)
+    }
+}
+
+impl Swarm {
+    /// What is there of the stack now.
+    pub async fn left(&self) -> Result<Vec<(Kind, String)>> {
+        remove::left(&self.core.docker, &self.core.context.stack, &self.core.context.run_id).await
     }
 }
 

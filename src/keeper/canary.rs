@@ -10,7 +10,8 @@ use sha2::{Digest as _, Sha256};
 use super::Keeper;
 use super::operate::backup::volumes_of;
 use super::protocol::{Canary, Snapshot};
-use crate::engine::{CallError, Engine};
+use super::rig::Rig;
+use crate::engine::CallError;
 use crate::fault::Failure;
 use crate::poll::{Look, Poll};
 use crate::recipe::AppState;
@@ -86,7 +87,7 @@ pub async fn ruin_dumps(keeper: &Arc<Keeper>, plan: &BackupPlan, snapshot: &Snap
 
 /// What became of the ruined dumps: looked at after the restore and before its post-hooks, which may remove them.
 /// Where they have run already, a dump that is gone proves nothing and is left out.
-pub async fn look_at_dumps(keeper: &Keeper, engine: &Engine, dumps: Vec<Dump>, hooked: bool) -> Result<()> {
+pub async fn look_at_dumps(keeper: &Keeper, engine: &Rig, dumps: Vec<Dump>, hooked: bool) -> Result<()> {
     let mut seen = Vec::new();
     for Dump { volume, path, sha256 } in dumps {
         let found = engine.read_volume(&volume, &path).await?;
@@ -117,7 +118,7 @@ fn dumps_of(plan: &BackupPlan, snapshot: &Snapshot) -> Vec<Dump> {
     dumps
 }
 
-async fn overwrite(engine: &Engine, canary: &Planted) -> Result<()> {
+async fn overwrite(engine: &Rig, canary: &Planted) -> Result<()> {
     let Planted { volume, path, content, .. } = canary;
     let changed = format!("changed after the backup of {content}");
     engine.write_volume(volume, path, changed.as_bytes()).await.context("failed to change a canary")?;
@@ -146,7 +147,7 @@ pub async fn look(keeper: &Arc<Keeper>) -> Result<Vec<Canary>, Failure> {
     Ok(canaries)
 }
 
-async fn look_at(keeper: &Keeper, engine: &Engine, stack: &Stack, canary: Planted) -> Result<Canary> {
+async fn look_at(keeper: &Keeper, engine: &Rig, stack: &Stack, canary: Planted) -> Result<Canary> {
     let mount = mounts(stack).remove(&canary.volume);
     let (seen_through, found) = match mount {
         Some((service, target)) => {
@@ -161,7 +162,7 @@ async fn look_at(keeper: &Keeper, engine: &Engine, stack: &Stack, canary: Plante
     Ok(Canary { volume: canary.volume, seen_through, expected: canary.content, found })
 }
 
-async fn read_through(keeper: &Keeper, engine: &Engine, service: &str, path: &str) -> Result<Option<Vec<u8>>> {
+async fn read_through(keeper: &Keeper, engine: &Rig, service: &str, path: &str) -> Result<Option<Vec<u8>>> {
     let poll = Poll::within(keeper.spec.settings.call);
     poll.until(format!("a container of service `{service}`"), async || match engine.read_file(service, path).await {
         Ok(bytes) => Ok(Look::Ready(Some(bytes))),

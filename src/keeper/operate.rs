@@ -15,7 +15,6 @@ use anyhow::Context as _;
 use super::converge::{self, Expect};
 use super::journal::{Event, millis};
 use super::protocol::{Deployed, OperationReport};
-use super::spec::RunSpec;
 use super::{DeployedState, Keeper};
 use crate::config::Settings;
 use crate::engine::{self, Deployment, FetchError, Origin};
@@ -23,7 +22,8 @@ use crate::fault::{Failure, Fault};
 use crate::recipe::AppState;
 use crate::recipe::abra;
 use crate::recipe::secret::{SecretSpec, SecretValue};
-use crate::recipe::stack::Stack;
+use crate::recipe::stack::{Mode, Stack};
+use crate::sabotage::Sabotage;
 use crate::script::INSTALL_STEPS;
 use crate::tier::Tier;
 
@@ -33,26 +33,45 @@ const PULL: Duration = Duration::from_secs(900);
 
 /// A hook may take as long as a whole backup. One that hangs is to be ended by its own deadline, which names it.
 const HOOK_MARGIN: Duration = Duration::from_secs(10);
+/// The deadline whose passing a planted fault swallows.
+const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// Performs the operation of a tier within its deadline, and journals how it went.
 pub async fn perform(keeper: &Arc<Keeper>, tier: Tier, what: String) -> Result<(), Failure> {
     let start = Instant::now();
     keeper.journal.write(Event::OperationStarted { tier, what: what.clone() }).map_err(Failure::infrastructure)?;
-    let deadline = deadline(keeper, tier);
-    let result = match tokio::time::timeout(deadline, operation(keeper, tier)).await {
+    let swallows = keeper.spec.sabotage == Some(Sabotage::TimeOutIsSwallowed);
+    let deadline = if swallows { AT_ONCE } else { deadline(keeper, tier) };
+    let operation = operation(keeper, tier);
+    tokio::pin!(operation);
+    let result = match tokio::time::timeout(deadline, &mut operation).await {
         Ok(result) => result,
+        Err(_) if swallows => operation.await,
         Err(_) => Err(Failure::new(
             Fault::Recipe,
             format!("the operation did not end within {}", humantime::format_duration(deadline)),
         )),
     };
+    let result = match result {
+        Ok(()) => plant(keeper, tier).await,
+        failed => failed,
+    };
     let took = start.elapsed();
     let finished = Event::OperationFinished { tier, millis: millis(took), failure: result.as_ref().err().cloned() };
     keeper.journal.write(finished).map_err(Failure::infrastructure)?;
     result?;
-    let limit = keeper.spec.settings.recipe_toml.budget.get(&tier).map_or(deadline, |budget| budget.0);
+    let limit = keeper.spec.settings.recipe_toml.budget.get(&tier).map_or(deadline, |budget| budget.0.min(deadline));
     keeper.app.lock().await.operations.insert(tier, OperationReport { what, took, limit });
     Ok(())
+}
+
+/// What a planted fault does once an operation is done.
+async fn plant(keeper: &Arc<Keeper>, tier: Tier) -> Result<(), Failure> {
+    if keeper.spec.sabotage.is_none() {
+        return Ok(());
+    }
+    let planted = keeper.engine().await?.after(tier).await;
+    planted.context("failed to plant the fault").map_err(Failure::harness)
 }
 
 async fn operation(keeper: &Arc<Keeper>, tier: Tier) -> Result<(), Failure> {
@@ -89,7 +108,8 @@ async fn deploy(keeper: &Arc<Keeper>, state: &AppState, form: Deployed, what: &s
         return Err(Failure::new(Fault::Recipe, problems.join("; ")));
     }
     let supplied = secrets(keeper, state).await?;
-    let in_place = keeper.app.lock().await.deployed.form.is_some();
+    let forgets = keeper.spec.sabotage == Some(Sabotage::DeploysTwice);
+    let in_place = keeper.app.lock().await.deployed.form.is_some() && !forgets;
     let before = update_marks(keeper).await?;
     fetch(keeper, stack).await?;
     keeper
@@ -261,8 +281,11 @@ pub fn images(stack: &Stack) -> BTreeMap<String, String> {
     stack.services.iter().map(|(name, service)| (name.clone(), service.image.clone())).collect()
 }
 
-/// Services of the base that the head no longer names. abra deploys with `Prune=false`, so they would live on.
-pub fn dropped(spec: &RunSpec) -> Vec<String> {
-    let Some(base) = &spec.base else { return Vec::new() };
-    base.stack.services.keys().filter(|name| !spec.head.stack.services.contains_key(*name)).cloned().collect()
+/// Tasks by service, as the compose files want them; a global service has one a node, which only the engine knows.
+pub fn replicas(stack: &Stack) -> BTreeMap<String, u32> {
+    let wanted = stack.services.iter().filter_map(|(name, service)| match service.deploy.mode {
+        Mode::Replicated(replicas) => Some((name.clone(), replicas)),
+        Mode::Global => None,
+    });
+    wanted.collect()
 }

@@ -148,8 +148,10 @@ pub struct Evidence {
     pub deployed: Deployed,
     /// Images by service, as the compose files that were deployed last name them.
     pub images: BTreeMap<String, String>,
-    /// Services of the base that the head's compose files no longer name.
-    pub dropped: Vec<String>,
+    /// Tasks by service, as those compose files want them; global services are not among them.
+    pub replicas: BTreeMap<String, u32>,
+    /// The longest that a container of base or head may take to stop.
+    pub stop_grace: Duration,
     /// What went right, by tier.
     pub operations: BTreeMap<Tier, OperationReport>,
     /// Secrets whose values the harness was not told, so that nobody can look for them.

@@ -12,6 +12,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::journal::Event;
 use super::protocol::{Answer, Call, Evidence, Leak};
 use super::socket::Wire;
+use super::spec::RunSpec;
 use super::{Keeper, canary, operate, stage, teardown};
 use crate::engine::{CallError, ServiceState};
 use crate::fault::{Failure, Fault};
@@ -193,10 +194,18 @@ async fn evidence(keeper: &Keeper) -> Evidence {
         head: plan.head.clone(),
         deployed: app.deployed.form.unwrap_or(super::protocol::Deployed::Nothing),
         images: state.map(|it| operate::images(&it.stack)).unwrap_or_default(),
-        dropped: operate::dropped(&keeper.spec),
+        replicas: state.map(|it| operate::replicas(&it.stack)).unwrap_or_default(),
+        stop_grace: stop_grace(&keeper.spec),
         operations: app.operations.clone(),
         unwatched: state.map(|it| unwatched(it, &app.secrets)).unwrap_or_default(),
         failures_before: app.failures_before.clone(),
         snapshot: app.snapshot.clone(),
     }
+}
+
+/// Docker's default, or more where base or head ask for it.
+fn stop_grace(spec: &RunSpec) -> Duration {
+    let stacks = spec.base.iter().chain([&spec.head]).map(|state| &state.stack);
+    let graces = stacks.flat_map(|stack| stack.services.values()).filter_map(|service| service.stop_grace_period);
+    graces.chain([Duration::from_secs(10)]).max().unwrap_or_default()
 }

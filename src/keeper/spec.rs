@@ -14,6 +14,7 @@ use crate::recipe::AppState;
 use crate::recipe::abra::Form;
 use crate::recipe::mirror::Mirror;
 use crate::recipe::version::Revision;
+use crate::sabotage::Sabotage;
 use crate::script::Code;
 
 const FILE: &str = "run.json";
@@ -42,6 +43,9 @@ pub struct RunSpec {
     /// The process that the keeper must not outlive, unless it was told to keep the app.
     pub client: Client,
     pub about: About,
+    /// A fault to plant; none in any run that is to prove a recipe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sabotage: Option<Sabotage>,
 }
 
 /// What reports say of a run beside what it does.

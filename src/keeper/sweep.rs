@@ -39,7 +39,8 @@ pub async fn one(run_dir: &Path) -> Result<Option<Swept>> {
     let journal = Journal::open(run_dir)?;
     let run = run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut leftovers = engine::sweep(&run_dir.join("engine")).await;
-    leftovers.extend(remove_directories(run_dir, |dir| journal.removed(Kind::Directory, dir)));
+    let engine_is_clean = leftovers.is_empty();
+    leftovers.extend(remove_directories(run_dir, engine_is_clean, |dir| journal.removed(Kind::Directory, dir)));
     journal.write_synced(Event::TeardownFinished { millis: millis(start.elapsed()), leftovers: leftovers.clone() })?;
     lock.release(leftovers.is_empty());
     Ok(Some(Swept { run, leftovers }))

@@ -9,12 +9,16 @@ use anyhow::{Context as _, Result};
 use super::Keeper;
 use super::journal::{self, Event, millis};
 use super::protocol::TeardownReport;
+use super::rig::Rig;
 use crate::engine::{self, Engine, Kind, Ledger as _};
 use crate::fault::Failure;
 use crate::mask::Masks;
 
 /// The engine's removals may take this long; what is then still there is reported as left over.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// A look at what there is takes a moment.
+const LOOK: Duration = Duration::from_secs(15);
 
 /// Tears the run down, once; whoever comes later gets the same report. It never fails: what went wrong is in the
 /// leftovers.
@@ -30,7 +34,9 @@ pub async fn run(keeper: &Arc<Keeper>, reason: &str) -> TeardownReport {
     note(&mut leftovers, keeper.journal.write(Event::TeardownStarted { reason: reason.to_owned() }));
     end_operation(keeper).await;
     leftovers.extend(remove_engine(keeper).await);
-    leftovers.extend(remove_directories(&keeper.dir, |dir| keeper.journal.removed(Kind::Directory, dir)));
+    let engine_is_clean = leftovers.is_empty();
+    leftovers
+        .extend(remove_directories(&keeper.dir, engine_is_clean, |dir| keeper.journal.removed(Kind::Directory, dir)));
     let took = start.elapsed();
     let finished = Event::TeardownFinished { millis: millis(took), leftovers: leftovers.clone() };
     note(&mut leftovers, keeper.journal.write_synced(finished));
@@ -85,15 +91,29 @@ async fn remove_engine(keeper: &Keeper) -> Vec<String> {
     let mut leftovers = Vec::new();
     note(&mut leftovers, save_logs(keeper, &engine).await.context("failed to keep the logs"));
     match tokio::time::timeout(LIMIT, engine.remove()).await {
-        Ok(Ok(left)) => leftovers.extend(left.into_iter().map(|(kind, name)| format!("{kind} `{name}`"))),
+        Ok(Ok(left)) if left.is_empty() => leftovers.extend(second_look(&engine).await),
+        Ok(Ok(left)) => leftovers.extend(named(left)),
         Ok(Err(error)) => leftovers.push(format!("{error:#}")),
         Err(_) => leftovers.push(format!("the engine did not end within {}", humantime::format_duration(LIMIT))),
     }
     leftovers
 }
 
+/// What a removal says about itself is no proof: the engine is asked once more what there is.
+async fn second_look(engine: &Engine) -> Vec<String> {
+    match tokio::time::timeout(LOOK, engine.left()).await {
+        Ok(Ok(left)) => named(left),
+        Ok(Err(error)) => vec![format!("nobody knows what is left: {error:#}")],
+        Err(_) => vec![format!("nobody knows what is left: no answer within {}", humantime::format_duration(LOOK))],
+    }
+}
+
+fn named(left: Vec<(Kind, String)>) -> Vec<String> {
+    left.into_iter().map(|(kind, name)| format!("{kind} `{name}`")).collect()
+}
+
 /// Keeps every service's log, masked: they are what a failed run is understood by.
-async fn save_logs(keeper: &Keeper, engine: &Engine) -> Result<()> {
+async fn save_logs(keeper: &Keeper, engine: &Rig) -> Result<()> {
     let secrets = keeper.app.lock().await.secrets.clone();
     let masks = Masks::new(secrets.values().map(|value| value.expose()))?;
     let dir = keeper.dir.join("logs");
@@ -107,10 +127,12 @@ async fn save_logs(keeper: &Keeper, engine: &Engine) -> Result<()> {
     Ok(())
 }
 
-/// Removes what a run keeps in its directory beside the record of it, and says what could not be removed.
-pub fn remove_directories(run_dir: &Path, removed: impl Fn(&str) -> Result<()>) -> Vec<String> {
+/// Removes what a run keeps in its directory beside the record of it, and says what could not be removed. The engine's
+/// directory stays while anything of the engine's does: it is what the next sweep finds that by.
+pub fn remove_directories(run_dir: &Path, engine_is_clean: bool, removed: impl Fn(&str) -> Result<()>) -> Vec<String> {
     let mut leftovers = Vec::new();
-    for name in ["recipe", "snapshots", "cage", "engine"] {
+    let names = ["recipe", "snapshots", "cage", "engine"];
+    for name in names.into_iter().filter(|name| engine_is_clean || *name != "engine") {
         let dir = run_dir.join(name);
         match std::fs::remove_dir_all(&dir) {
             Ok(()) => note(&mut leftovers, removed(&dir.display().to_string())),

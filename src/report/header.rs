@@ -32,6 +32,9 @@ pub fn lines(prepared: &Prepared) -> Vec<(&'static str, String)> {
             lines.push(("skipped", format!("{}, {skip}", step.tier)));
         }
     }
+    if let Some(sabotage) = spec.sabotage {
+        lines.push(("WARNING", format!("a fault is planted, `{sabotage}`: {}", sabotage.facts().what)));
+    }
     for tier in &spec.plan.skip_generic {
         lines.push(("WARNING", format!("the generic assertions of `{tier}` are opted out of: they prove nothing now")));
     }

@@ -27,3 +27,8 @@ fn the_schemas_are_up_to_date() {
         check(&format!("schemas/{name}"), &(serde_json::to_string_pretty(&schema).unwrap() + "\n"));
     }
 }
+
+#[test]
+fn the_table_of_planted_faults_is_up_to_date() {
+    check("sabotage.md", &harness::sabotage::docs::reference());
+}

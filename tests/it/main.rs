@@ -7,6 +7,7 @@ mod compose;
 mod concurrent;
 mod declarations;
 mod docs;
+mod drills;
 mod formats;
 mod green;
 mod red;
@@ -14,6 +15,7 @@ mod repo_local;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 mod runner;
 mod running;
+mod sabotage;
 mod schemas;
 mod teardown;
 mod tidy;

@@ -58,6 +58,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("keeper", &["assertion", "app", "client", "runner", "report", "prepare"]),
     ("app", &["plan", "assertion", "client", "runner", "report", "prepare"]),
     ("client", &["assertion", "runner", "report", "prepare"]),
+    ("sabotage", &["config", "plan", "assertion", "engine", "keeper", "app", "client", "runner", "report", "prepare"]),
     ("prepare", &["assertion", "app", "client", "runner", "report"]),
     ("doctor", &["plan", "assertion", "keeper", "client", "runner", "report", "prepare"]),
 ];

@@ -55,6 +55,16 @@ pub async fn remove(core: &Core) -> Result<Vec<(Kind, String)>> {
     Ok(left)
 }
 
+/// What is there of the pod now, by a look that removes nothing.
+pub fn left(core: &Core) -> Result<Vec<(Kind, String)>> {
+    let processes = traces::processes_in(core.pod.namespace_number()?)?;
+    let mut left: Vec<(Kind, String)> = processes.into_iter().map(|pid| (Kind::Process, pid.to_string())).collect();
+    let mounts = traces::mounts_below(&core.context.dir)?;
+    left.extend(mounts.into_iter().map(|point| (Kind::Mount, point.display().to_string())));
+    left.extend(present(&core.context.dir)?);
+    Ok(left)
+}
+
 /// Removes what a dead run left in its engine's directory, and its processes. That the run is dead is for the caller
 /// to know, by its lock.
 pub async fn sweep(dir: &Path) -> Result<Swept> {

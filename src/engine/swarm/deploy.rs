@@ -198,7 +198,8 @@ pub fn remember_secret(values: &mut BTreeMap<String, SecretValue>, name: &str, v
     Ok(())
 }
 
-fn labels(core: &Core) -> std::collections::HashMap<String, String> {
+/// The labels of what the engine creates itself.
+pub fn labels(core: &Core) -> std::collections::HashMap<String, String> {
     let labels = [(STACK_LABEL, core.stack()), (RUN_LABEL, core.context.run_id.as_str())];
     labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }

@@ -73,6 +73,12 @@ pub async fn remove_after(
     }
 }
 
+/// What there is of the stack now.
+pub async fn left(docker: &Docker, stack: &str, run_id: &str) -> Result<Vec<(Kind, String)>> {
+    let things = inventory(docker, stack, run_id).await?;
+    Ok(things.into_iter().map(|(kind, name, _)| (kind, name)).collect())
+}
+
 fn with_reason(name: String, reason: &Option<String>) -> String {
     reason.as_ref().map_or(name.clone(), |reason| format!("{name}` (Docker says: {reason}) `"))
 }

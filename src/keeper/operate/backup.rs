@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::engine::{CallError, Engine, Exec, FileEntry, Kind, Ledger as _};
+use crate::engine::{CallError, Exec, FileEntry, Kind, Ledger as _};
 use crate::fault::{Failure, Fault};
 use crate::keeper::protocol::Snapshot;
+use crate::keeper::rig::Rig;
 use crate::keeper::{Keeper, canary};
 use crate::poll::{Look, Poll};
 use crate::recipe::backup::{BackupPlan, BackupService};
@@ -113,7 +114,7 @@ const SHELL: &str = "if command -v bash >/dev/null 2>&1; then exec bash -c 'set 
 /// a failure; here a failed hook fails the operation, because what it should have dumped is not in the snapshot.
 pub(super) async fn hook(
     keeper: &Keeper,
-    engine: &Engine,
+    engine: &Rig,
     service: &BackupService,
     line: Option<&str>,
     label: &str,

@@ -6,6 +6,7 @@ use super::install_steps;
 use crate::engine::{Engine, EngineContext, Kind, Ledger as _};
 use crate::fault::Failure;
 use crate::keeper::protocol::Deployed;
+use crate::keeper::rig::Rig;
 use crate::keeper::{Keeper, lint};
 use crate::recipe::checkout::Checkout;
 
@@ -13,7 +14,7 @@ use crate::recipe::checkout::Checkout;
 /// nothing to upgrade from.
 pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     let (checkout, engine) = tokio::join!(check_out(keeper), start(keeper));
-    *keeper.engine.write().await = Some(engine?);
+    *keeper.engine.write().await = Some(Rig::new(engine?, keeper.spec.sabotage, &keeper.spec.head));
     keeper.app.lock().await.checkout = Some(checkout?);
     lint::begin(keeper);
     let spec = &keeper.spec;

@@ -1,0 +1,38 @@
+//! Drills with planted faults, as the tests run them on either engine.
+
+use harness::sabotage::Sabotage;
+use harness::sabotage::drill::{Drill, Outcome, Score};
+
+use crate::runner::World;
+
+/// Runs the drill in a world of its own.
+pub fn drill(world: &World, recipe: &str, faults: &[Sabotage], whole: bool) -> Score {
+    let run = world.command(&["--recipe", recipe]);
+    let drill = Drill { runner: run.program.into(), arguments: run.args, env: run.env, at_once: 3, whole };
+    tokio::runtime::Runtime::new().unwrap().block_on(drill.run(faults, |row| eprintln!("{row}"))).unwrap()
+}
+
+/// No fault survives; those that have no room are exactly these.
+pub fn check(score: &Score, not_planted: &[Sabotage]) {
+    for row in score.survivors() {
+        let Outcome::Survived { green, said } = &row.outcome else { continue };
+        eprintln!("---- {}: still green: {}\n{said}", row.sabotage, green.join(", "));
+    }
+    let names: Vec<&str> = score.survivors().iter().map(|row| row.sabotage.name()).collect();
+    assert!(names.is_empty(), "nobody has seen {names:?}: {}", score.line());
+    for row in score.rows.iter().filter(|row| row.outcome == Outcome::Killed) {
+        let named = row.sabotage.facts().red;
+        assert!(named.iter().all(|name| row.red.contains(*name)), "{row}: {named:?} must all be red themselves");
+    }
+    let left_out = score.rows.iter().filter(|row| matches!(row.outcome, Outcome::NotPlanted(_)));
+    let left_out: Vec<Sabotage> = left_out.map(|row| row.sabotage).collect();
+    assert_eq!(left_out, not_planted);
+}
+
+/// What faults have left behind on purpose is found by a sweep.
+pub fn swept(world: &World) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let swept = runtime.block_on(harness::keeper::sweep::all(&world.state())).unwrap();
+    assert!(swept.iter().all(|run| run.leftovers.is_empty()), "{swept:?}");
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+}

@@ -1,0 +1,27 @@
+//! Planted faults on a real Swarm: in CI all of them, elsewhere those that no other engine has room for.
+
+use harness::sabotage::Sabotage;
+
+use crate::docker::named;
+use crate::drills::{check, drill, swept};
+use crate::runner::World;
+
+pub const CASES: &[crate::Case] = &[("every_planted_fault_is_seen_on_a_swarm", every_planted_fault_is_seen)];
+
+const ONLY_HERE: [Sabotage; 3] = [Sabotage::LeavesAVolume, Sabotage::LeavesASecret, Sabotage::LeavesANetwork];
+
+fn every_planted_fault_is_seen() {
+    let in_ci = std::env::var("CI").as_deref() == Ok("true");
+    let faults = if in_ci { &Sabotage::ALL[..] } else { &ONLY_HERE };
+    let world = World::of_test_data().on("swarm");
+    let score = drill(&world, "whole", faults, false);
+    check(&score, &[]);
+    if in_ci {
+        assert_eq!(score.never_red("generic::"), Vec::<&str>::new(), "{}", score.line());
+    }
+    eprintln!("swarm: {}", score.line());
+    // What was left on purpose is still there, under the run's mark, and a sweep takes it away.
+    swept(&world);
+    let left: Vec<String> = named("whol-").into_iter().filter(|thing| thing.ends_with("_left_behind")).collect();
+    assert_eq!(left, Vec::<String>::new());
+}
