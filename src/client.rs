@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::{Mutex, watch};
 
 use crate::app::App;
@@ -238,13 +239,32 @@ impl Session {
         command.stdout(log.try_clone().context("failed to share the keeper's log")?).stderr(log);
         // The keeper outlives this call on purpose; a thread takes its exit code, so that no zombie is left.
         let mut child = command.spawn().context("failed to start the keeper")?;
+        let pid = Pid::from_child(&child);
         let (tell, ended) = watch::channel(false);
         std::thread::spawn(move || {
             let _ = child.wait();
             let _ = tell.send(true);
         });
-        runtime().block_on(self.wait_for_keeper(&ended))?;
-        Ok(ended)
+        runtime().block_on(async {
+            if let Err(error) = self.wait_for_keeper(&ended).await {
+                return Err(self.give_up(pid, &ended, error).await);
+            }
+            Ok(ended)
+        })
+    }
+
+    /// A keeper that did not answer must not begin after all, and what it has begun is removed.
+    async fn give_up(&self, keeper: Pid, ended: &watch::Receiver<bool>, error: anyhow::Error) -> anyhow::Error {
+        if !*ended.borrow() {
+            // Its number is its own until the thread above has taken its exit code.
+            let _ = kill_process(keeper, Signal::KILL);
+            let _ = tokio::time::timeout(START, ended.clone().wait_for(|ended| *ended)).await;
+        }
+        match sweep::one(&self.run_dir).await {
+            Ok(Some(swept)) if !swept.leftovers.is_empty() => error.context(swept.to_string()),
+            Ok(_) => error,
+            Err(failed) => error.context(format!("the sweep after it failed: {failed:#}")),
+        }
     }
 
     async fn wait_for_keeper(&self, ended: &watch::Receiver<bool>) -> Result<()> {

@@ -134,19 +134,14 @@ pub fn main(run_dir: &Path) -> ExitCode {
 async fn run(run_dir: &Path) -> Result<()> {
     let spec = RunSpec::read(run_dir)?;
     let lock = lock::RunLock::take(run_dir)?;
-    let journal = Arc::new(Journal::open(run_dir)?);
-    journal.write_synced(Event::RunStarted {
-        run_id: spec.run_id.clone(),
-        recipe: spec.plan.recipe.to_string(),
-        engine: spec.engine.name().into(),
-        pid: std::process::id(),
-    })?;
-    journal.write(Event::Planned(Box::new(facts::Facts::of(&spec))))?;
-    if let Some(sabotage) = spec.sabotage {
-        let text = format!("a fault is planted, `{sabotage}`: {}", sabotage.facts().what);
-        journal.write(Event::Note { text })?;
-    }
-    let listener = socket::bind(run_dir)?;
+    let (journal, listener) = match begin(run_dir, &spec) {
+        Ok(begun) => begun,
+        Err(error) => {
+            // Nothing was created, so no sweep has to look for anything.
+            lock.release(true);
+            return Err(error);
+        }
+    };
     let keeper = Arc::new(Keeper::new(spec, run_dir, journal));
     // Dead runs are cleaned beside the live one: a run must not wait for another's leftovers.
     let sweeping = tokio::spawn({
@@ -167,6 +162,23 @@ async fn run(run_dir: &Path) -> Result<()> {
     // What a dead run left on a Swarm takes its time; half swept it would wait for the next run.
     let _ = tokio::time::timeout(SWEEP, sweeping).await;
     Ok(())
+}
+
+/// What has to be there before anything is created: a journal that can be written, and a socket.
+fn begin(run_dir: &Path, spec: &RunSpec) -> Result<(Arc<Journal>, tokio::net::UnixListener)> {
+    let journal = Arc::new(Journal::open_for_keeper(run_dir)?);
+    journal.write_synced(Event::RunStarted {
+        run_id: spec.run_id.clone(),
+        recipe: spec.plan.recipe.to_string(),
+        engine: spec.engine.name().into(),
+        pid: std::process::id(),
+    })?;
+    journal.write(Event::Planned(Box::new(facts::Facts::of(spec))))?;
+    if let Some(sabotage) = spec.sabotage {
+        let text = format!("a fault is planted, `{sabotage}`: {}", sabotage.facts().what);
+        journal.write(Event::Note { text })?;
+    }
+    Ok((journal, socket::bind(run_dir)?))
 }
 
 impl Keeper {

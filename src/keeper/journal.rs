@@ -1,8 +1,10 @@
 //! The journal of a run: append-only, synced before anything is created, and the one record that every report and
 //! every cleanup is folded from.
 
+mod halt;
+
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -155,22 +157,35 @@ pub enum Outcome {
 /// An open journal; every record goes to the file first, then to whoever watches.
 pub struct Journal {
     path: PathBuf,
-    file: Mutex<File>,
+    file: Mutex<Appended>,
+    halt: Option<halt::Halt>,
     watchers: broadcast::Sender<Record>,
+}
+
+/// The file, and how many records this process has written to it.
+struct Appended {
+    file: File,
+    records: usize,
 }
 
 impl Journal {
     /// Opens the journal of a run, creating it. What cannot be journalled must not be created, so failing here ends
-    /// the run.
+    /// the run. A torn last line goes: what is appended must not become part of it.
     pub fn open(run_dir: &Path) -> Result<Self> {
         let path = run_dir.join(FILE);
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| format!("failed to open the journal `{}`", path.display()))?;
-        Ok(Journal { path, file: Mutex::new(file), watchers: broadcast::Sender::new(1024) })
+        let open = || {
+            let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path)?;
+            cut_torn_line(&file)?;
+            Ok::<File, std::io::Error>(file)
+        };
+        let file = open().with_context(|| format!("failed to open the journal `{}`", path.display()))?;
+        let file = Mutex::new(Appended { file, records: 0 });
+        Ok(Journal { path, file, halt: None, watchers: broadcast::Sender::new(1024) })
+    }
+
+    /// The same for a keeper, which tests stop at a record of their choice.
+    pub fn open_for_keeper(run_dir: &Path) -> Result<Self> {
+        Ok(Journal { halt: halt::from_env(), ..Journal::open(run_dir)? })
     }
 
     /// Appends a record; the caller goes on only when it is written.
@@ -187,12 +202,27 @@ impl Journal {
         let record = Record::now(event);
         let mut line = serde_json::to_vec(&record).context("failed to encode a journal record")?;
         line.push(b'\n');
-        let mut file = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let written = file.write_all(&line).and_then(|()| if sync { file.sync_data() } else { Ok(()) });
+        let mut appended = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let written = self.put(&mut appended, &line, sync);
         written.with_context(|| format!("failed to write to the journal `{}`", self.path.display()))?;
         // Nobody watching is fine: the file is the record.
         let _ = self.watchers.send(record);
         Ok(())
+    }
+
+    fn put(&self, appended: &mut Appended, line: &[u8], sync: bool) -> std::io::Result<()> {
+        appended.records += 1;
+        let number = appended.records;
+        self.halt.map_or(Ok(()), |halt| halt.before(number))?;
+        if let Err(error) = appended.file.write_all(line) {
+            // Half a record would make the next one unreadable. Where even that fails, the reader says so.
+            let _ = cut_torn_line(&appended.file);
+            return Err(error);
+        }
+        if sync {
+            appended.file.sync_data()?;
+        }
+        self.halt.map_or(Ok(()), |halt| halt.after(number))
     }
 
     /// The records so far, and a receiver of those to come; none is lost or doubled between the two.
@@ -218,6 +248,15 @@ impl Ledger for Journal {
     fn removed(&self, kind: Kind, name: &str) -> Result<()> {
         self.write(Event::Removed { kind, name: name.to_owned() })
     }
+}
+
+/// Cuts the file off after its last whole line.
+fn cut_torn_line(mut file: &File) -> std::io::Result<()> {
+    let mut text = Vec::new();
+    std::io::Seek::rewind(&mut file)?;
+    file.read_to_end(&mut text)?;
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    if whole < text.len() { file.set_len(whole as u64) } else { Ok(()) }
 }
 
 /// Reads a journal. A torn last line, as a power loss leaves it, is ignored; a broken line elsewhere is an error.
@@ -306,6 +345,22 @@ mod tests {
         for cut in whole.len()..both.len() {
             std::fs::write(dir.path().join(FILE), &both[..cut]).unwrap();
             assert_eq!(journal.read().unwrap().len(), 1, "cut at byte {cut}");
+        }
+    }
+
+    #[test]
+    fn what_is_appended_to_a_torn_journal_is_read_back_at_every_length() {
+        let (dir, journal) = journal();
+        journal.write(Event::Note { text: "first".into() }).unwrap();
+        let path = dir.path().join(FILE);
+        let whole = std::fs::read(&path).unwrap();
+        for cut in 0..=whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let again = Journal::open(dir.path()).unwrap();
+            again.write(Event::Note { text: "after the crash".into() }).unwrap();
+            let records = again.read().unwrap();
+            assert_eq!(records.len(), 1 + usize::from(cut == whole.len()), "cut at byte {cut}");
+            assert_eq!(records.last().unwrap().event, Event::Note { text: "after the crash".into() });
         }
     }
 

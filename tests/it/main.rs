@@ -5,6 +5,8 @@
 mod command_line;
 mod compose;
 mod concurrent;
+mod crash;
+mod crashes;
 mod declarations;
 mod docs;
 mod drills;

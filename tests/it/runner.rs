@@ -107,6 +107,20 @@ impl World {
         left
     }
 
+    /// The domain of the only run of this world.
+    pub fn domain(&self) -> String {
+        let run = std::fs::read_dir(self.state().join("runs")).unwrap().next().unwrap().unwrap();
+        let spec = std::fs::read(run.path().join("run.json")).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&spec).unwrap()["domain"].as_str().unwrap().to_owned()
+    }
+
+    /// Files below this world's state directory that hold a text.
+    pub fn files_with(&self, text: &str) -> Vec<String> {
+        let found = finish(&Run::new("grep", ["-rlF", "--", text, self.state().to_str().unwrap()]));
+        assert!(found.code < 2, "{found}");
+        found.stdout.lines().map(str::to_owned).collect()
+    }
+
     /// Processes that were started for this world: each names its state directory in its arguments or environment.
     pub fn processes(&self) -> Vec<String> {
         let mark = self.dir.path().to_str().unwrap().to_owned();

@@ -54,6 +54,11 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Whether the runner has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     pub fn end(&mut self) -> i32 {
         let mut status = None;
         wait("the runner to end", || {

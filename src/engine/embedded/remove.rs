@@ -74,8 +74,7 @@ pub async fn sweep(dir: &Path) -> Result<Swept> {
     }
     // A directory without a record never had a pod.
     for process in Facts::read(dir)?.map(|facts| facts.alive()).unwrap_or_default() {
-        let killed = kill(Pid::from_raw(process.pid), Signal::SIGKILL).is_ok() && vanished(process).await;
-        let list = if killed { &mut swept.removed } else { &mut swept.left };
+        let list = if end(process).await { &mut swept.removed } else { &mut swept.left };
         list.push((Kind::Process, process.pid.to_string()));
     }
     let before = present(dir)?;
@@ -83,6 +82,12 @@ pub async fn sweep(dir: &Path) -> Result<Swept> {
     swept.removed.extend(before.into_iter().filter(|thing| !left.contains(thing)));
     swept.left.extend(left);
     Ok(swept)
+}
+
+/// Kills a process of a dead pod, which may be about to end by itself, and waits until it is gone.
+async fn end(process: traces::Process) -> bool {
+    let killed = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+    matches!(killed, Ok(()) | Err(nix::errno::Errno::ESRCH)) && vanished(process).await
 }
 
 async fn vanished(process: traces::Process) -> bool {
@@ -183,4 +188,17 @@ fn report(core: &Core, left: &[(Kind, String)]) -> Result<()> {
         ledger.removed(Kind::Process, &core.context.run_id)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_that_ended_just_now_is_gone_and_not_left() {
+        let mut child = crate::process::command("true").spawn().unwrap();
+        let process = traces::Process { pid: child.id() as i32, start_time: 1 };
+        child.wait().unwrap();
+        assert!(end(process).await);
+    }
 }

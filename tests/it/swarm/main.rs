@@ -5,6 +5,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot get at what it looks at has failed")]
 
+#[allow(dead_code, reason = "each of the test programs uses its part")]
+#[path = "../crash.rs"]
+mod crash;
+mod crashes;
 mod docker;
 #[path = "../drills.rs"]
 mod drills;
@@ -38,7 +42,7 @@ fn main() -> ExitCode {
     // Each run keeps a Docker daemon busy: more at once only wait for each other.
     arguments.test_threads = arguments.test_threads.or(Some(3));
     let missing = if arguments.list { None } else { docker::missing() };
-    let cases = [green::CASES, hostile::CASES, red::CASES, sabotage::CASES, teardown::CASES, traefik::CASES, remote::CASES].concat();
+    let cases = [crashes::CASES, green::CASES, hostile::CASES, red::CASES, sabotage::CASES, teardown::CASES, traefik::CASES, remote::CASES].concat();
     let mut trials: Vec<Trial> = cases.into_iter().map(|case| trial(case, missing.clone())).collect();
     let missing = missing.or_else(|| if arguments.list { None } else { registry::missing() });
     trials.extend(registry::CASES.iter().map(|case| trial(*case, missing.clone())));

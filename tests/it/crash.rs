@@ -1,0 +1,135 @@
+//! SIGKILL after every record of a whole run: of the test process, of the keeper, and of both. And a journal that fails
+//! from every record on.
+//!
+//! Wherever it happens there is one verdict at most, nothing is left once the survivor, or the next sweep, is done, and
+//! the secret that the recipe was given stands nowhere. `cargo test` tries some of the points, CI every one.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::runner::World;
+use crate::running::{Running, wait};
+
+/// Who is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Victim {
+    Runner,
+    Keeper,
+    Both,
+}
+
+const VICTIMS: [Victim; 3] = [Victim::Runner, Victim::Keeper, Victim::Both];
+
+/// As `install_steps.sh` of the overlay gives it.
+const SECRET: &str = "canary-secret-that-must-turn-up-nowhere0";
+
+const HALT: &str = "RECIPE_HARNESS_TEST_HALT";
+
+/// Where a run is broken off: `after:7`.
+pub type Point = (String, Victim);
+
+/// Breaks a run off, and checks what becomes of it. False: the run ended before it got to the point.
+pub fn crash(world: &World, (halt, victim): &Point) -> bool {
+    let run = world.command(&["--recipe", "whole"]).env(HALT, halt);
+    let mut command = harness::process::command(&run.program);
+    command.args(&run.args);
+    let mut running = Running::start(command, &run);
+    let mut keeper = None;
+    wait("the keeper to stop at its record, or the run to end", || {
+        keeper = stopped_keeper(world);
+        keeper.is_some() || running.has_ended()
+    });
+    let Some(keeper) = keeper else { return false };
+    match victim {
+        Victim::Runner => {
+            running.signal(Signal::KILL);
+            running.end();
+            kill_process(keeper, Signal::CONT).unwrap();
+        }
+        Victim::Keeper => {
+            kill_process(keeper, Signal::KILL).unwrap();
+            let code = running.end();
+            assert!([0, 101].contains(&code), "one verdict, not exit code {code}: {}", running.said.lock().unwrap());
+            // The runner cleans up after its keeper before it ends.
+            assert_eq!(world.leftovers(), Vec::<String>::new(), "{}", running.said.lock().unwrap());
+        }
+        Victim::Both => {
+            running.signal(Signal::KILL);
+            kill_process(keeper, Signal::KILL).unwrap();
+            running.end();
+            wait("the processes to end", || world.processes().is_empty());
+            let swept = tokio::runtime::Runtime::new().unwrap().block_on(harness::keeper::sweep::all(&world.state()));
+            let swept = swept.unwrap();
+            assert!(swept.iter().all(|run| run.leftovers.is_empty()), "{swept:?}");
+        }
+    }
+    world.expect_nothing_left();
+    assert_eq!(world.files_with(SECRET), Vec::<String>::new());
+    assert!(!running.said.lock().unwrap().contains(SECRET));
+    true
+}
+
+/// The keeper of this world, if it is stopped.
+fn stopped_keeper(world: &World) -> Option<Pid> {
+    let keeper = world.processes().into_iter().find(|process| process.contains("__keeper"))?;
+    let pid: i32 = keeper.split(' ').next()?.parse().ok()?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().starts_with('T').then(|| Pid::from_raw(pid))?
+}
+
+/// Every point of a run with this many records, each for every victim; or, without `all`, some of each.
+pub fn points(records: usize, all: bool) -> Vec<Point> {
+    let points = (1..=records).flat_map(|record| VICTIMS.map(|victim| (format!("after:{record}"), victim)));
+    let few = |(number, _): &(usize, Point)| all || number % 13 == 0;
+    points.enumerate().filter(few).map(|(_, point)| point).collect()
+}
+
+/// Breaks a run off at each of the points, several at a time, each in a world of its own, which is checked afterwards;
+/// how many got there.
+pub fn crash_at_each(
+    points: &[Point],
+    at_once: usize,
+    world: impl Fn() -> World + Sync,
+    check: impl Fn(&World) + Sync,
+) -> usize {
+    let (next, reached) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let failed = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..at_once {
+            scope.spawn(|| {
+                while let Some(point) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let break_off = std::panic::AssertUnwindSafe(|| {
+                        let world = world();
+                        let got_there = crash(&world, point);
+                        check(&world);
+                        got_there
+                    });
+                    match std::panic::catch_unwind(break_off) {
+                        Ok(got_there) => drop(reached.fetch_add(usize::from(got_there), Ordering::Relaxed)),
+                        Err(_) => failed.lock().unwrap().push(format!("{point:?}")),
+                    }
+                }
+            });
+        }
+    });
+    // What went wrong at each was printed when it did.
+    assert_eq!(failed.into_inner().unwrap(), Vec::<String>::new(), "broken off at these points");
+    reached.into_inner()
+}
+
+/// How many records a whole run writes, and which of them say that something was created.
+pub fn records(world: &World) -> (usize, Vec<usize>) {
+    let ended = world.run(&["--recipe", "whole"]);
+    assert_eq!(ended.code, 0, "{ended}");
+    let run = std::fs::read_dir(world.state().join("runs")).unwrap().next().unwrap().unwrap();
+    let journal = std::fs::read_to_string(run.path().join("events.jsonl")).unwrap();
+    let created = |line: &str| line.contains("\"event\":\"created\"");
+    let numbers = journal.lines().enumerate().filter(|(_, line)| created(line)).map(|(at, _)| at + 1);
+    (journal.lines().count(), numbers.collect())
+}
+
+/// Whether to try every point.
+pub fn all() -> bool {
+    std::env::var("CI").as_deref() == Ok("true") || std::env::var_os("HARNESS_EVERY_POINT").is_some()
+}
