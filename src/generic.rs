@@ -17,7 +17,7 @@ pub async fn services_are_stable(app: &App) -> Result<()> {
     let stable = app.settings().stable;
     let poll = Poll { interval: Duration::from_millis(25), deadline: stable + app.settings().call };
     let what = format!("every service to run for {} without a restart", humantime::format_duration(stable));
-    poll.until(what, async || {
+    poll.until_seen(what, async || {
         let services = app.services().await?;
         Ok(match unstable(&services, &evidence, stable)? {
             Some(reason) => Look::NotYet(reason),
@@ -100,7 +100,7 @@ pub async fn images_match_the_compose_files(app: &App) -> Result<()> {
 pub async fn no_old_task_runs(app: &App) -> Result<()> {
     let deadline = app.evidence().await?.stop_grace + app.settings().call;
     let poll = Poll { interval: Duration::from_millis(50), deadline };
-    poll.until("every replaced container to end", async || {
+    poll.until_seen("every replaced container to end", async || {
         let services = app.services().await?;
         let runs =
             |task: &&TaskState| !task.desired_running && matches!(task.phase, TaskPhase::Starting | TaskPhase::Running);

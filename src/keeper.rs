@@ -1,6 +1,7 @@
 //! The process that owns one app: it deploys, performs the operations, and tears down, whatever happens to those who
 //! asked for it.
 
+pub mod blame;
 pub mod canary;
 pub mod converge;
 pub mod facts;
@@ -8,6 +9,7 @@ pub mod journal;
 mod lint;
 pub mod lock;
 pub mod operate;
+pub mod outage;
 mod probe;
 pub mod protocol;
 pub mod rig;
@@ -134,6 +136,7 @@ pub fn main(run_dir: &Path) -> ExitCode {
 async fn run(run_dir: &Path) -> Result<()> {
     let spec = RunSpec::read(run_dir)?;
     let lock = lock::RunLock::take(run_dir)?;
+    crate::process::orphans::mark(run_dir);
     let (journal, listener) = match begin(run_dir, &spec) {
         Ok(begun) => begun,
         Err(error) => {

@@ -15,6 +15,9 @@ pub enum Look<T> {
     NotYet(String),
 }
 
+/// How long a look that is bounded by itself may go on after the deadline.
+const LOOK: Duration = Duration::from_secs(45);
+
 /// How often to look, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Poll {
@@ -30,14 +33,30 @@ impl Poll {
 
     /// Looks until `look` is ready. An error of `look` ends the wait at once; a time-out says what was waited for,
     /// how long, and what was last seen.
-    pub async fn until<T, F>(self, what: impl Display, mut look: impl FnMut() -> F) -> Result<T>
+    pub async fn until<T, F>(self, what: impl Display, look: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<Look<T>>>,
+    {
+        self.look_until(what, look, Duration::ZERO).await
+    }
+
+    /// The same for looks that are bounded by themselves: one that is under way at the deadline may end, because its
+    /// error says more than that nothing was seen.
+    pub async fn until_seen<T, F>(self, what: impl Display, look: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<Look<T>>>,
+    {
+        self.look_until(what, look, LOOK).await
+    }
+
+    async fn look_until<T, F>(self, what: impl Display, mut look: impl FnMut() -> F, grace: Duration) -> Result<T>
     where
         F: Future<Output = Result<Look<T>>>,
     {
         let start = Instant::now();
         let mut last_seen = String::from("nothing yet");
         loop {
-            let left = self.deadline.saturating_sub(start.elapsed());
+            let left = self.deadline.saturating_sub(start.elapsed()) + grace;
             match tokio::time::timeout(left, look()).await {
                 Ok(Ok(Look::Ready(value))) => return Ok(value),
                 Ok(Ok(Look::NotYet(reason))) => last_seen = reason,
@@ -88,6 +107,16 @@ mod tests {
             .to_string();
         assert!(error.starts_with("gave up waiting for service `app` after "), "{error}");
         assert!(error.ends_with("last seen: 0/1 tasks run"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_look_under_way_at_the_deadline_may_still_say_what_is_wrong() {
+        let poll = Poll { interval: Duration::from_millis(1), deadline: Duration::from_millis(20) };
+        let look = async || {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Err::<Look<()>, _>(anyhow!("the daemon is away"))
+        };
+        assert_eq!(poll.until_seen("an answer", look).await.unwrap_err().to_string(), "the daemon is away");
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! The one door to processes: whatever runs outside this one gets a deadline, a group of its own, and no inherited
 //! environment beyond what it is given.
 
+pub mod orphans;
 mod terminal;
 
 use std::ffi::{OsStr, OsString};
@@ -123,11 +124,13 @@ pub fn command(program: impl AsRef<OsStr>) -> std::process::Command {
     std::process::Command::new(program)
 }
 
-/// `PATH`, `HOME`, `TMPDIR` and the locale of this process; nothing that changes what a tool does.
+/// `PATH`, `HOME`, `TMPDIR` and the locale of this process, and the mark of its run; nothing that changes what a tool
+/// does.
 pub fn base_env() -> Vec<(OsString, OsString)> {
     ["PATH", "HOME", "TMPDIR", "LANG", "LC_ALL"]
         .into_iter()
         .filter_map(|key| Some((key.into(), std::env::var_os(key)?)))
+        .chain(orphans::variable())
         .collect()
 }
 

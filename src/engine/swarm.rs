@@ -323,13 +323,27 @@ fn status(error: &bollard::errors::Error) -> Option<u16> {
     }
 }
 
-/// Whether an error says that the daemon could not be asked, as opposed to what it answered.
+/// What the CLI says when the daemon, or the Swarm behind it, could not be asked: it passes no status on.
+const OUT_OF_REACH: [&str; 6] = [
+    "Cannot connect to the Docker daemon",
+    "error during connect",
+    "The swarm does not have a leader",
+    "rpc error: code = Unavailable",
+    "rpc error: code = DeadlineExceeded",
+    "rpc error: code = Internal",
+];
+
+/// Whether an error says that the daemon could not be asked, or that it is in trouble of its own (500, 503), as opposed
+/// to what it has against the question.
 pub fn is_out_of_reach(error: &anyhow::Error) -> bool {
     use bollard::errors::Error;
-    let broken =
-        |error: &Error| !matches!(error, Error::DockerResponseServerError { .. } | Error::DockerStreamError { .. });
-    error.downcast_ref::<Error>().is_some_and(broken)
-        || format!("{error:#}").contains("Cannot connect to the Docker daemon")
+    let broken = |error: &Error| match error {
+        Error::DockerResponseServerError { status_code, .. } => *status_code >= 500,
+        Error::DockerStreamError { .. } => false,
+        _ => true,
+    };
+    let text = format!("{error:#}");
+    error.downcast_ref::<Error>().is_some_and(broken) || OUT_OF_REACH.iter().any(|words| text.contains(words))
 }
 
 impl Trace {

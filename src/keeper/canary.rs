@@ -8,6 +8,7 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 use super::Keeper;
+use super::blame::blame;
 use super::operate::backup::volumes_of;
 use super::protocol::{Canary, Snapshot};
 use super::rig::Rig;
@@ -142,7 +143,7 @@ pub async fn look(keeper: &Arc<Keeper>) -> Result<Vec<Canary>, Failure> {
     let planted: Vec<Planted> = planted.into_iter().filter(proves).collect();
     let mut canaries = restored.unwrap_or_default();
     for canary in planted {
-        canaries.push(look_at(keeper, &engine, &stack, canary).await.map_err(Failure::recipe)?);
+        canaries.push(look_at(keeper, &engine, &stack, canary).await.map_err(blame)?);
     }
     Ok(canaries)
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::Keeper;
+use super::blame::blame;
+use super::outage::Outage;
 use crate::engine::{Health, ServiceState, TaskPhase, TaskState, UpdateState, UpdateStatus};
 use crate::fault::{Failure, Fault};
 use crate::mask::Masks;
@@ -30,8 +32,12 @@ pub struct Expect<'a> {
 /// Waits until every service of the stack runs what was deployed, or can no longer get there.
 pub async fn wait(keeper: &Arc<Keeper>, expect: Expect<'_>, deadline: Duration) -> Result<(), Failure> {
     let poll = Poll { interval: Duration::from_millis(10), deadline };
+    let outage = Outage::default();
     let waited = poll.until(format!("the stack `{}` to converge", expect.stack.name), async || {
-        let services = observe(keeper).await?;
+        let services = match outage.look(observe(keeper)).await? {
+            Ok(services) => services,
+            Err(reason) => return Ok(Look::NotYet(reason)),
+        };
         match judge(&services, &expect) {
             Verdict::Converged => Ok(Look::Ready(Ok(()))),
             Verdict::NotYet(reason) => {
@@ -47,12 +53,14 @@ pub async fn wait(keeper: &Arc<Keeper>, expect: Expect<'_>, deadline: Duration) 
             let log = last_words(keeper, &service).await;
             Err(Failure::new(Fault::Recipe, format!("{reason}{log}")))
         }
+        Err(error) if outage.goes_on() => Err(Failure::infrastructure(error)),
         Err(error) => {
             let mut logs = String::new();
             for service in unsettled(keeper, &expect).await {
                 logs.push_str(&last_words(keeper, &service).await);
             }
-            Err(Failure::new(Fault::Recipe, format!("{error:#}{logs}")))
+            let failure = blame(error);
+            Err(Failure { message: format!("{}{logs}", failure.message), ..failure })
         }
     }
 }
@@ -67,7 +75,7 @@ pub async fn ready(keeper: &Arc<Keeper>, deadline: Duration) -> Result<(), Failu
                 false => Ok(Look::NotYet("it refuses them".into())),
             }
         });
-        ready.await.map_err(Failure::recipe)?;
+        ready.await.map_err(blame)?;
     }
     Ok(())
 }
@@ -191,7 +199,7 @@ pub fn describe(task: &TaskState) -> String {
 }
 
 async fn observe(keeper: &Keeper) -> anyhow::Result<Vec<ServiceState>> {
-    keeper.engine().await?.services().await
+    keeper.engine().await?.services_now().await
 }
 
 async fn unsettled(keeper: &Keeper, expect: &Expect<'_>) -> Vec<String> {

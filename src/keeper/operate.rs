@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use super::blame::blame;
 use super::converge::{self, Expect};
 use super::journal::{Event, millis};
 use super::protocol::{Deployed, OperationReport};
 use super::{DeployedState, Keeper};
 use crate::config::Settings;
-use crate::engine::{self, Deployment, FetchError, Origin};
+use crate::engine::{Deployment, FetchError, Origin};
 use crate::fault::{Failure, Fault};
 use crate::recipe::AppState;
 use crate::recipe::abra;
@@ -126,10 +127,10 @@ async fn deploy(keeper: &Arc<Keeper>, state: &AppState, form: Deployed, what: &s
         let engine = keeper.engine_mut().await?;
         let made = engine.prepare(&deployment).await;
         note(keeper, engine.take_notes())?;
-        remember(keeper, stack, made.map_err(not_deployed)?).await;
+        remember(keeper, stack, made.map_err(blame)?).await;
         let deployed = engine.deploy(&deployment).await;
         note(keeper, engine.take_notes())?;
-        deployed.map_err(not_deployed)?;
+        deployed.map_err(blame)?;
     }
     let expect = Expect { stack, before: &before };
     converge::wait(keeper, expect, converge_deadline(keeper, stack)).await?;
@@ -165,11 +166,6 @@ async fn remember(keeper: &Keeper, stack: &Stack, made: BTreeMap<String, SecretV
 fn note(keeper: &Keeper, notes: Vec<String>) -> Result<(), Failure> {
     let mut notes = notes.into_iter();
     notes.try_for_each(|text| keeper.journal.write(Event::Note { text })).map_err(Failure::infrastructure)
-}
-
-/// A deployment that is refused is the recipe's fault, unless the engine could not even be asked.
-fn not_deployed(error: anyhow::Error) -> Failure {
-    if engine::is_out_of_reach(&error) { Failure::infrastructure(error) } else { Failure::recipe(error) }
 }
 
 /// Brings the images here first: a registry's trouble is none of the recipe's, and its time is not the app's.

@@ -18,6 +18,7 @@ use crate::engine::{
     CallError, Deployment, Engine, Exec, ExecOutput, FileEntry, Kind, LogLine, ServiceState, TaskPhase, UpdateState,
 };
 use crate::keeper::canary;
+use crate::keeper::outage::Outage;
 use crate::poll::{Look, Poll};
 use crate::recipe::AppState;
 use crate::recipe::abra::APP;
@@ -119,7 +120,13 @@ impl Rig {
         }
     }
 
+    /// Every service, seen through a short outage of the daemon.
     pub async fn services(&self) -> Result<Vec<ServiceState>> {
+        Outage::sit_out(|| self.services_now()).await
+    }
+
+    /// Every service, at the first look.
+    pub async fn services_now(&self) -> Result<Vec<ServiceState>> {
         let services = self.engine.services().await?;
         let old = self.is(Sabotage::OldContainerAnswers);
         Ok(if old { with_old_container(services, self.memory().upgraded) } else { services })

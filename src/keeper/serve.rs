@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, anyhow};
 use tokio::net::UnixListener;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::blame::blame;
 use super::journal::Event;
 use super::protocol::{Answer, Call, Evidence, Leak};
 use super::socket::Wire;
@@ -96,12 +97,12 @@ async fn ask(keeper: &Arc<Keeper>, call: Call) -> Result<Answer, Failure> {
         }
         Call::Logs { service, tail } => {
             let logs = keeper.engine().await?.logs(&service, tail).await;
-            logs.map(Answer::Logs).map_err(Failure::recipe)
+            logs.map(Answer::Logs).map_err(blame)
         }
         Call::Services => services(keeper).await.map(Answer::Services),
         Call::Connects { service, port } => {
             let connects = keeper.engine().await?.connects(&service, port).await;
-            connects.map(Answer::Connects).map_err(Failure::recipe)
+            connects.map(Answer::Connects).map_err(blame)
         }
         Call::Identity => identity(keeper).await,
         Call::Remember { key, value } => {
@@ -144,7 +145,7 @@ where
             }
         }
     };
-    poll.until("a running container", look).await.map_err(Failure::recipe)
+    poll.until("a running container", look).await.map_err(blame)
 }
 
 async fn services(keeper: &Keeper) -> Result<Vec<ServiceState>, Failure> {

@@ -9,6 +9,7 @@ use super::journal::{self, Event, Journal, millis};
 use super::lock::RunLock;
 use super::teardown::remove_directories;
 use crate::engine::{self, Kind, Ledger as _};
+use crate::process::orphans;
 
 /// What became of one dead run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +39,9 @@ pub async fn one(run_dir: &Path) -> Result<Option<Swept>> {
     let start = Instant::now();
     let journal = Journal::open(run_dir)?;
     let run = run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut leftovers = engine::sweep(&run_dir.join("engine")).await;
+    // A command that goes on would create anew what is removed now.
+    let mut leftovers = orphans::end(run_dir).await;
+    leftovers.extend(engine::sweep(&run_dir.join("engine")).await);
     let engine_is_clean = leftovers.is_empty();
     leftovers.extend(remove_directories(run_dir, engine_is_clean, |dir| journal.removed(Kind::Directory, dir)));
     journal.write_synced(Event::TeardownFinished { millis: millis(start.elapsed()), leftovers: leftovers.clone() })?;

@@ -114,6 +114,12 @@ impl World {
         serde_json::from_slice::<serde_json::Value>(&spec).unwrap()["domain"].as_str().unwrap().to_owned()
     }
 
+    /// The journal of the only run of this world, as far as it is written.
+    pub fn journal(&self) -> String {
+        let run = std::fs::read_dir(self.state().join("runs")).into_iter().flatten().flatten().next();
+        run.and_then(|run| std::fs::read_to_string(run.path().join("events.jsonl")).ok()).unwrap_or_default()
+    }
+
     /// Files below this world's state directory that hold a text.
     pub fn files_with(&self, text: &str) -> Vec<String> {
         let found = finish(&Run::new("grep", ["-rlF", "--", text, self.state().to_str().unwrap()]));

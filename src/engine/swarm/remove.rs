@@ -19,6 +19,8 @@ use super::{RUN_LABEL, STACK_LABEL, Trace, is_missing, of_stack, status};
 
 /// Docker's removals lag behind its answers: a network stays "in use" until the last container is really gone.
 const LIMIT: Duration = Duration::from_secs(45);
+/// How long the daemon may be out of reach.
+const OUTAGE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(25);
 
 /// A thing of the stack: its kind, its name for people, and its id.
@@ -50,7 +52,15 @@ pub async fn remove_after(
     // A full disk must not keep anything from being removed: what could not be written down is said at the end.
     let mut unwritten = Ok(());
     loop {
-        let things = inventory(docker, stack, run_id).await?;
+        let things = match inventory(docker, stack, run_id).await {
+            Ok(things) => things,
+            // A daemon that is being restarted is back in seconds; nothing is removed by giving up on it.
+            Err(_) if start.elapsed() < OUTAGE => {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let gone = seen.iter().filter(|(kind, name)| !things.iter().any(|it| it.0 == *kind && it.1 == *name));
         for (kind, name) in gone.cloned().collect::<Vec<(Kind, String)>>() {
             unwritten = unwritten.and(removed(kind, &name));

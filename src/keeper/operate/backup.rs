@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::engine::{CallError, Exec, FileEntry, Kind, Ledger as _};
 use crate::fault::{Failure, Fault};
+use crate::keeper::blame::blame;
 use crate::keeper::protocol::Snapshot;
 use crate::keeper::rig::Rig;
 use crate::keeper::{Keeper, canary};
@@ -23,7 +24,7 @@ pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     let id = format!("snapshot-{}", &keeper.spec.run_id[keeper.spec.run_id.len().saturating_sub(6)..]);
     let dir = keeper.snapshots_dir().join(&id);
     let made = make(keeper, &plan, &dir, id).await;
-    let (id, volumes) = made.map_err(Failure::recipe)?;
+    let (id, volumes) = made.map_err(blame)?;
     let promised: BTreeSet<String> = volumes_of(&plan).map(|(volume, _)| volume).collect();
     let snapshot = Snapshot { id, volumes, promised: promised.into_iter().collect() };
     keeper.app.lock().await.snapshot = Some(snapshot);

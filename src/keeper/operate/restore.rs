@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::backup::{archive_path, hook, missing, plan, volumes_of};
 use crate::fault::Failure;
+use crate::keeper::blame::blame;
 use crate::keeper::canary::Dump;
 use crate::keeper::protocol::Snapshot;
 use crate::keeper::{Keeper, canary, converge};
@@ -17,7 +18,7 @@ pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     canary::change(keeper).await?;
     let plan = plan(keeper).await;
     let dumps = canary::ruin_dumps(keeper, &plan, &snapshot).await?;
-    put_back(keeper, &plan, &snapshot, dumps).await.map_err(Failure::recipe)?;
+    put_back(keeper, &plan, &snapshot, dumps).await.map_err(blame)?;
     let state = keeper.app.lock().await.deployed.state.clone().ok_or_else(missing)?;
     let deadline = keeper.spec.settings.backup;
     converge::wait(keeper, converge::Expect { stack: &state.stack, before: &Default::default() }, deadline).await?;

@@ -12,8 +12,10 @@ mod crashes;
 mod docker;
 #[path = "../drills.rs"]
 mod drills;
+mod faults;
 mod green;
 mod hostile;
+mod proxy;
 mod red;
 mod registry;
 mod remote;
@@ -42,7 +44,18 @@ fn main() -> ExitCode {
     // Each run keeps a Docker daemon busy: more at once only wait for each other.
     arguments.test_threads = arguments.test_threads.or(Some(3));
     let missing = if arguments.list { None } else { docker::missing() };
-    let cases = [crashes::CASES, green::CASES, hostile::CASES, red::CASES, sabotage::CASES, teardown::CASES, traefik::CASES, remote::CASES].concat();
+    let cases = [
+        crashes::CASES,
+        faults::CASES,
+        green::CASES,
+        hostile::CASES,
+        red::CASES,
+        sabotage::CASES,
+        teardown::CASES,
+        traefik::CASES,
+        remote::CASES,
+    ]
+    .concat();
     let mut trials: Vec<Trial> = cases.into_iter().map(|case| trial(case, missing.clone())).collect();
     let missing = missing.or_else(|| if arguments.list { None } else { registry::missing() });
     trials.extend(registry::CASES.iter().map(|case| trial(*case, missing.clone())));
