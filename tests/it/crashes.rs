@@ -1,7 +1,7 @@
 //! Broken-off runs on the embedded engine, as `crash.rs` breaks them off.
 
 use crate::crash::{Victim, all, crash_at_each, points, records};
-use crate::runner::World;
+use crate::runner::{World, tell};
 
 #[test]
 fn a_sigkill_after_any_record_leaves_nothing() {
@@ -11,7 +11,7 @@ fn a_sigkill_after_any_record_leaves_nothing() {
     points.extend(created.into_iter().map(|record| (format!("before:{record}"), Victim::Both)));
     let reached = crash_at_each(&points, 4, World::of_test_data, |_| {});
     assert!(reached * 10 >= points.len() * 9, "only {reached} of {} runs got to their point", points.len());
-    eprintln!("embedded: {reached} crash points in a run of {count} records, with zero leftovers");
+    tell(&format!("embedded: {reached} crash points in a run of {count} records, with zero leftovers"));
 }
 
 #[test]
@@ -33,5 +33,8 @@ fn a_journal_that_fails_from_any_record_on_is_an_infrastructure_error_and_leaves
         assert!(swept.unwrap().iter().all(|run| run.leftovers.is_empty()));
         assert_eq!(world.leftovers(), Vec::<String>::new(), "record {record}: {ended}");
     }
-    eprintln!("embedded: journals that fail from each of {} records on, with zero leftovers", count.div_ceil(step));
+    tell(&format!(
+        "embedded: journals that fail from each of {} records on, with zero leftovers",
+        count.div_ceil(step)
+    ));
 }

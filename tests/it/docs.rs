@@ -30,5 +30,5 @@ fn the_schemas_are_up_to_date() {
 
 #[test]
 fn the_table_of_planted_faults_is_up_to_date() {
-    check("sabotage.md", &harness::sabotage::docs::reference());
+    check("docs/sabotage.md", &harness::sabotage::docs::reference());
 }

@@ -3,13 +3,13 @@
 use harness::sabotage::Sabotage;
 use harness::sabotage::drill::{Drill, Outcome, Score};
 
-use crate::runner::World;
+use crate::runner::{World, tell};
 
 /// Runs the drill in a world of its own.
 pub fn drill(world: &World, recipe: &str, faults: &[Sabotage], whole: bool) -> Score {
     let run = world.command(&["--recipe", recipe]);
     let drill = Drill { runner: run.program.into(), arguments: run.args, env: run.env, at_once: 3, whole };
-    tokio::runtime::Runtime::new().unwrap().block_on(drill.run(faults, |row| eprintln!("{row}"))).unwrap()
+    tokio::runtime::Runtime::new().unwrap().block_on(drill.run(faults, |row| tell(&row.to_string()))).unwrap()
 }
 
 /// No fault survives; those that have no room are exactly these.

@@ -144,6 +144,12 @@ impl World {
     }
 }
 
+/// Says a line on standard error even where libtest holds back what tests print: CI shows what was proven.
+pub fn tell(line: &str) {
+    use std::io::Write as _;
+    writeln!(std::io::stderr(), "{line}").unwrap();
+}
+
 /// Runs a command to its end.
 pub fn finish(run: &Run) -> Ended {
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -7,7 +7,7 @@ use harness::sabotage::Sabotage;
 use harness::sabotage::drill::Drill;
 
 use crate::drills::{check, drill, swept};
-use crate::runner::World;
+use crate::runner::{World, tell};
 
 /// A secret or a network on the embedded engine is part of the containers, and ends with them.
 const ONLY_ON_A_SWARM: [Sabotage; 2] = [Sabotage::LeavesASecret, Sabotage::LeavesANetwork];
@@ -18,7 +18,7 @@ fn every_planted_fault_is_seen_and_every_generic_assertion_sees_one() {
     let score = drill(&world, "whole", &Sabotage::ALL, false);
     check(&score, &ONLY_ON_A_SWARM);
     assert_eq!(score.never_red("generic::"), Vec::<&str>::new(), "{}", score.line());
-    eprintln!("embedded: {}", score.line());
+    tell(&format!("embedded: {}", score.line()));
     swept(&world);
 }
 

@@ -2,7 +2,7 @@
 
 use crate::crash::{Point, Victim, all, crash_at_each, records};
 use crate::docker::named;
-use crate::runner::World;
+use crate::runner::{World, tell};
 
 pub const CASES: &[crate::Case] = &[("a_sigkill_after_any_record_leaves_nothing", a_sigkill_after_any_record)];
 
@@ -22,5 +22,5 @@ fn a_sigkill_after_any_record() {
         assert_eq!(named(&stack), Vec::<String>::new());
     });
     assert!(reached * 10 >= points.len() * 9, "only {reached} of {} runs got to their point", points.len());
-    eprintln!("swarm: {reached} crash points in a run of {count} records, with zero leftovers");
+    tell(&format!("swarm: {reached} crash points in a run of {count} records, with zero leftovers"));
 }

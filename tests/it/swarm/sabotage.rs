@@ -4,7 +4,7 @@ use harness::sabotage::Sabotage;
 
 use crate::docker::named;
 use crate::drills::{check, drill, swept};
-use crate::runner::World;
+use crate::runner::{World, tell};
 
 pub const CASES: &[crate::Case] = &[("every_planted_fault_is_seen_on_a_swarm", every_planted_fault_is_seen)];
 
@@ -19,7 +19,7 @@ fn every_planted_fault_is_seen() {
     if in_ci {
         assert_eq!(score.never_red("generic::"), Vec::<&str>::new(), "{}", score.line());
     }
-    eprintln!("swarm: {}", score.line());
+    tell(&format!("swarm: {}", score.line()));
     // What was left on purpose is still there, under the run's mark, and a sweep takes it away.
     swept(&world);
     let left: Vec<String> = named("whol-").into_iter().filter(|thing| thing.ends_with("_left_behind")).collect();
