@@ -23,6 +23,8 @@ pub struct Run {
     pub cwd: Option<PathBuf>,
     pub stdin: Vec<u8>,
     pub deadline: Duration,
+    /// Bytes of the largest file that the command, or what it starts, may write. One that writes on is killed.
+    pub largest_file: Option<u64>,
 }
 
 /// What a command answered.
@@ -44,6 +46,7 @@ impl Run {
             cwd: None,
             stdin: Vec::new(),
             deadline: Duration::from_secs(60),
+            largest_file: None,
         }
     }
 
@@ -75,6 +78,9 @@ impl Run {
         });
         command.wrap(ProcessGroup::leader()).wrap(KillOnDrop);
         let mut child = command.spawn().with_context(|| format!("failed to start `{name}`"))?;
+        if let Some(most) = self.largest_file {
+            limit_files(child.id(), most).with_context(|| format!("failed to limit the files of `{name}`"))?;
+        }
         let mut stdin = child.stdin().take().context("no standard input")?;
         let mut out = child.stdout().take().context("no standard output")?;
         let mut err = child.stderr().take().context("no standard error")?;
@@ -109,6 +115,16 @@ impl Run {
             bail!("`{name}` exited with code {}{}", output.code, tail(said));
         }
         Ok(output)
+    }
+}
+
+/// One that has ended already needs no limit any more.
+fn limit_files(pid: Option<u32>, most: u64) -> Result<()> {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let Some(pid) = pid.and_then(|pid| Pid::from_raw(pid as i32)) else { return Ok(()) };
+    match prlimit(Some(pid), Resource::Fsize, Rlimit { current: Some(most), maximum: Some(most) }) {
+        Ok(_) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -167,6 +183,17 @@ mod tests {
     async fn a_failing_command_is_an_error_with_its_last_words() {
         let error = Run::new("sh", ["-c", "echo no such tag >&2; exit 3"]).checked().await.unwrap_err();
         assert_eq!(error.to_string(), "`sh` exited with code 3: no such tag");
+    }
+
+    #[tokio::test]
+    async fn a_command_that_writes_too_large_a_file_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        // It waits for its input, and with it for the limit.
+        let script = "read x; head -c 5000 /dev/zero > file; echo $?";
+        let run = Run { stdin: b"go\n".to_vec(), largest_file: Some(4096), ..Run::new("sh", ["-c", script]) };
+        let output = run.cwd(dir.path()).output().await.unwrap();
+        assert_ne!(output.stdout, b"0\n");
+        assert_eq!(std::fs::metadata(dir.path().join("file")).unwrap().len(), 4096);
     }
 
     #[tokio::test]

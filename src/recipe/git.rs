@@ -93,6 +93,7 @@ impl Git {
             self.prefix().into_iter().chain(args.iter().map(|arg| arg.as_ref().to_owned())).collect();
         let mut run = process::Run::new("git", args).deadline(deadline);
         run.env = environment(true);
+        run.largest_file = Some(LARGEST_PACK);
         run.env.extend(self.env.iter().map(|(key, value)| (OsString::from(key), value.clone())));
         let output = block_on(async move { run.output().await })?;
         Ok(Answer { ok: output.code == 0, stdout: output.stdout, said: said(&output.stderr) })
@@ -128,6 +129,9 @@ impl Git {
     }
 }
 
+/// A recipe's whole history takes a few MiB. More is a mistake or an attack, and ends the fetch.
+const LARGEST_PACK: u64 = 512 << 20;
+
 /// Settings of every command; they win over a repository's own configuration.
 const SETTINGS: &[&str] = &[
     "core.hooksPath=/dev/null",
@@ -143,6 +147,16 @@ const SETTINGS: &[&str] = &[
     "submodule.recurse=false",
     "fetch.recurseSubmodules=false",
     "advice.detachedHead=false",
+    // What comes from elsewhere is looked at as it comes in: a tree with `..` or `.git` in it never gets here. Old commits
+    // with clumsy dates and modes are harmless, and every old forge has some.
+    "fetch.fsckObjects=true",
+    "fetch.fsck.zeroPaddedFilemode=ignore",
+    "fetch.fsck.badTimezone=ignore",
+    "fetch.fsck.missingSpaceBeforeDate=ignore",
+    "fetch.fsck.missingEmail=ignore",
+    "fetch.fsck.missingNameBeforeEmail=ignore",
+    "fetch.fsck.missingSpaceBeforeEmail=ignore",
+    "fetch.fsck.missingTaggerEntry=ignore",
 ];
 
 /// The whole environment of a git command.

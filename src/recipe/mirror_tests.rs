@@ -700,3 +700,95 @@ fn a_tree_is_read_to_the_end_of_its_padding() {
         mirror.tree(&revision).unwrap();
     }
 }
+
+/// A tree as no honest git would write it, with one file at `path`.
+fn hostile_commit(world: &World, path: &str) -> String {
+    let blob = {
+        world.write("content", "x");
+        world.git(&["hash-object", "-w", "content"])
+    };
+    let digits = |at: usize| u8::from_str_radix(&blob[2 * at..2 * at + 2], 16).unwrap();
+    let mut tree = format!("100644 {path}\0").into_bytes();
+    tree.extend((0..20).map(digits));
+    let git = Git::inside(world.repo());
+    let literally = ["hash-object", "-t", "tree", "-w", "--stdin", "--literally"];
+    let tree = String::from_utf8(git.feed(&literally, &tree).unwrap()).unwrap();
+    let commit = world.git(&["commit-tree", "-m", "x", tree.trim()]);
+    world.git(&["update-ref", "refs/heads/main", &commit]);
+    commit
+}
+
+#[test]
+fn a_tree_that_leads_out_of_the_recipe_is_never_taken_in() {
+    for path in ["..", ".git", ".GIT"] {
+        let world = World::published();
+        hostile_commit(&world, path);
+        let error = format!("{:#}", world.open(world.source(), &Reference::Default).unwrap_err());
+        assert!(error.contains("failed to fetch from"), "{path}: {error}");
+        assert!(error.contains("fsck error") || error.contains("contains"), "{path}: {error}");
+    }
+}
+
+#[test]
+fn submodules_hooks_filters_and_attributes_of_a_repository_do_nothing() {
+    let world = World::new();
+    let canary = world.repo().join("../ran");
+    let touch = format!("touch {}", canary.display());
+    world.commit(
+        "hostile",
+        &[
+            (
+                ".gitattributes",
+                "*.txt filter=evil diff=evil merge=evil ident\nlarge.bin filter=lfs\ncompose.yml export-ignore\n",
+            ),
+            (".gitmodules", "[submodule \"sub\"]\n\tpath = sub\n\turl = https://attacker.example/sub\n"),
+            (".lfsconfig", "[lfs]\n\turl = https://attacker.example\n"),
+            ("a.txt", "$Id$\n"),
+            ("large.bin", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"),
+            ("compose.yml", "services: {}\n"),
+            ("hooks/post-checkout", &format!("#!/bin/sh\n{touch}\n")),
+        ],
+    );
+    let tip = world.git(&["rev-parse", "HEAD"]);
+    world.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{tip},sub")]);
+    world.git(&["commit", "--quiet", "-m", "with a submodule"]);
+    world.git(&["config", "filter.evil.smudge", &touch]);
+    world.git(&["config", "core.hooksPath", "hooks"]);
+    let mirror = world.mirror();
+    let revision = mirror.resolve(&Reference::Default).unwrap();
+    let tree = mirror.tree(&revision).unwrap();
+    assert_eq!(tree.submodules, ["sub"]);
+    assert_eq!(text(&tree, "a.txt"), "$Id$\n");
+    assert!(text(&tree, "large.bin").starts_with("version https://git-lfs"), "the pointer, and not what it points at");
+    let dir = tempfile::tempdir().unwrap();
+    let checkout = mirror.checkout(&revision, &dir.path().join("own")).unwrap();
+    assert!(std::fs::read_dir(checkout.dir.join("sub")).unwrap().next().is_none(), "a submodule was fetched");
+    assert!(checkout.dir.join("compose.yml").is_file());
+    assert!(!canary.exists());
+    for path in ["ran", "sub/.git"] {
+        assert!(!checkout.dir.join(path).exists(), "{path}");
+    }
+}
+
+#[test]
+fn a_submodule_that_would_run_something_is_never_taken_in() {
+    for (setting, expected) in [
+        ("url = https://attacker.example/x\n\tupdate = !touch ran", "gitmodulesUpdate"),
+        ("url = -u./evil", "gitmodulesUrl"),
+    ] {
+        let world = World::published();
+        world.commit("hostile", &[(".gitmodules", &format!("[submodule \"sub\"]\n\tpath = sub\n\t{setting}\n"))]);
+        let error = format!("{:#}", world.open(world.source(), &Reference::Default).unwrap_err());
+        assert!(error.contains("failed to fetch from") && error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_reference_or_an_address_is_never_an_option() {
+    let world = World::published();
+    for name in ["--upload-pack=touch /tmp/ran", "-x", "HEAD", "refs/heads/main", "main\n", "main..HEAD", "@{-1}"] {
+        let error = world.resolve(&named(name)).unwrap_err().to_string();
+        assert!(error.starts_with("no branch or tag `"), "{name}: {error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+}

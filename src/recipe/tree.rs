@@ -117,6 +117,10 @@ fn unpack(archive: impl Read, caps: Caps) -> Result<Tree> {
     for entry in archive.entries()? {
         let mut entry = entry?;
         let path = String::from_utf8(entry.path_bytes().into_owned()).context("a file name is not UTF-8")?;
+        // The paths are joined to others: one that leads elsewhere is no path of a recipe.
+        if inside(&path).ok().as_deref() != Some(path.trim_end_matches('/')) {
+            bail!("`{}` is no path inside of it", path.escape_debug());
+        }
         if tree.files.len() + directories.len() >= caps.entries {
             bail!("it has more than {} entries", caps.entries);
         }
@@ -172,6 +176,21 @@ mod tests {
             assert_eq!(error, format!("path `{path}` leaves the recipe"));
         }
         assert_eq!(inside("").unwrap_err().to_string(), "path `` names no file");
+    }
+
+    #[test]
+    fn an_archive_that_leads_out_is_refused() {
+        for path in ["../evil", "a/../../evil", "/etc/evil", "./a"] {
+            let mut header = tar::Header::new_ustar();
+            header.as_ustar_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
+            header.set_size(0);
+            header.set_mode(0o644);
+            header.set_cksum();
+            let mut archive = tar::Builder::new(Vec::new());
+            archive.append(&header, std::io::empty()).unwrap();
+            let error = unpack(archive.into_inner().unwrap().as_slice(), super::super::tree::CAPS).unwrap_err();
+            assert_eq!(error.to_string(), format!("`{path}` is no path inside of it"));
+        }
     }
 
     #[test]
