@@ -236,6 +236,7 @@ impl Session {
             std::fs::File::create(self.run_dir.join("keeper.log")).context("failed to create the keeper's log")?;
         let mut command = process::command("/proc/self/exe");
         command.arg(keeper::SUBCOMMAND).arg(&self.run_dir).stdin(std::process::Stdio::null());
+        command.env(keeper::leaks::CANARY, keeper::leaks::new_canary());
         command.stdout(log.try_clone().context("failed to share the keeper's log")?).stderr(log);
         // The keeper outlives this call on purpose; a thread takes its exit code, so that no zombie is left.
         let mut child = command.spawn().context("failed to start the keeper")?;

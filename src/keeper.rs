@@ -6,6 +6,7 @@ pub mod canary;
 pub mod converge;
 pub mod facts;
 pub mod journal;
+pub mod leaks;
 mod lint;
 pub mod lock;
 pub mod operate;

@@ -7,18 +7,20 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, RwLock};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::sync::broadcast;
 
 use super::facts::Facts;
 use crate::engine::abra::lint::Rule;
 use crate::engine::{Kind, Ledger};
 use crate::fault::{Failure, Fault};
+use crate::mask::Masks;
 use crate::tier::Tier;
 
 /// The journal's file name in a run directory.
@@ -159,6 +161,8 @@ pub struct Journal {
     path: PathBuf,
     file: Mutex<Appended>,
     halt: Option<halt::Halt>,
+    /// Values that must not stand in a record.
+    masks: RwLock<Masks>,
     watchers: broadcast::Sender<Record>,
 }
 
@@ -180,12 +184,18 @@ impl Journal {
         };
         let file = open().with_context(|| format!("failed to open the journal `{}`", path.display()))?;
         let file = Mutex::new(Appended { file, records: 0 });
-        Ok(Journal { path, file, halt: None, watchers: broadcast::Sender::new(1024) })
+        Ok(Journal { path, file, halt: None, masks: RwLock::default(), watchers: broadcast::Sender::new(1024) })
     }
 
     /// The same for a keeper, which tests stop at a record of their choice.
     pub fn open_for_keeper(run_dir: &Path) -> Result<Self> {
         Ok(Journal { halt: halt::from_env(), ..Journal::open(run_dir)? })
+    }
+
+    /// From now on these values are masked in every record, and no others.
+    pub fn hide<'a>(&self, values: impl IntoIterator<Item = &'a str>) -> Result<()> {
+        *self.masks.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Masks::new(values)?;
+        Ok(())
     }
 
     /// Appends a record; the caller goes on only when it is written.
@@ -199,8 +209,10 @@ impl Journal {
     }
 
     fn append(&self, event: Event, sync: bool) -> Result<()> {
-        let record = Record::now(event);
+        let mut record = serde_json::to_value(Record::now(event)).context("failed to encode a journal record")?;
+        mask(&mut record, &self.masks.read().unwrap_or_else(|poisoned| poisoned.into_inner()));
         let mut line = serde_json::to_vec(&record).context("failed to encode a journal record")?;
+        let record = serde_json::from_value(record).context("failed to decode a journal record")?;
         line.push(b'\n');
         let mut appended = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let written = self.put(&mut appended, &line, sync);
@@ -304,6 +316,21 @@ pub fn is_torn_down(records: &[Record]) -> bool {
     records.iter().any(|it| matches!(&it.event, Event::TeardownFinished { leftovers, .. } if leftovers.is_empty()))
 }
 
+/// Masks the texts of a record. Its keys are the harness's own, whatever a secret may be called.
+fn mask(value: &mut Value, masks: &Masks) {
+    match value {
+        Value::String(text) if masks.finds(text) => *text = masks.mask(text),
+        Value::Array(list) => list.iter_mut().for_each(|value| mask(value, masks)),
+        // The kind of a record is no text of anybody's.
+        Value::Object(map) => {
+            let texts =
+                map.iter_mut().filter(|(key, _)| !["event", "at", "kind", "tier", "outcome"].contains(&key.as_str()));
+            texts.for_each(|(_, value)| mask(value, masks));
+        }
+        _ => {}
+    }
+}
+
 fn now() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()
 }
@@ -395,5 +422,18 @@ mod tests {
         assert_eq!(past.len(), 1);
         assert_eq!(future.recv().await.unwrap().event, Event::Note { text: "future".into() });
         assert!(future.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_secret_is_masked_in_every_record_but_never_a_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path()).unwrap();
+        journal.hide(["hunter22", "message"]).unwrap();
+        let message = "said hunter22 in a message, or aHVudGVyMjI".to_owned();
+        let (name, outcome) = ("hunter22".to_owned(), Outcome::Failed);
+        journal.write(Event::TrialFinished { name, tier: None, outcome, millis: 1, message }).unwrap();
+        let records = journal.read().unwrap();
+        let Event::TrialFinished { name, message, .. } = &records[0].event else { panic!("{records:?}") };
+        assert_eq!((name.as_str(), message.as_str()), ("***", "said *** in a ***, or ***"));
     }
 }

@@ -16,10 +16,11 @@ use super::blame::blame;
 use super::converge::{self, Expect};
 use super::journal::{Event, millis};
 use super::protocol::{Deployed, OperationReport};
-use super::{DeployedState, Keeper};
+use super::{AppRecord, DeployedState, Keeper};
 use crate::config::Settings;
 use crate::engine::{Deployment, FetchError, Origin};
 use crate::fault::{Failure, Fault};
+use crate::mask::Masks;
 use crate::recipe::AppState;
 use crate::recipe::abra;
 use crate::recipe::secret::{SecretSpec, SecretValue};
@@ -57,6 +58,7 @@ pub async fn perform(keeper: &Arc<Keeper>, tier: Tier, what: String) -> Result<(
         Ok(()) => plant(keeper, tier).await,
         failed => failed,
     };
+    let result = masked(keeper, result).await;
     let took = start.elapsed();
     let finished = Event::OperationFinished { tier, millis: millis(took), failure: result.as_ref().err().cloned() };
     keeper.journal.write(finished).map_err(Failure::infrastructure)?;
@@ -73,6 +75,14 @@ async fn plant(keeper: &Arc<Keeper>, tier: Tier) -> Result<(), Failure> {
     }
     let planted = keeper.engine().await?.after(tier).await;
     planted.context("failed to plant the fault").map_err(Failure::harness)
+}
+
+/// Whatever an engine or a program of the recipe said of a failure, it may have quoted a secret.
+async fn masked(keeper: &Keeper, result: Result<(), Failure>) -> Result<(), Failure> {
+    let Err(failure) = result else { return Ok(()) };
+    let app = keeper.app.lock().await;
+    let masks = Masks::new(app.secrets.values().map(SecretValue::expose)).map_err(Failure::harness)?;
+    Err(Failure::new(failure.fault, masks.mask(&failure.message)))
 }
 
 async fn operation(keeper: &Arc<Keeper>, tier: Tier) -> Result<(), Failure> {
@@ -161,6 +171,8 @@ async fn remember(keeper: &Keeper, stack: &Stack, made: BTreeMap<String, SecretV
     let mut app = keeper.app.lock().await;
     let named = made.into_iter().filter_map(|(key, value)| Some((stack.secrets.get(&key)?.name.clone(), value)));
     app.secrets.extend(named);
+    // A mask that cannot be made would fail every message that needs it.
+    let _ = hide(keeper, &app);
 }
 
 fn note(keeper: &Keeper, notes: Vec<String>) -> Result<(), Failure> {
@@ -223,7 +235,13 @@ async fn secrets(keeper: &Keeper, state: &AppState) -> Result<BTreeMap<String, S
         app.secrets.insert(object.name.clone(), value.clone());
         values.insert(key.clone(), value);
     }
+    hide(keeper, &app).map_err(Failure::harness)?;
     Ok(values)
+}
+
+/// Keeps the app's secrets out of the journal, and with it out of everything that is made of it.
+pub(super) fn hide(keeper: &Keeper, app: &AppRecord) -> anyhow::Result<()> {
+    keeper.journal.hide(app.secrets.values().map(SecretValue::expose))
 }
 
 fn generate(keeper: &Keeper, state: &AppState, key: &str) -> Result<SecretValue, Failure> {

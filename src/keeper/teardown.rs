@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use super::Keeper;
 use super::journal::{self, Event, millis};
 use super::protocol::TeardownReport;
 use super::rig::Rig;
+use super::{Keeper, leaks};
 use crate::engine::{self, Engine, Kind, Ledger as _};
 use crate::fault::Failure;
 use crate::mask::Masks;
@@ -37,6 +37,7 @@ pub async fn run(keeper: &Arc<Keeper>, reason: &str) -> TeardownReport {
     let engine_is_clean = leftovers.is_empty();
     leftovers
         .extend(remove_directories(&keeper.dir, engine_is_clean, |dir| keeper.journal.removed(Kind::Directory, dir)));
+    leftovers.extend(leaks::search(keeper).await);
     let took = start.elapsed();
     let finished = Event::TeardownFinished { millis: millis(took), leftovers: leftovers.clone() };
     note(&mut leftovers, keeper.journal.write_synced(finished));

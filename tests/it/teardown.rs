@@ -174,3 +174,20 @@ fn a_state_directory_that_cannot_be_used_is_refused_before_anything() {
     assert_eq!(ended.code, 2, "{ended}");
     assert!(ended.stderr.starts_with("error: HARNESS_STATE is `"), "{ended}");
 }
+
+/// A value that stands in the keeper's environment alone: whoever wrote it into a file of the run has leaked that
+/// environment. Here the test does.
+#[test]
+fn a_leaked_canary_fails_the_run_and_names_the_file() {
+    let world = World::of_test_data();
+    let mut running = world.start(&["--recipe", "crash-loops"]);
+    running.wait_for("install  deploy");
+    let keeper = running.keeper(&world).as_raw_nonzero();
+    let environment = std::fs::read_to_string(format!("/proc/{keeper}/environ")).unwrap();
+    let canary = environment.split('\0').find_map(|line| line.strip_prefix("RECIPE_HARNESS_CANARY=")).unwrap();
+    let run = std::fs::read_dir(world.state().join("runs")).unwrap().next().unwrap().unwrap().path();
+    std::fs::create_dir_all(run.join("logs")).unwrap();
+    std::fs::write(run.join("logs/leak.log"), format!("x{canary}x")).unwrap();
+    assert_eq!(running.end(), 101, "{}", running.said.lock().unwrap());
+    running.wait_for("`logs/leak.log` holds the canary of the keeper's environment");
+}

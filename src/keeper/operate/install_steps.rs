@@ -135,7 +135,7 @@ async fn take_secrets(keeper: &Keeper, state: &AppState, work: &Path) -> Result<
         let value = String::from_utf8(value).with_context(|| format!("the secret `{key}` is no text"))?;
         app.secrets.insert(object.name.clone(), SecretValue::new(value.trim_end_matches('\n')));
     }
-    Ok(())
+    super::hide(keeper, &app)
 }
 
 /// Reads a file of a directory that hostile code wrote to: a link in it could lead to any file of this machine.

@@ -122,13 +122,13 @@ impl Proxy {
     pub fn root(&self, name: &str, more: &str) -> PathBuf {
         let root = self.dir.path().join(name);
         let recipes = checkout().join("tests/data/swarm/recipes");
-        let port = self.port;
+        let (port, network) = (self.port, self.network);
         write(
             &root.join("harness.toml"),
             &format!(
                 "zone = \"harness.test\"\n[recipes]\nsources = [{recipes:?}]\n[deadlines]\ncall = \"5s\"\n\
                  [swarm]\ntraefik_address = \"127.0.0.1:{port}\"\n{more}\n\
-                 [policy]\nnetworks = [\"{NETWORK}\"]\n"
+                 [policy]\nnetworks = [\"{network}\"]\n"
             ),
         );
         root
