@@ -323,8 +323,9 @@ fn mask(value: &mut Value, masks: &Masks) {
         Value::Array(list) => list.iter_mut().for_each(|value| mask(value, masks)),
         // The kind of a record is no text of anybody's.
         Value::Object(map) => {
-            let texts =
-                map.iter_mut().filter(|(key, _)| !["event", "at", "kind", "tier", "outcome"].contains(&key.as_str()));
+            let texts = map
+                .iter_mut()
+                .filter(|(key, _)| !["event", "at", "kind", "tier", "outcome", "fault"].contains(&key.as_str()));
             texts.for_each(|(_, value)| mask(value, masks));
         }
         _ => {}
@@ -431,9 +432,10 @@ mod tests {
         journal.hide(["hunter22", "message"]).unwrap();
         let message = "said hunter22 in a message, or aHVudGVyMjI".to_owned();
         let (name, outcome) = ("hunter22".to_owned(), Outcome::Failed);
-        journal.write(Event::TrialFinished { name, tier: None, outcome, millis: 1, message }).unwrap();
+        let fault = Some(Fault::Recipe);
+        journal.write(Event::TrialFinished(Trial { name, tier: None, outcome, millis: 1, message, fault })).unwrap();
         let records = journal.read().unwrap();
-        let Event::TrialFinished { name, message, .. } = &records[0].event else { panic!("{records:?}") };
+        let Event::TrialFinished(Trial { name, message, .. }) = &records[0].event else { panic!("{records:?}") };
         assert_eq!((name.as_str(), message.as_str()), ("***", "said *** in a ***, or ***"));
     }
 }
