@@ -61,9 +61,8 @@ pub fn crash(world: &World, (halt, victim): &Point) -> bool {
             wait("the processes to end", || world.processes().is_empty());
             // A process that is just ending shows no name any more, and may still hold the lock: then the next sweep
             // finds it free.
-            let runtime = tokio::runtime::Runtime::new().unwrap();
             wait("a sweep to clean up after the dead run", || {
-                let swept = runtime.block_on(harness::keeper::sweep::all(&world.state())).unwrap();
+                let swept = sweep(world);
                 assert!(swept.iter().all(|run| run.leftovers.is_empty()), "{swept:?}");
                 world.leftovers().is_empty()
             });
@@ -73,6 +72,15 @@ pub fn crash(world: &World, (halt, victim): &Point) -> bool {
     assert_eq!(world.files_with(SECRET), Vec::<String>::new());
     assert!(!running.said.lock().unwrap().contains(SECRET));
     true
+}
+
+/// Sweeps the dead runs of a world, on a thread of its own: whoever waits is in a runtime already.
+pub fn sweep(world: &World) -> Vec<harness::keeper::sweep::Swept> {
+    let sweep = || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(harness::keeper::sweep::all(&world.state())).unwrap()
+    };
+    std::thread::scope(|scope| scope.spawn(sweep).join().unwrap())
 }
 
 /// The keeper of this world, if it is stopped.

@@ -186,10 +186,9 @@ fn blamed(what: &str, ended: &Ended, trial: &str) {
 }
 
 fn sweep(world: &World) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
     // The lock of a keeper that was killed a moment ago may still be held.
     wait("a sweep to find the dead run", || {
-        let swept = runtime.block_on(harness::keeper::sweep::all(&world.state())).unwrap();
+        let swept = crate::crash::sweep(world);
         assert!(swept.iter().all(|run| run.leftovers.is_empty()), "{swept:?}");
         !swept.is_empty()
     });
