@@ -22,7 +22,7 @@ pub mod sweep;
 pub mod teardown;
 pub mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex as StdMutex};
@@ -89,7 +89,7 @@ pub struct AppRecord {
     pub url: Result<String, String>,
     pub planted: Vec<Planted>,
     pub operations: BTreeMap<crate::tier::Tier, OperationReport>,
-    pub failures_before: BTreeMap<String, usize>,
+    pub failures_before: BTreeMap<String, BTreeSet<String>>,
     pub snapshot: Option<Snapshot>,
     /// What became of the dumps that were ruined before the restore; `None` before it.
     pub restored: Option<Vec<protocol::Canary>>,

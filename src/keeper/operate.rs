@@ -18,7 +18,7 @@ use super::journal::{Event, millis};
 use super::protocol::{Deployed, OperationReport};
 use super::{AppRecord, DeployedState, Keeper};
 use crate::config::Settings;
-use crate::engine::{Deployment, FetchError, Origin};
+use crate::engine::{Deployment, FetchError, Origin, TaskState};
 use crate::fault::{Failure, Fault};
 use crate::mask::Masks;
 use crate::recipe::AppState;
@@ -279,14 +279,27 @@ async fn publish(keeper: &Keeper, state: &AppState) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Counts what failed on the way here, so that assertions can tell a bumpy start from a restart afterwards.
+/// Remembers which tasks failed on the way here, so that assertions can tell a bumpy start from a restart afterwards. By
+/// their ids: the Swarm forgets old tasks, so that a count would stop growing. What is forgiven is said.
 async fn note_failures(keeper: &Keeper) -> Result<(), Failure> {
     let services = {
         let engine = keeper.engine().await?;
         engine.services().await.map_err(Failure::infrastructure)?
     };
-    let counts = services.iter().map(|service| (service.name.clone(), service.failures().count()));
-    keeper.app.lock().await.failures_before = counts.collect();
+    let mut app = keeper.app.lock().await;
+    for service in &services {
+        let known = app.failures_before.entry(service.name.clone()).or_default();
+        let new: Vec<&TaskState> = service.failures().filter(|task| known.insert(task.id.clone())).collect();
+        if let Some(last) = new.first() {
+            let text = format!(
+                "service `{}`: {} of its tasks ended on the way, the last: {}",
+                service.name,
+                new.len(),
+                converge::describe(last)
+            );
+            keeper.journal.write(Event::Note { text }).map_err(Failure::infrastructure)?;
+        }
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! What an assertion's process and the keeper say to each other. Nothing here depends on the keeper itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -157,7 +157,7 @@ pub struct Evidence {
     /// Secrets whose values the harness was not told, so that nobody can look for them.
     pub unwatched: Vec<String>,
     /// Tasks that had ended by themselves when the last operation converged, by service.
-    pub failures_before: BTreeMap<String, usize>,
+    pub failures_before: BTreeMap<String, BTreeSet<String>>,
     pub snapshot: Option<Snapshot>,
 }
 
