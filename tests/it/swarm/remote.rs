@@ -24,9 +24,7 @@ const NETWORK: &str = "harness-test-remote";
 fn a_remote_swarm() {
     let proxy = Proxy::start(NETWORK);
     let daemon = Daemon::start();
-    let world =
-        World::new(proxy.root("remote", "verify_certificates = false\n[policy]\nnetworks = [\"harness-test-remote\"]"))
-            .on("swarm");
+    let world = World::new(proxy.root("remote", "verify_certificates = false")).on("swarm");
     let recipe = recipe(world.dir.path());
     let run = world.command(&["--recipe", "behind-traefik", "--recipe-dir", recipe.to_str().unwrap()]);
     let with = |host: &str, certificates: PathBuf| {
