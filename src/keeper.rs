@@ -45,6 +45,10 @@ use stage::Progress;
 /// The hidden subcommand that makes an executable a keeper: `__keeper <run directory>`.
 pub const SUBCOMMAND: &str = "__keeper";
 
+/// An operation is deep, and an unoptimised build moves each of its futures through the stack: the usual 2 MiB did not do
+/// for an upgrade through abra.
+pub const STACK: usize = 16 << 20;
+
 /// How long a keeper stays for the sweeping of dead runs once its own is over.
 const SWEEP: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -124,7 +128,8 @@ pub fn main(run_dir: &Path) -> ExitCode {
     if let Err(error) = rustix::process::setsid() {
         eprintln!("failed to leave the session: {error}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).thread_stack_size(STACK).enable_all().build();
     match runtime.context("failed to start the runtime").and_then(|runtime| runtime.block_on(run(run_dir))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

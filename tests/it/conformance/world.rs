@@ -91,7 +91,11 @@ pub fn trial((name, prove): Case, on: On) -> Trial {
 }
 
 fn run(name: &'static str, prove: for<'a> fn(&'a World) -> Proof<'a>, on: On, spec: EngineSpec) -> Result<(), Failed> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_stack_size(harness::keeper::STACK)
+        .enable_all()
+        .build()?;
     let proven = runtime.block_on(async {
         let world = World::start(name, on, spec).await?;
         let proven = tokio::time::timeout(DEADLINE, prove(&world)).await;
