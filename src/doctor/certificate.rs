@@ -12,7 +12,7 @@ pub(super) const STEP: Step = Step {
     look: |patient| {
         Box::pin(async {
             let (name, https) = (probe(&patient.zone), &patient.https);
-            let page = http::get(&format!("https://{name}"), &name, https, "/", SHORT / 3).await?;
+            let page = http::get(&format!("https://{name}"), &name, https, "/", SHORT * 2 / 3).await?;
             let how =
                 if https.verify { "with a good certificate" } else { "with whatever certificate: none is verified" };
             Ok(format!("`{name}` answers {} {how}", page.status))
