@@ -94,7 +94,11 @@ fn a_config_changed_under_its_name() {
 }
 
 fn a_docker_command_that_is_not_there() {
-    let line = refused("silent-rollback", &[("PATH", "/nowhere")]);
+    let bin = tempfile::tempdir().unwrap();
+    let path = std::env::var_os("PATH").unwrap();
+    let git = std::env::split_paths(&path).map(|dir| dir.join("git")).find(|file| file.is_file()).unwrap();
+    std::os::unix::fs::symlink(git, bin.path().join("git")).unwrap();
+    let line = refused("silent-rollback", &[("PATH", bin.path().to_str().unwrap())]);
     let start = "error: failed to use the engine `swarm`: there is no `docker` command that works, and stacks are deployed \
                  with it: failed to start `docker`: ";
     assert!(line.starts_with(start), "{line}");
