@@ -26,6 +26,8 @@ server {
         # A name that nobody has is asked for in the world outside, which is out of reach here.
         resolver 127.0.0.11 valid=1s;
         resolver_timeout 2s;
+        # A packet may be lost while the network is still being set up: better asked again than waited for.
+        proxy_connect_timeout 1s;
         proxy_set_header Host $host;
         add_header X-Through traefik;
         proxy_pass http://$upstream:80;
@@ -128,7 +130,7 @@ impl Proxy {
         write(
             &root.join("harness.toml"),
             &format!(
-                "zone = \"harness.test\"\n[recipes]\nsources = [{recipes:?}]\n[deadlines]\ncall = \"5s\"\n\
+                "zone = \"harness.test\"\n[recipes]\nsources = [{recipes:?}]\n[deadlines]\ncall = \"20s\"\n\
                  [swarm]\ntraefik_address = \"127.0.0.1:{port}\"\n{more}\n\
                  [policy]\nnetworks = [\"{network}\"]\n"
             ),
