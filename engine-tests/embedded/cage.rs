@@ -80,8 +80,8 @@ async fn given() -> Result<()> {
     }
     let give =
         |dir: &TempDir, target: &str, writable| Given { from: dir.path().into(), target: target.into(), writable };
-    let cage = Cage { mounts: vec![give(&read, "/recipe", false), give(&write, "/work", true)], ..Cage::default() };
-    let ended = run("cat /recipe/file > /work/copy; touch /recipe/x 2>/dev/null || echo refused", cage).await?;
+    let cage = Cage { mounts: vec![give(&read, "/recipe", false), give(&write, "/out", true)], ..Cage::default() };
+    let ended = run("cat /recipe/file > /out/copy; touch /recipe/x 2>/dev/null || echo refused", cage).await?;
     ensure!(ended.output == "refused\n", "{ended:?}");
     ensure!(std::fs::read_to_string(write.path().join("copy"))? == "given");
     Ok(())

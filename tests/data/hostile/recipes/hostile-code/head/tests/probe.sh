@@ -3,7 +3,7 @@ for place in / /tmp /var/tmp /dev/shm /root /home /usr /usr/local/bin /etc /reci
     (echo hostile >"$place/harness-hostile-marker") 2>/dev/null && echo "marker in $place"
 done
 echo "environment: $(env | cut -d= -f1 | sort | tr '\n' ' ')"
-for file in /etc/shadow /etc/hostname /proc/1/environ /var/run/docker.sock "$HOME/.ssh" /root/.cargo /work/main; do
+for file in /etc/shadow /etc/hostname /proc/1/environ /var/run/docker.sock "$HOME/.ssh" /root/.cargo /root/.rustup; do
     [ -e "$file" ] && echo "there is $file"
 done
 for address in 127.0.0.1:22 169.254.169.254:80 192.0.2.1:443; do
