@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::config::state::create_private;
 use crate::fault::{Failure, Fault};
 use crate::keeper::journal::{self, Event, Record};
+use crate::keeper::lock::RunLock;
 use crate::keeper::protocol::{Answer, Blocked, Call, TeardownReport};
 use crate::keeper::socket::{self, Wire};
 use crate::keeper::spec::{Client, RunSpec};
@@ -192,6 +193,10 @@ impl Session {
     async fn after_keeper(&self, mut report: TeardownReport) -> TeardownReport {
         if !self.keeper_has_ended().await {
             report.leftovers.push("the keeper's own process, which did not end after teardown".into());
+        } else if report.leftovers.is_empty()
+            && let Err(error) = RunLock::clear(&self.run_dir)
+        {
+            report.leftovers.push(format!("the lock of the run: {error:#}"));
         }
         report
     }

@@ -49,6 +49,14 @@ impl RunLock {
         }
     }
 
+    /// Removes the lock file of a run whose keeper reported a proven zero, and was killed before it could do so itself.
+    pub fn clear(run_dir: &Path) -> Result<()> {
+        if let Some(lock) = RunLock::probe(run_dir)? {
+            lock.release(true);
+        }
+        Ok(())
+    }
+
     /// Lets go. A run that ended in a proven zero needs no second look, so its lock file goes too.
     pub fn release(self, clean: bool) {
         if clean {
@@ -76,6 +84,17 @@ mod tests {
         let probed = RunLock::probe(dir.path()).unwrap().expect("the run is dead");
         probed.release(true);
         assert!(RunLock::probe(dir.path()).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_lock_of_a_killed_keeper_is_cleared_and_a_living_ones_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = RunLock::take(dir.path()).unwrap();
+        RunLock::clear(dir.path()).unwrap();
+        assert!(dir.path().join(FILE).exists(), "somebody holds it");
+        drop(lock);
+        RunLock::clear(dir.path()).unwrap();
+        assert!(!dir.path().join(FILE).exists());
     }
 
     #[test]

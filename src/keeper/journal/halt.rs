@@ -3,7 +3,7 @@
 
 use std::io;
 
-use rustix::process::{Signal, getpid, kill_process};
+use nix::sys::signal::{Signal, raise};
 
 /// `before:7` and `after:7` stop the whole process around the seventh record, `fail:7` fails from it on.
 const VARIABLE: &str = "RECIPE_HARNESS_TEST_HALT";
@@ -54,9 +54,10 @@ impl Halt {
     }
 }
 
-/// Every thread stops: whoever set this up kills the process now, or lets it go on.
+/// Every thread stops: whoever set this up kills the process now, or lets it go on. The signal goes to this thread, which
+/// then cannot return before it: one to the whole process may be taken by another thread, while this one goes on.
 fn stop() -> io::Result<()> {
-    Ok(kill_process(getpid(), Signal::STOP)?)
+    Ok(raise(Signal::SIGSTOP)?)
 }
 
 #[cfg(test)]
