@@ -44,8 +44,8 @@ struct Step {
     name: &'static str,
     /// Steps without which this one has nothing to look at.
     needs: &'static [&'static str],
-    /// What to do when it fails.
-    remedy: &'static str,
+    /// What to do when it fails, with the names that were asked for.
+    remedy: fn(&Patient) -> String,
     deadline: Duration,
     /// What was seen, when all is well.
     look: for<'a> fn(&'a mut Patient) -> Look<'a>,
@@ -80,7 +80,7 @@ struct Patient {
 pub enum Finding {
     Well(String),
     /// What was seen, and what to do.
-    Ill(String, &'static str),
+    Ill(String, String),
     /// The step that would have to be well first.
     NotLooked(&'static str),
 }
@@ -117,8 +117,11 @@ async fn find(step: &Step, patient: &mut Patient, findings: &BTreeMap<&str, Find
     }
     match tokio::time::timeout(step.deadline, (step.look)(patient)).await {
         Ok(Ok(seen)) => Finding::Well(seen),
-        Ok(Err(error)) => Finding::Ill(format!("{error:#}"), step.remedy),
-        Err(_) => Finding::Ill(format!("no answer within {}", humantime::format_duration(step.deadline)), step.remedy),
+        Ok(Err(error)) => Finding::Ill(format!("{error:#}"), (step.remedy)(patient)),
+        Err(_) => {
+            let seen = format!("no answer within {}", humantime::format_duration(step.deadline));
+            Finding::Ill(seen, (step.remedy)(patient))
+        }
     }
 }
 
@@ -157,12 +160,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_step_needs_earlier_ones_and_has_a_remedy() {
+    fn every_step_needs_earlier_ones() {
         for (at, step) in STEPS.iter().enumerate() {
             let earlier: Vec<&str> = STEPS[..at].iter().map(|step| step.name).collect();
             assert!(step.needs.iter().all(|name| earlier.contains(name)), "{}", step.name);
-            assert!(!step.remedy.is_empty(), "{}", step.name);
         }
+    }
+
+    #[test]
+    fn remedies_name_what_was_asked_for() {
+        let patient = Patient {
+            asked: Asked { server: None, network: "web".into(), image: "busybox:1".into() },
+            env: |_| None,
+            zone: "ci.example.org".into(),
+            https: Https::default(),
+            server: None,
+            endpoint: None,
+            host: None,
+        };
+        let remedy = |name: &str| (STEPS.iter().find(|step| step.name == name).unwrap().remedy)(&patient);
+        assert!(remedy("network").contains("10.64.0.0/16 web`"));
+        assert!(remedy("domain").contains("`*.ci.example.org`"));
+        assert!(remedy("certificate").contains("`*.ci.example.org`"));
+        assert!(remedy("image pulls").contains("`busybox:1`"));
+        assert!(STEPS.iter().all(|step| !(step.remedy)(&patient).is_empty()));
     }
 
     #[test]
@@ -171,7 +192,7 @@ mod tests {
         let whole = Examination(vec![("abra", well.clone())]);
         assert!(whole.is_well());
         assert_eq!(whole.to_string(), "ok      abra         all right\n\n1 of 1 steps are well\n");
-        let ill = Finding::Ill("there is none".into(), "get one");
+        let ill = Finding::Ill("there is none".into(), "get one".into());
         let half = Examination(vec![("abra", well), ("server", ill), ("swarm", Finding::NotLooked("server"))]);
         assert!(!half.is_well());
         assert_eq!(

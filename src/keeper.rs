@@ -175,6 +175,7 @@ async fn run(run_dir: &Path) -> Result<()> {
 
 /// What has to be there before anything is created: a journal that can be written, and a socket.
 fn begin(run_dir: &Path, spec: &RunSpec) -> Result<(Arc<Journal>, tokio::net::UnixListener)> {
+    sweep::link(&spec.state, &spec.run_id, run_dir)?;
     let journal = Arc::new(Journal::open_for_keeper(run_dir)?);
     journal.write_synced(Event::RunStarted {
         run_id: spec.run_id.clone(),

@@ -106,7 +106,7 @@ fn runs_dir() -> Result<PathBuf> {
 
 fn dir_of(run: &str) -> Result<PathBuf> {
     let runs = runs_dir()?;
-    // A name of a directory, or a path for a run with its own `--run-dir`.
+    // A run's id, or the path of its directory.
     let dir = if run.contains('/') { Path::new(run).to_owned() } else { runs.join(run) };
     if !dir.join("run.json").is_file() {
         bail!("no run `{run}`: `{}` holds the runs", runs.display());

@@ -6,7 +6,7 @@ use crate::engine::abra;
 pub(super) const STEP: Step = Step {
     name: "abra",
     needs: &[],
-    remedy: "install abra, https://docs.coopcloud.tech/abra/install, and put it on `PATH`",
+    remedy: |_| "install abra, https://docs.coopcloud.tech/abra/install, and put it on `PATH`".into(),
     deadline: SHORT,
     look: |patient| {
         Box::pin(async {

@@ -7,7 +7,12 @@ use crate::http;
 pub(super) const STEP: Step = Step {
     name: "certificate",
     needs: &["traefik", "domain"],
-    remedy: "a wildcard certificate for `*.<zone>` in Traefik; or `swarm.verify_certificates = false` in `harness.toml`",
+    remedy: |patient| {
+        let zone = &patient.zone;
+        format!(
+            "a wildcard certificate for `*.{zone}` in Traefik; or `swarm.verify_certificates = false` in `harness.toml`"
+        )
+    },
     deadline: SHORT,
     look: |patient| {
         Box::pin(async {

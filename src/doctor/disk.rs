@@ -10,7 +10,7 @@ const ENOUGH: u64 = 10 << 30;
 pub(super) const STEP: Step = Step {
     name: "disk",
     needs: &["swarm"],
-    remedy: "`docker system prune` on the server, or a larger disk",
+    remedy: |_| "`docker system prune` on the server, or a larger disk".into(),
     deadline: SHORT,
     look: |patient| {
         Box::pin(async {

@@ -9,7 +9,12 @@ use super::{SHORT, Step};
 pub(super) const STEP: Step = Step {
     name: "domain",
     needs: &["abra"],
-    remedy: "a DNS record `*.<zone>` that leads to the server, and `zone` in `harness.toml`; or `swarm.traefik_address` there",
+    remedy: |patient| {
+        let zone = &patient.zone;
+        format!(
+            "a DNS record `*.{zone}` that leads to the server, or another `zone` in `harness.toml`; or `swarm.traefik_address` there"
+        )
+    },
     deadline: SHORT,
     look: |patient| {
         Box::pin(async {

@@ -7,7 +7,12 @@ use super::Step;
 pub(super) const STEP: Step = Step {
     name: "image pulls",
     needs: &["swarm"],
-    remedy: "see that the server reaches the registry; `docker login` there lifts the limits for strangers",
+    remedy: |patient| {
+        let image = &patient.asked.image;
+        format!(
+            "see that the server reaches the registry, and that it has `{image}` (`--image` names another); `docker login` there lifts the limits for strangers"
+        )
+    },
     deadline: Duration::from_secs(120),
     look: |patient| {
         Box::pin(async {

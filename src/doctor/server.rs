@@ -6,7 +6,10 @@ use crate::engine::abra;
 pub(super) const STEP: Step = Step {
     name: "server",
     needs: &["abra"],
-    remedy: "`abra server add <domain>` makes one, `abra server add --local` makes this machine one",
+    remedy: |_| {
+        "`abra server add <domain>` makes one, `abra server add --local` makes this machine one; `--server` says which"
+            .into()
+    },
     deadline: SHORT,
     look: |patient| {
         Box::pin(async {

@@ -8,7 +8,10 @@ use crate::engine::swarm::host::Host;
 pub(super) const STEP: Step = Step {
     name: "swarm",
     needs: &["server"],
-    remedy: "see that Docker runs on the server and that this user may reach it; `docker swarm init` makes it a Swarm",
+    remedy: |_| {
+        "see that Docker runs on the server and that this user may reach it; `docker swarm init` makes it a Swarm"
+            .into()
+    },
     deadline: SHORT,
     look: |patient| {
         Box::pin(async {

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use super::journal::{self, Event, Journal, millis};
 use super::lock::RunLock;
 use super::teardown::remove_directories;
+use crate::config::state::create_private;
 use crate::engine::{self, Kind, Ledger as _};
 use crate::process::orphans;
 
@@ -24,6 +25,17 @@ pub fn runs_dir(state: &Path) -> PathBuf {
     state.join("runs")
 }
 
+/// Leaves a link to a run that lies elsewhere among the others, so that every sweep finds it.
+pub fn link(state: &Path, run_id: &str, run_dir: &Path) -> Result<()> {
+    let link = runs_dir(state).join(run_id);
+    if link == run_dir {
+        return Ok(());
+    }
+    create_private(&runs_dir(state))?;
+    std::os::unix::fs::symlink(run_dir, &link)
+        .with_context(|| format!("failed to create the link `{}`", link.display()))
+}
+
 /// Sweeps every dead run below the state directory. A run that lives is not touched.
 pub async fn all(state: &Path) -> Result<Vec<Swept>> {
     let mut swept = Vec::new();
@@ -37,8 +49,10 @@ pub async fn all(state: &Path) -> Result<Vec<Swept>> {
 pub async fn one(run_dir: &Path) -> Result<Option<Swept>> {
     let Some(lock) = RunLock::probe(run_dir)? else { return Ok(None) };
     let start = Instant::now();
-    let journal = Journal::open(run_dir)?;
     let run = run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    // The run's commands are marked with the directory itself, not with a link to it.
+    let run_dir = &std::fs::read_link(run_dir).unwrap_or_else(|_| run_dir.to_owned());
+    let journal = Journal::open(run_dir)?;
     // A command that goes on would create anew what is removed now.
     let mut leftovers = orphans::end(run_dir).await;
     leftovers.extend(engine::sweep(&run_dir.join("engine")).await);
@@ -72,7 +86,9 @@ fn forget_old(state: &Path, own: &str, keep_runs: usize) -> Result<()> {
         let is_own = dir.file_name().is_some_and(|name| name.to_string_lossy() == own);
         let finished = journal::read(&dir.join(journal::FILE)).is_ok_and(|records| journal::is_torn_down(&records));
         if finished && !is_own {
-            std::fs::remove_dir_all(&dir).with_context(|| format!("failed to remove `{}`", dir.display()))?;
+            // Of a run that was told to lie elsewhere only the link is the harness's to remove.
+            let removed = if dir.is_symlink() { std::fs::remove_file(&dir) } else { std::fs::remove_dir_all(&dir) };
+            removed.with_context(|| format!("failed to remove `{}`", dir.display()))?;
         }
     }
     Ok(())
@@ -93,8 +109,12 @@ fn run_dirs(state: &Path) -> Result<Vec<PathBuf>> {
     let mut dirs = Vec::new();
     for entry in entries {
         let entry = entry.with_context(|| format!("failed to list `{}`", dir.display()))?;
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            dirs.push(entry.path());
+        let path = entry.path();
+        if path.is_dir() {
+            dirs.push(path);
+        } else if path.is_symlink() && !path.exists() {
+            // Whoever asked for that place has removed it, and nothing there says any more what to look for.
+            std::fs::remove_file(&path).with_context(|| format!("failed to remove the link `{}`", path.display()))?;
         }
     }
     dirs.sort();
@@ -137,6 +157,27 @@ mod tests {
         assert_eq!(all(state.path()).await.unwrap(), []);
         drop(lock);
         assert_eq!(all(state.path()).await.unwrap().len(), 1, "now it is dead");
+    }
+
+    #[tokio::test]
+    async fn a_run_that_lies_elsewhere_is_swept_and_only_its_link_is_forgotten() {
+        let (state, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let dir = elsewhere.path().join("run");
+        std::fs::create_dir_all(dir.join("recipe")).unwrap();
+        std::fs::write(dir.join("run.json"), "{}").unwrap();
+        drop(RunLock::take(&dir).unwrap());
+        link(state.path(), "linked", &dir).unwrap();
+        let swept = all(state.path()).await.unwrap();
+        assert_eq!(swept, [Swept { run: "linked".into(), leftovers: vec![] }]);
+        assert!(!dir.join("recipe").exists());
+        forget_old(state.path(), "other", 0).unwrap();
+        assert!(dir.join("run.json").exists() && run_dirs(state.path()).unwrap().is_empty());
+
+        link(state.path(), "linked", &dir).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(all(state.path()).await.unwrap(), [], "a link that leads nowhere is no run");
+        assert!(!runs_dir(state.path()).join("linked").is_symlink());
+        link(state.path(), "linked", &dir).unwrap();
     }
 
     #[test]

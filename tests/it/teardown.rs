@@ -88,10 +88,21 @@ fn after_sigkill_of_the_keeper_the_run_fails_and_cleans_up_itself() {
 
 #[test]
 fn after_sigkill_of_both_the_next_run_sweeps() {
+    sigkill_of_both(&World::of_checkout(), &["--recipe", "custom-html"]);
+}
+
+#[test]
+fn after_sigkill_of_both_a_run_that_lies_elsewhere_is_swept_as_well() {
     let world = World::of_checkout();
-    let mut running = world.start(&["--recipe", "custom-html"]);
+    let elsewhere = world.dir.path().join("elsewhere");
+    sigkill_of_both(&world, &["--recipe", "custom-html", "--run-dir", elsewhere.to_str().unwrap()]);
+    assert!(elsewhere.join("events.jsonl").exists(), "the record of the run stays where it was asked for");
+}
+
+fn sigkill_of_both(world: &World, arguments: &[&str]) {
+    let mut running = world.start(arguments);
     running.wait_for("install  done in");
-    let keeper = running.keeper(&world);
+    let keeper = running.keeper(world);
     kill_process(keeper, Signal::STOP).unwrap();
     running.signal(Signal::KILL);
     running.end();

@@ -49,7 +49,7 @@ impl Host {
         }
         let ipam = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
         let subnets: Vec<String> = ipam.into_iter().filter_map(|config| config.subnet).collect();
-        Ok(format!("`{name}`, {}", if subnets.is_empty() { "no subnet".into() } else { subnets.join(", ") }))
+        roomy(name, &subnets)
     }
 
     /// A Traefik that runs, on the network.
@@ -154,6 +154,23 @@ fn image_name(service: &Service) -> &str {
     image.rsplit('/').next().unwrap_or_default().split(':').next().unwrap_or_default()
 }
 
+/// Swarm's own default for a network: 254 addresses, of which every service takes one, and every task.
+const SMALLEST_PREFIX: u32 = 24;
+
+/// That the network has addresses for some apps, and how many bits name them.
+fn roomy(name: &str, subnets: &[String]) -> Result<String> {
+    if subnets.is_empty() {
+        bail!("the network `{name}` has no subnet, so that nobody knows how many addresses it has");
+    }
+    // A service's own address is of the fourth version, whatever else the network has.
+    let prefix = |subnet: &String| subnet.rsplit_once('/').and_then(|(_, prefix)| prefix.parse::<u32>().ok());
+    let of_v4 = subnets.iter().filter(|subnet| !subnet.contains(':'));
+    if !of_v4.filter_map(prefix).any(|prefix| prefix <= SMALLEST_PREFIX) {
+        bail!("the network `{name}` has only {}: apps need /{SMALLEST_PREFIX} or more", subnets.join(", "));
+    }
+    Ok(format!("`{name}`, {}", subnets.join(", ")))
+}
+
 /// The free bytes in the answer of `df -Pk`.
 fn available(said: &str) -> Option<u64> {
     let kilobytes: u64 = said.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
@@ -163,6 +180,24 @@ fn available(said: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_has_room_or_the_error_names_its_subnet() {
+        let of = |subnets: &[&str]| {
+            let subnets: Vec<String> = subnets.iter().map(|it| (*it).to_owned()).collect();
+            roomy("proxy", &subnets).map_err(|error| error.to_string())
+        };
+        assert_eq!(of(&["10.0.1.0/24"]), Ok("`proxy`, 10.0.1.0/24".into()));
+        assert_eq!(of(&["10.0.1.0/24", "fd00::/64"]), Ok("`proxy`, 10.0.1.0/24, fd00::/64".into()));
+        let small = "the network `proxy` has only 10.0.1.0/28: apps need /24 or more";
+        assert_eq!(of(&["10.0.1.0/28"]), Err(small.into()));
+        let small = "the network `proxy` has only 10.0.1.0/28, fd00::/16: apps need /24 or more";
+        assert_eq!(of(&["10.0.1.0/28", "fd00::/16"]), Err(small.into()));
+        assert_eq!(
+            of(&[]).unwrap_err(),
+            "the network `proxy` has no subnet, so that nobody knows how many addresses it has"
+        );
+    }
 
     #[test]
     fn the_free_space_is_read_from_df_and_from_nothing_else() {

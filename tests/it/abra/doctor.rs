@@ -41,7 +41,12 @@ fn a_host_is_examined() {
     for step in ["abra", "server", "swarm", "network", "traefik", "domain", "disk"] {
         assert!(line(&ended, step).starts_with("ok "), "{step} in {ended}");
     }
-    fails(&ended, "certificate", "invalid peer certificate: ", "a wildcard certificate for `*.<zone>` in Traefik");
+    fails(
+        &ended,
+        "certificate",
+        "invalid peer certificate: ",
+        "a wildcard certificate for `*.harness.test` in Traefik",
+    );
     let none = "no service has the label `coop-cloud.backupbot.enabled=true`, and none an image `backup-bot-two`";
     fails(&ended, "backup bot", none, "`abra app new backup-bot-two`, then `abra app deploy`");
     let refused = "failed to find the image `127.0.0.1:1/nothing:1` in its registry: ";
