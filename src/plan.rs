@@ -167,7 +167,7 @@ fn action(tier: Tier, facts: &Facts<'_>, base: Option<&Version>) -> Action {
 }
 
 impl fmt::Display for Plan {
-    /// What `--plan` prints.
+    /// The part of `--plan` that is about the tiers.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "recipe   {} from {}", self.recipe, self.source)?;
         writeln!(f, "versions {}", self.versions())?;
@@ -178,12 +178,6 @@ impl fmt::Display for Plan {
                 Action::Skip(skip) => format!("skipped, {skip}"),
             };
             writeln!(f, "{:<8} {what}", step.tier.name())?;
-        }
-        for tier in &self.skip_generic {
-            writeln!(f, "WARNING  the generic assertions of `{tier}` are opted out of")?;
-        }
-        for note in &self.notes {
-            writeln!(f, "note     {note}")?;
         }
         Ok(())
     }

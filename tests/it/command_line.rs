@@ -158,5 +158,7 @@ fn a_plan_says_what_would_be_done_and_creates_no_run() {
     ] {
         assert!(ended.stdout.lines().any(|it| it == line), "no line `{line}` in\n{ended}");
     }
+    let reason = ended.stdout.matches("the head has no `backupbot.backup` label").count();
+    assert_eq!(reason, 2, "once for each of the two tiers that it concerns: {ended}");
     assert!(!world.state().join("runs").exists());
 }
