@@ -26,7 +26,9 @@ use crate::recipe::name::RecipeName;
 use crate::recipe::secret::SecretValue;
 use crate::recipe::stack::Stack;
 use crate::recipe::version::Revision;
-pub use observation::{FileEntry, Health, LogLine, ServiceState, TaskPhase, TaskState, UpdateState, UpdateStatus};
+pub use observation::{
+    FileEntry, Health, LONGEST_LINE, LogLine, ServiceState, TaskPhase, TaskState, UpdateState, UpdateStatus,
+};
 pub use proof::sweep;
 
 /// Where an engine records what it is about to create, before it does: the keeper's journal, or a test's.

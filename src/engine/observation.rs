@@ -172,6 +172,9 @@ pub struct FileEntry {
     pub sha256: String,
 }
 
+/// Bytes; what an app writes without a line's end is broken into lines of this size, on every engine.
+pub const LONGEST_LINE: usize = 1 << 20;
+
 /// What a log line came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {

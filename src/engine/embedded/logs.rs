@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 
-use super::super::LogLine;
+use super::super::{LONGEST_LINE, LogLine};
 
 /// A log file is renamed at this size, and the one before it dropped: a task never has more than twice as much.
 const MAX_FILE: u64 = 8 * 1024 * 1024;
@@ -19,8 +19,6 @@ const MAX_FILE: u64 = 8 * 1024 * 1024;
 const MAX_SERVICE: u64 = 64 * 1024 * 1024;
 /// How often a log may slip away while logs are read.
 const RACES: usize = 5;
-/// Longer lines are split, as Docker does.
-const MAX_LINE: usize = 16 * 1024;
 
 /// The log of one task.
 pub struct Log {
@@ -108,9 +106,9 @@ pub async fn pump(stream: &'static str, reader: OwnedFd, log: Arc<Log>) -> Resul
 
 /// Where the first line ends and the next one starts.
 fn line_end(bytes: &[u8]) -> Option<(usize, usize)> {
-    match bytes.iter().take(MAX_LINE).position(|byte| *byte == b'\n') {
+    match bytes.iter().take(LONGEST_LINE).position(|byte| *byte == b'\n') {
         Some(end) => Some((end, end + 1)),
-        None if bytes.len() >= MAX_LINE => Some((MAX_LINE, MAX_LINE)),
+        None if bytes.len() >= LONGEST_LINE => Some((LONGEST_LINE, LONGEST_LINE)),
         None => None,
     }
 }

@@ -1,16 +1,21 @@
 //! Logs of a service, over all containers that its tasks have had and Docker still has.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result, bail};
 use bollard::container::LogOutput;
 use bollard::query_parameters::{ListContainersOptionsBuilder, LogsOptionsBuilder};
 use futures_util::StreamExt as _;
 
-use super::super::LogLine;
+use super::super::{LONGEST_LINE, LogLine};
 use super::{Core, is_missing};
 
 /// Swarm's label on the containers of a task.
 const TASK_NAME: &str = "com.docker.swarm.task.name";
 const SERVICE_NAME: &str = "com.docker.swarm.service.name";
+
+/// Bytes; Docker keeps longer lines in pieces of this size.
+const PIECE: usize = 16 * 1024;
 
 /// A line with the time that Docker gave it, in RFC 3339 with nanoseconds of fixed width: it sorts as text.
 type Timed = (String, LogLine);
@@ -38,10 +43,11 @@ pub async fn read(core: &Core, service: &str, tail: Option<usize>) -> Result<Vec
 }
 
 async fn of_container(core: &Core, id: &str, task: &str, tail: Option<usize>) -> Result<Vec<Timed>> {
-    let tail = tail.map_or("all".to_owned(), |tail| tail.to_string());
+    // Docker counts pieces, and the first one may be the middle of a line: as many more as a line has are asked for.
+    let tail = tail.map_or("all".to_owned(), |tail| (tail + LONGEST_LINE / PIECE).to_string());
     let options = LogsOptionsBuilder::default().stdout(true).stderr(true).timestamps(true).tail(&tail).build();
     let mut chunks = Box::pin(core.docker.logs(id, Some(options)));
-    let mut lines = Vec::new();
+    let mut lines = Lines::default();
     while let Some(chunk) = chunks.next().await {
         let (stream, bytes) = match chunk {
             Ok(LogOutput::StdErr { message }) => ("stderr", message),
@@ -51,12 +57,70 @@ async fn of_container(core: &Core, id: &str, task: &str, tail: Option<usize>) ->
             Err(error) if is_missing(&error) => return Ok(Vec::new()),
             Err(error) => return Err(error).context("the log broke off"),
         };
-        let text = String::from_utf8_lossy(&bytes);
-        for line in text.lines() {
-            let (time, text) = line.split_once(' ').unwrap_or((line, ""));
-            let line = LogLine { task: task.to_owned(), stream: stream.into(), text: text.to_owned() };
-            lines.push((time.to_owned(), line));
+        lines.add(stream, &bytes);
+    }
+    Ok(lines.of_task(task))
+}
+
+/// Lines as the app wrote them. Docker keeps long ones in pieces of 16 KiB, each with a time of its own, and of which only
+/// the last ends the line: a secret must not hide between two of them.
+#[derive(Default)]
+struct Lines {
+    /// Time, stream and bytes.
+    lines: Vec<(String, &'static str, Vec<u8>)>,
+    /// By stream, the line that has not ended yet.
+    open: BTreeMap<&'static str, usize>,
+}
+
+impl Lines {
+    fn add(&mut self, stream: &'static str, piece: &[u8]) {
+        let (piece, ends) = piece.strip_suffix(b"\n").map_or((piece, false), |piece| (piece, true));
+        let space = piece.iter().position(|byte| *byte == b' ').unwrap_or(piece.len());
+        let (time, text) = (&piece[..space], piece.get(space + 1..).unwrap_or_default());
+        let at = self.open.remove(stream).unwrap_or_else(|| {
+            self.lines.push((String::from_utf8_lossy(time).into_owned(), stream, Vec::new()));
+            self.lines.len() - 1
+        });
+        let line = &mut self.lines[at].2;
+        line.extend_from_slice(text);
+        if !ends && line.len() < LONGEST_LINE {
+            self.open.insert(stream, at);
         }
     }
-    Ok(lines)
+
+    fn of_task(self, task: &str) -> Vec<Timed> {
+        let line = |(time, stream, text): (String, &str, Vec<u8>)| {
+            let text = String::from_utf8_lossy(&text).into_owned();
+            (time, LogLine { task: task.to_owned(), stream: stream.into(), text })
+        };
+        self.lines.into_iter().map(line).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pieces_of_a_long_line_are_put_together_by_stream() {
+        let mut lines = Lines::default();
+        lines.add("stdout", b"1 a sec");
+        lines.add("stderr", b"2 other\n");
+        lines.add("stdout", b"3 ret\n");
+        lines.add("stdout", b"4 \n");
+        lines.add("stdout", b"5 \xc3");
+        lines.add("stdout", b"6 \xa4");
+        let seen: Vec<_> = lines.of_task("t").into_iter().map(|(time, line)| (time, line.text)).collect();
+        let seen: Vec<_> = seen.iter().map(|(time, text)| (time.as_str(), text.as_str())).collect();
+        assert_eq!(seen, [("1", "a secret"), ("2", "other"), ("4", ""), ("5", "ä")]);
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_broken_at_the_longest() {
+        let mut lines = Lines::default();
+        let piece = [b"1 ".as_slice(), &vec![b'x'; PIECE]].concat();
+        (0..100).for_each(|_| lines.add("stdout", &piece));
+        let lengths: Vec<usize> = lines.of_task("t").iter().map(|(_, line)| line.text.len()).collect();
+        assert_eq!(lengths, [LONGEST_LINE, 36 * PIECE]);
+    }
 }
