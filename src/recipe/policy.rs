@@ -9,6 +9,7 @@ mod labels;
 mod objects;
 mod rule;
 mod services;
+mod spot;
 
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::compose::Compose;
-use demand::Spot;
 pub use demand::{Demand, Finding, Limit, List};
+use spot::Spot;
 
 /// What recipes may do beyond the defaults. An entry that ends with `*` stands for everything that begins so.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -86,12 +87,7 @@ impl Policy {
             let more = list.of(other).clone();
             list.of_mut(&mut self).extend(more);
         }
-        self.max_replicas = self.max_replicas.or(other.max_replicas);
-        self.max_cpus = self.max_cpus.or(other.max_cpus);
-        self.max_memory = self.max_memory.or(other.max_memory);
-        self.max_logs = self.max_logs.or(other.max_logs);
-        self.max_stop_grace = self.max_stop_grace.or(other.max_stop_grace);
-        self.max_duration = self.max_duration.or(other.max_duration);
+        demand::fill_limits(&mut self, other);
         self
     }
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::Policy;
 
@@ -67,100 +66,56 @@ fn quoted(text: &str) -> String {
     text.escape_debug().to_string()
 }
 
-/// The lists of the policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum List {
-    Registries,
-    Images,
-    Binds,
-    DriverOpts,
-    Drivers,
-    Volumes,
-    Networks,
-    Configs,
-    CapAdd,
-    Sysctls,
-    Isolation,
-    Ports,
-    Hosts,
-    Labels,
+/// The lists of the policy and their keys: one line for each.
+macro_rules! lists {
+    ($($list:ident $key:ident,)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum List {
+            $($list,)*
+        }
+
+        impl List {
+            pub(super) const ALL: &[List] = &[$(List::$list),*];
+
+            fn key(self) -> &'static str {
+                match self {
+                    $(List::$list => stringify!($key),)*
+                }
+            }
+
+            pub(super) fn of(self, policy: &Policy) -> &Vec<String> {
+                match self {
+                    $(List::$list => &policy.$key,)*
+                }
+            }
+
+            pub(super) fn of_mut(self, policy: &mut Policy) -> &mut Vec<String> {
+                match self {
+                    $(List::$list => &mut policy.$key,)*
+                }
+            }
+        }
+    };
+}
+
+lists! {
+    Registries registries,
+    Images images,
+    Binds binds,
+    DriverOpts driver_opts,
+    Drivers drivers,
+    Volumes volumes,
+    Networks networks,
+    Configs configs,
+    CapAdd cap_add,
+    Sysctls sysctls,
+    Isolation isolation,
+    Ports ports,
+    Hosts hosts,
+    Labels labels,
 }
 
 impl List {
-    pub(super) const ALL: [List; 14] = [
-        List::Registries,
-        List::Images,
-        List::Binds,
-        List::DriverOpts,
-        List::Drivers,
-        List::Volumes,
-        List::Networks,
-        List::Configs,
-        List::CapAdd,
-        List::Sysctls,
-        List::Isolation,
-        List::Ports,
-        List::Hosts,
-        List::Labels,
-    ];
-
-    fn key(self) -> &'static str {
-        match self {
-            List::Registries => "registries",
-            List::Images => "images",
-            List::Binds => "binds",
-            List::DriverOpts => "driver_opts",
-            List::Drivers => "drivers",
-            List::Volumes => "volumes",
-            List::Networks => "networks",
-            List::Configs => "configs",
-            List::CapAdd => "cap_add",
-            List::Sysctls => "sysctls",
-            List::Isolation => "isolation",
-            List::Ports => "ports",
-            List::Hosts => "hosts",
-            List::Labels => "labels",
-        }
-    }
-
-    pub(super) fn of(self, policy: &Policy) -> &Vec<String> {
-        match self {
-            List::Registries => &policy.registries,
-            List::Images => &policy.images,
-            List::Binds => &policy.binds,
-            List::DriverOpts => &policy.driver_opts,
-            List::Drivers => &policy.drivers,
-            List::Volumes => &policy.volumes,
-            List::Networks => &policy.networks,
-            List::Configs => &policy.configs,
-            List::CapAdd => &policy.cap_add,
-            List::Sysctls => &policy.sysctls,
-            List::Isolation => &policy.isolation,
-            List::Ports => &policy.ports,
-            List::Hosts => &policy.hosts,
-            List::Labels => &policy.labels,
-        }
-    }
-
-    pub(super) fn of_mut(self, policy: &mut Policy) -> &mut Vec<String> {
-        match self {
-            List::Registries => &mut policy.registries,
-            List::Images => &mut policy.images,
-            List::Binds => &mut policy.binds,
-            List::DriverOpts => &mut policy.driver_opts,
-            List::Drivers => &mut policy.drivers,
-            List::Volumes => &mut policy.volumes,
-            List::Networks => &mut policy.networks,
-            List::Configs => &mut policy.configs,
-            List::CapAdd => &mut policy.cap_add,
-            List::Sysctls => &mut policy.sysctls,
-            List::Isolation => &mut policy.isolation,
-            List::Ports => &mut policy.ports,
-            List::Hosts => &mut policy.hosts,
-            List::Labels => &mut policy.labels,
-        }
-    }
-
     pub(super) fn allows(self, policy: &Policy, entry: &str) -> bool {
         self.of(policy).iter().any(|allowed| match allowed.strip_suffix('*') {
             Some(beginning) => entry.starts_with(beginning),
@@ -169,152 +124,109 @@ impl List {
     }
 }
 
-/// The limits of the policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Limit {
-    Replicas,
-    /// Thousandths of a processor.
-    Cpus,
-    /// MiB
-    Memory,
-    /// MiB
-    Logs,
-    /// Milliseconds
-    StopGrace,
-    /// Milliseconds
-    Duration,
+/// The limits of the policy: key, default, unit, and why there is one. One line for each.
+macro_rules! limits {
+    ($($limit:ident $key:ident $default:literal $unit:ident $why:literal,)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum Limit {
+            $($limit,)*
+        }
+
+        impl Limit {
+            fn key(self) -> &'static str {
+                match self {
+                    $(Limit::$limit => stringify!($key),)*
+                }
+            }
+
+            pub(super) fn default(self) -> u64 {
+                match self {
+                    $(Limit::$limit => $default,)*
+                }
+            }
+
+            fn unit(self) -> Unit {
+                match self {
+                    $(Limit::$limit => Unit::$unit,)*
+                }
+            }
+
+            pub(super) fn why(self) -> &'static str {
+                match self {
+                    $(Limit::$limit => $why,)*
+                }
+            }
+
+            /// What the policy itself says, in the limit's unit.
+            fn given(self, policy: &Policy) -> Option<u64> {
+                match self {
+                    $(Limit::$limit => policy.$key.map(Amount::amount),)*
+                }
+            }
+        }
+
+        /// The limits of one policy where it has any, else those of the other.
+        pub(super) fn fill_limits(policy: &mut Policy, other: &Policy) {
+            $(policy.$key = policy.$key.or(other.$key);)*
+        }
+    };
+}
+
+limits! {
+    Replicas max_replicas 5 Count "so many tasks could take the machine from all others",
+    Cpus max_cpus 8000 Thousandths "so much could take the machine from all others",
+    Memory max_memory 8192 Mebibytes "so much could take the machine from all others",
+    Logs max_logs 1024 Mebibytes "logs of that size could fill the disk",
+    StopGrace max_stop_grace 300_000 Milliseconds "nothing could be torn down for so long",
+    Duration max_duration 1_800_000 Milliseconds "the run would wait for so long",
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Count,
+    /// Of a processor.
+    Thousandths,
+    Mebibytes,
+    Milliseconds,
+}
+
+/// What stands in a policy, as a number.
+trait Amount {
+    fn amount(self) -> u64;
+}
+
+impl Amount for u64 {
+    fn amount(self) -> u64 {
+        self
+    }
+}
+
+impl Amount for Duration {
+    fn amount(self) -> u64 {
+        self.as_millis() as u64
+    }
 }
 
 impl Limit {
-    pub(super) fn default(self) -> u64 {
-        match self {
-            Limit::Replicas => 5,
-            Limit::Cpus => 8000,
-            Limit::Memory => 8192,
-            Limit::Logs => 1024,
-            Limit::StopGrace => 5 * 60_000,
-            Limit::Duration => 30 * 60_000,
-        }
-    }
-
     /// The policy's own, else the default. A policy may be stricter than the default, too.
     pub(super) fn of(self, policy: &Policy) -> u64 {
-        let millis = |duration: Option<Duration>| duration.map(|it| it.as_millis() as u64);
-        let given = match self {
-            Limit::Replicas => policy.max_replicas,
-            Limit::Cpus => policy.max_cpus,
-            Limit::Memory => policy.max_memory,
-            Limit::Logs => policy.max_logs,
-            Limit::StopGrace => millis(policy.max_stop_grace),
-            Limit::Duration => millis(policy.max_duration),
-        };
-        given.unwrap_or_else(|| self.default())
-    }
-
-    fn key(self) -> &'static str {
-        match self {
-            Limit::Replicas => "max_replicas",
-            Limit::Cpus => "max_cpus",
-            Limit::Memory => "max_memory",
-            Limit::Logs => "max_logs",
-            Limit::StopGrace => "max_stop_grace",
-            Limit::Duration => "max_duration",
-        }
-    }
-
-    pub(super) fn why(self) -> &'static str {
-        match self {
-            Limit::Replicas => "so many tasks could take the machine from all others",
-            Limit::Cpus | Limit::Memory => "so much could take the machine from all others",
-            Limit::Logs => "logs of that size could fill the disk",
-            Limit::StopGrace => "nothing could be torn down for so long",
-            Limit::Duration => "the run would wait for so long",
-        }
+        self.given(policy).unwrap_or_else(|| self.default())
     }
 
     fn shown(self, amount: u64) -> String {
-        match self {
-            Limit::Replicas => amount.to_string(),
-            Limit::Cpus => format!("{amount} thousandths"),
-            Limit::Memory | Limit::Logs => format!("{amount} MiB"),
-            Limit::StopGrace | Limit::Duration => humantime::format_duration(Duration::from_millis(amount)).to_string(),
+        match self.unit() {
+            Unit::Count => amount.to_string(),
+            Unit::Thousandths => format!("{amount} thousandths"),
+            Unit::Mebibytes => format!("{amount} MiB"),
+            Unit::Milliseconds => humantime::format_duration(Duration::from_millis(amount)).to_string(),
         }
     }
 
     fn entry(self, amount: u64) -> String {
-        match self {
-            Limit::StopGrace | Limit::Duration => format!("{} = \"{}\"", self.key(), self.shown(amount)),
+        match self.unit() {
+            Unit::Milliseconds => format!("{} = \"{}\"", self.key(), self.shown(amount)),
             _ => format!("{} = {amount}", self.key()),
         }
-    }
-}
-
-/// A value of the merged document, and the way to it.
-#[derive(Clone)]
-pub(super) struct Spot<'a> {
-    pub(super) value: &'a Value,
-    pub(super) path: Vec<String>,
-}
-
-impl<'a> Spot<'a> {
-    pub(super) fn top(value: &'a Value) -> Self {
-        Spot { value, path: Vec::new() }
-    }
-
-    /// The value of a key, unless it is missing or says nothing.
-    pub(super) fn get(&self, key: &str) -> Option<Spot<'a>> {
-        let value = self.value.get(key).filter(|value| !value.is_null())?;
-        Some(self.below(key, value))
-    }
-
-    fn below(&self, key: &str, value: &'a Value) -> Spot<'a> {
-        Spot { value, path: self.path.iter().cloned().chain([key.to_owned()]).collect() }
-    }
-
-    /// The entries of a section of the document.
-    pub(super) fn section(&self, key: &str) -> impl Iterator<Item = Spot<'a>> + use<'a> {
-        self.get(key).into_iter().flat_map(|section| section.parts())
-    }
-
-    /// The entries of a mapping or a list.
-    pub(super) fn parts(&self) -> Vec<Spot<'a>> {
-        match self.value {
-            Value::Object(map) => map.iter().map(|(key, value)| self.below(key, value)).collect(),
-            Value::Array(list) => {
-                list.iter().enumerate().map(|(index, value)| self.below(&index.to_string(), value)).collect()
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    /// The last part of the way: a name in a section, or a key.
-    pub(super) fn name(&self) -> &str {
-        self.path.last().map_or("", String::as_str)
-    }
-
-    /// The value as text.
-    pub(super) fn text(&self) -> String {
-        self.value.as_str().map_or_else(|| self.value.to_string(), str::to_owned)
-    }
-
-    /// The value for a message: on one line, and not endless.
-    pub(super) fn shown(&self) -> String {
-        let text: String = self.text().chars().take(200).collect();
-        text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'")
-    }
-
-    /// `services.app.cap_add[0]`
-    pub(super) fn key(&self) -> String {
-        let mut key = String::new();
-        for (depth, part) in self.path.iter().enumerate() {
-            // Only lists have numbers below a key of the format itself; names of objects stand at the second place.
-            let index = depth > 2 && part.bytes().all(|byte| byte.is_ascii_digit());
-            key += &match (index, depth) {
-                (true, _) => format!("[{part}]"),
-                (false, 0) => part.escape_debug().to_string(),
-                (false, _) => format!(".{}", part.escape_debug()),
-            };
-        }
-        key
     }
 }

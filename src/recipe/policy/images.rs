@@ -1,7 +1,8 @@
 //! Where a service's image comes from.
 
 use super::Finder;
-use super::demand::{List, Spot};
+use super::demand::List;
+use super::spot::Spot;
 
 /// Public registries that the recipes of Co-op Cloud use.
 const REGISTRIES: [&str; 6] = ["docker.io", "ghcr.io", "quay.io", "lscr.io", "codeberg.org", "git.coopcloud.tech"];

@@ -1,8 +1,9 @@
 //! Labels: they steer Traefik, the backup bot and whatever else listens to Docker.
 
 use super::Finder;
-use super::demand::{Limit, List, Spot};
+use super::demand::{Limit, List};
 use super::rule::{self, Reach};
+use super::spot::Spot;
 
 /// Beginnings of labels that nothing acts on beyond the app. Traefik's are looked at one by one.
 const HARMLESS: [&str; 4] = ["backupbot.", "coop-cloud.", "org.opencontainers.", "org.label-schema."];

@@ -1,7 +1,8 @@
 //! Volumes, networks, configs and secrets: the app's own, and nobody else's.
 
 use super::Finder;
-use super::demand::{Demand, List, Spot};
+use super::demand::{Demand, List};
+use super::spot::Spot;
 
 /// The network of Traefik, which every app that is to be reached joins.
 const PROXY: &str = "proxy";

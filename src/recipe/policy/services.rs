@@ -1,6 +1,7 @@
 //! What a service may ask of the machine.
 
-use super::demand::{Demand, Limit, List, Spot};
+use super::demand::{Demand, Limit, List};
+use super::spot::Spot;
 use super::{Finder, images, labels};
 
 pub(super) fn service(finder: &mut Finder<'_>, at: &Spot<'_>) {
