@@ -3,7 +3,7 @@
 
 mod engine;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -209,10 +209,13 @@ fn judge(
 
 /// What would fail later is refused now.
 fn check(states: &[&AppState]) -> Result<()> {
-    let mut problems: Vec<String> = states.iter().flat_map(|state| abra::check_names(&state.stack)).collect();
+    let mut problems: Vec<String> = states.iter().flat_map(|state| abra::problems(&state.stack)).collect();
     if let [base, head] = states {
         problems.extend(abra::check_configs(&base.stack, &head.stack));
     }
+    // What base and head have in common is said once.
+    let mut said = BTreeSet::new();
+    problems.retain(|problem| said.insert(problem.clone()));
     if !problems.is_empty() {
         bail!("{}", problems.join("; "));
     }

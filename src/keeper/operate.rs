@@ -114,7 +114,7 @@ fn converge_deadline(keeper: &Keeper, stack: &Stack) -> Duration {
 /// Deploys a state, creating it or updating it in place, and waits until it has converged and answers on its ports.
 async fn deploy(keeper: &Arc<Keeper>, state: &AppState, form: Deployed, what: &str) -> Result<(), Failure> {
     let stack = &state.stack;
-    let problems = abra::check_names(stack);
+    let problems = abra::problems(stack);
     if !problems.is_empty() {
         return Err(Failure::new(Fault::Recipe, problems.join("; ")));
     }

@@ -104,15 +104,28 @@ pub fn identity(labels: &std::collections::BTreeMap<String, String>, stack: &str
     }
 }
 
-/// The recipe's own deadline for converging: `coop-cloud.<stack>.timeout`, in seconds, usually `${TIMEOUT:-300}`.
+/// The recipe's own deadline for converging: `coop-cloud.<stack>.timeout`, in seconds, usually `${TIMEOUT:-300}`. One that
+/// is no number is refused by [`problems`] before anything waits for it.
 pub fn timeout(stack: &Stack) -> Option<Duration> {
-    let label = stack.services.get(APP)?.deploy.labels.get(&format!("coop-cloud.{}.timeout", stack.name))?;
+    let (_, label) = timeout_label(stack)?;
     label.parse().ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
 }
 
-/// Names that Swarm would refuse, each as one sentence.
-pub fn check_names(stack: &Stack) -> Vec<String> {
+fn timeout_label(stack: &Stack) -> Option<(String, &String)> {
+    let key = format!("coop-cloud.{}.timeout", stack.name);
+    let label = stack.services.get(APP)?.deploy.labels.get(&key)?;
+    Some((key, label))
+}
+
+/// What abra or Swarm would refuse, each as one sentence.
+pub fn problems(stack: &Stack) -> Vec<String> {
     let mut problems = Vec::new();
+    if let Some((key, label)) = timeout_label(stack).filter(|_| timeout(stack).is_none()) {
+        let label = label.escape_debug();
+        problems.push(format!(
+            "the label `{key}` of service `{APP}` is `{label}`: it has to be a number of seconds, as in `300`"
+        ));
+    }
     let mut check = |kind: &str, name: &str, limit: usize| {
         if name.chars().count() > limit {
             let length = name.chars().count();
@@ -214,11 +227,20 @@ mod tests {
     }
 
     #[test]
-    fn the_timeout_label_is_read_and_nonsense_is_none() {
-        assert_eq!(timeout(&stack()), Some(Duration::from_secs(90)));
-        let mut odd = stack();
-        odd.services.get_mut(APP).unwrap().deploy.labels.insert("coop-cloud.s_x.timeout".into(), "soon".into());
-        assert_eq!(timeout(&odd), None);
+    fn the_timeout_label_is_read_and_nonsense_is_a_problem() {
+        assert_eq!((timeout(&stack()), problems(&stack())), (Some(Duration::from_secs(90)), vec![]));
+        for value in ["soon", "0", "", "-5", "5m", "1e3"] {
+            let mut odd = stack();
+            odd.services.get_mut(APP).unwrap().deploy.labels.insert("coop-cloud.s_x.timeout".into(), value.into());
+            let expected = format!(
+                "the label `coop-cloud.s_x.timeout` of service `app` is `{value}`: it has to be a number of seconds, as in \
+                 `300`"
+            );
+            assert_eq!((timeout(&odd), problems(&odd)), (None, vec![expected]));
+        }
+        let mut without = stack();
+        without.services.get_mut(APP).unwrap().deploy.labels.clear();
+        assert_eq!((timeout(&without), problems(&without)), (None, vec![]));
     }
 
     #[test]
@@ -242,12 +264,12 @@ mod tests {
     #[test]
     fn names_beyond_swarms_limits_are_found() {
         let mut stack = stack();
-        assert!(check_names(&stack).is_empty());
+        assert!(problems(&stack).is_empty());
         let name = "x".repeat(65);
         stack.configs.insert("c".into(), FileObject { name: name.clone(), ..FileObject::default() });
-        assert_eq!(check_names(&stack), [format!("config `{name}` has 65 characters, but Swarm allows 64")]);
+        assert_eq!(problems(&stack), [format!("config `{name}` has 65 characters, but Swarm allows 64")]);
         stack.configs.clear();
         stack.services.insert("y".repeat(60), Service::default());
-        assert!(check_names(&stack)[0].ends_with("has 64 characters, but Swarm allows 63"));
+        assert!(problems(&stack)[0].ends_with("has 64 characters, but Swarm allows 63"));
     }
 }

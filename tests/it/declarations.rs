@@ -180,6 +180,14 @@ fn what_visitors_and_others_would_meet() {
     );
 }
 
+/// Base and head say the same, and it is told once.
+#[test]
+fn a_deadline_that_is_no_number() {
+    let expected = "error: the label `coop-cloud.odd-RUN.timeout` of service `app` is `soon`: it has to be a number of \
+                    seconds, as in `300`";
+    assert_eq!(refused("odd-timeout"), expected);
+}
+
 #[test]
 fn images_from_elsewhere() {
     check(
