@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::recipe::mirror::Reference;
 use crate::recipe::name::RecipeName;
 use crate::recipe::policy::Policy;
-use crate::recipe::source::Source;
+use crate::recipe::source::{self, Source};
 use crate::tier::Tier;
 use cli::Cli;
 use files::{HarnessToml, RecipeToml};
@@ -199,19 +199,20 @@ fn sources(cli: &Cli, harness: &HarnessToml, root: &Path, recipe: &RecipeName) -
             root.join("harness.toml").display()
         );
     }
-    Ok(listed.iter().map(|text| source(text, root)).collect())
+    listed.iter().map(|text| source(text, root, harness.recipes.ssh)).collect()
 }
 
 /// An address has a scheme, a host with a colon, or the placeholder; everything else is a folder of the checkout.
-fn source(text: &str, root: &Path) -> Source {
+fn source(text: &str, root: &Path, ssh: bool) -> Result<Source> {
+    source::check(text, ssh).context("failed to use `recipes.sources` of `harness.toml`")?;
     let remote = text.contains("://") || text.contains('@');
-    if remote {
+    Ok(if remote {
         Source::Git { url: text.to_owned() }
     } else if text.contains("{recipe}") {
         Source::Git { url: root.join(text).display().to_string() }
     } else {
         Source::Bundled { folder: root.join(text) }
-    }
+    })
 }
 
 fn tiers(names: &[String]) -> Result<BTreeSet<Tier>> {
@@ -272,9 +273,15 @@ fn keep(when: Option<&str>) -> Result<Keep> {
 /// The domain below which runs get names, `harness.test` when `harness.toml` names none.
 pub fn zone(zone: Option<&str>) -> Result<String> {
     let zone = zone.unwrap_or("harness.test");
-    let label = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    let inner = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let label =
+        |part: &str| !part.is_empty() && part.chars().all(inner) && !part.starts_with('-') && !part.ends_with('-');
     if zone.len() > 40 || !zone.split('.').all(label) {
-        bail!("`zone = \"{zone}\"` in harness.toml is no domain of at most 40 characters");
+        bail!(
+            "`zone = \"{}\"` in harness.toml is no domain of at most 40 characters: its labels are letters, digits, and `-` \
+             between them",
+            zone.escape_debug()
+        );
     }
     Ok(zone.to_owned())
 }
@@ -356,12 +363,28 @@ mod tests {
     }
 
     #[test]
+    fn a_zone_is_a_domain() {
+        let of = |name: &str| super::zone(Some(name)).map_err(|error| error.to_string());
+        for good in ["harness.test", "a-b.example.org", "x"] {
+            assert_eq!(of(good).as_deref(), Ok(good));
+        }
+        for bad in ["-x.test", "x-.test", "x.-y", "", "a..b", "a b", "a_b", "a/b", &"x".repeat(41)] {
+            let expected = format!(
+                "`zone = \"{bad}\"` in harness.toml is no domain of at most 40 characters: its labels are letters, digits, \
+                 and `-` between them"
+            );
+            assert_eq!(of(bad), Err(expected));
+        }
+    }
+
+    #[test]
     fn a_source_is_an_address_a_template_or_a_folder() {
         let root = Path::new("/root-of-checkout");
-        assert!(matches!(source("https://git.example.org/{recipe}.git", root), Source::Git { .. }));
-        let Source::Git { url } = source("../others/{recipe}", root) else { panic!() };
+        let source = |text| super::source(text, root, false).unwrap();
+        assert!(matches!(source("https://git.example.org/{recipe}.git"), Source::Git { .. }));
+        let Source::Git { url } = source("../others/{recipe}") else { panic!() };
         assert_eq!(url, "/root-of-checkout/../others/{recipe}");
-        let Source::Bundled { folder } = source("recipes", root) else { panic!() };
+        let Source::Bundled { folder } = source("recipes") else { panic!() };
         assert_eq!(folder, Path::new("/root-of-checkout/recipes"));
     }
 }

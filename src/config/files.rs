@@ -44,8 +44,10 @@ pub struct HarnessToml {
 #[serde(default, deny_unknown_fields)]
 pub struct RecipesSection {
     /// Tried in this order: a folder of this checkout that has a directory named after the recipe, a path, or a git
-    /// address in which `{recipe}` stands for the name.
+    /// address over `https` in which `{recipe}` stands for the name.
     pub sources: Vec<String>,
+    /// Whether an address may be one of `ssh`, too, which takes the keys of whoever runs the harness.
+    pub ssh: bool,
 }
 
 /// The embedded engine.

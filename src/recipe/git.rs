@@ -189,7 +189,7 @@ fn environment(network: bool) -> Vec<(OsString, OsString)> {
         ("GIT_TERMINAL_PROMPT", "0"),
         ("GIT_ASKPASS", "false"),
         ("GIT_SSH_COMMAND", "ssh -oBatchMode=yes"),
-        ("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh"),
+        ("GIT_ALLOW_PROTOCOL", "file:https:ssh"),
         ("GIT_OPTIONAL_LOCKS", "0"),
         ("GIT_NO_REPLACE_OBJECTS", "1"),
         ("GIT_LFS_SKIP_SMUDGE", "1"),
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn a_remote_that_never_answers_is_given_up() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("git://{}/r", listener.local_addr().unwrap());
+        let url = format!("https://{}/r", listener.local_addr().unwrap());
         let dir = tempfile::tempdir().unwrap();
         let error = Git::inside(dir.path()).remote(&["ls-remote", "--", &url], Duration::from_millis(300)).unwrap_err();
         assert_eq!(error.to_string(), "`git` did not end within 300ms");

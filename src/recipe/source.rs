@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::name::RecipeName;
 use super::suggest::{listed, nearest};
+use crate::plain::plain;
 
 /// One place to look for recipes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,26 +106,47 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The path that a URL means, when it means one. Only plain transports are accepted; `ext::…` would run a program.
+/// What a source may be, for messages.
+const POSSIBLE: &str = "possible are `https://…`, `file://…` and a path";
+
+/// Refuses what would fetch a recipe without encryption, or by running a program. `ssh` goes with the keys of whoever
+/// runs the harness, so it has to be allowed.
+pub fn check(url: &str, ssh: bool) -> Result<()> {
+    let scheme = match url.split_once("://") {
+        Some((scheme, _)) => scheme,
+        None if is_scp_like(url) => "ssh",
+        None => return local_path(url).map(drop),
+    };
+    let shown = plain(&redact(url));
+    match scheme {
+        "https" | "file" => Ok(()),
+        "ssh" if ssh => Ok(()),
+        "ssh" => bail!(
+            "source `{shown}` uses `ssh`, which takes the keys of whoever runs this: `ssh = true` under `[recipes]` in \
+             `harness.toml` would allow it; otherwise {POSSIBLE}"
+        ),
+        "http" | "git" | "ftp" => {
+            bail!("source `{shown}` uses `{scheme}`, over which anybody on the way can change a recipe: {POSSIBLE}")
+        }
+        _ => bail!("source `{shown}` uses `{}`: {POSSIBLE}", plain(scheme)),
+    }
+}
+
+/// The path that a URL means, when it means one. `ext::…` would run a program.
 fn local_path(url: &str) -> Result<Option<PathBuf>> {
     if let Some(path) = url.strip_prefix("file://") {
         return Ok(Some(PathBuf::from(path)));
     }
-    if let Some((scheme, _)) = url.split_once("://") {
-        if !["https", "http", "ssh", "git"].contains(&scheme) {
-            bail!(
-                "source `{}` uses `{scheme}`: possible are `https`, `http`, `ssh`, `git`, `file` or a path",
-                redact(url)
-            );
-        }
-        return Ok(None);
-    }
     if url.contains("::") || url.starts_with('-') || url.is_empty() {
-        bail!("source `{url}` is neither a git URL nor a path");
+        bail!("source `{}` is neither a git URL nor a path: {POSSIBLE}", plain(url));
     }
-    // `git@host:path` is scp's way to write an ssh address; a path with a colon has a slash before it.
-    let scp_like = url.split_once(':').is_some_and(|(host, _)| !host.contains('/'));
-    Ok((!scp_like).then(|| Path::new(url).to_path_buf()))
+    let remote = url.contains("://") || is_scp_like(url);
+    Ok((!remote).then(|| Path::new(url).to_path_buf()))
+}
+
+/// `git@host:path` is scp's way to write an ssh address; a path with a colon has a slash before it.
+fn is_scp_like(url: &str) -> bool {
+    !url.contains("::") && url.split_once(':').is_some_and(|(host, _)| !host.contains('/'))
 }
 
 /// A URL without user name and password.
@@ -175,12 +197,37 @@ mod tests {
     }
 
     #[test]
-    fn dangerous_and_unknown_transports_are_refused() {
-        let error = git("ext::sh -c id").origin(&name("x")).unwrap_err().to_string();
-        assert_eq!(error, "source `ext::sh -c id` is neither a git URL nor a path");
-        let error = git("ftp://u:p@h/x").origin(&name("x")).unwrap_err().to_string();
-        assert!(error.starts_with("source `ftp://h/x` uses `ftp`: possible are `https`"), "{error}");
-        assert!(git("-upload-pack=x").origin(&name("x")).is_err());
+    fn only_what_is_encrypted_or_here_is_a_source() {
+        let said = |url: &str, ssh| super::check(url, ssh).map_err(|error| error.to_string());
+        for good in ["https://h/{recipe}.git", "file:///srv/{recipe}", "/srv/{recipe}", "./a:b", "recipes"] {
+            assert_eq!(said(good, false), Ok(()), "{good}");
+        }
+        for scheme in ["http", "git", "ftp"] {
+            let expected = format!(
+                "source `{scheme}://h/x` uses `{scheme}`, over which anybody on the way can change a recipe: possible are \
+                 `https://…`, `file://…` and a path"
+            );
+            assert_eq!(said(&format!("{scheme}://user:token@h/x"), true), Err(expected));
+        }
+        for ssh in ["git@h.org:r/{recipe}", "ssh://git@h.org/r/{recipe}"] {
+            assert_eq!(said(ssh, true), Ok(()));
+            let said = said(ssh, false).unwrap_err();
+            assert!(said.ends_with(
+                "uses `ssh`, which takes the keys of whoever runs this: `ssh = true` under `[recipes]` in `harness.toml` \
+                 would allow it; otherwise possible are `https://…`, `file://…` and a path"
+            ));
+        }
+        for (odd, expected) in [
+            ("ext::sh -c id", "source `ext::sh -c id` is neither a git URL nor a path"),
+            ("ext::https://h/x", "source `ext::https://h/x` uses `ext::https`"),
+            ("-upload-pack=x", "source `-upload-pack=x` is neither a git URL nor a path"),
+            ("", "source `` is neither a git URL nor a path"),
+            ("x\u{1b}://h", "source `x\\u{1b}://h` uses `x\\u{1b}`"),
+        ] {
+            let end = ": possible are `https://…`, `file://…` and a path";
+            assert_eq!(said(odd, true), Err(format!("{expected}{end}")));
+        }
+        assert!(git("ext::sh -c id").origin(&name("x")).is_err());
         assert!(matches!(git("git@h.org:r/{recipe}").origin(&name("x")), Ok(Some(Origin::Remote { .. }))));
     }
 

@@ -19,5 +19,6 @@ mod runner;
 mod running;
 mod sabotage;
 mod schemas;
+mod sources;
 mod teardown;
 mod tidy;
