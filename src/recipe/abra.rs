@@ -114,7 +114,8 @@ pub fn timeout(stack: &Stack) -> Option<Duration> {
 fn timeout_label(stack: &Stack) -> Option<(String, &String)> {
     let key = format!("coop-cloud.{}.timeout", stack.name);
     let label = stack.services.get(APP)?.deploy.labels.get(&key)?;
-    Some((key, label))
+    // `${TIMEOUT}` of a sample that leaves it out: abra takes an empty label for none.
+    (!label.is_empty()).then_some((key, label))
 }
 
 /// What abra or Swarm would refuse, each as one sentence.
@@ -229,7 +230,7 @@ mod tests {
     #[test]
     fn the_timeout_label_is_read_and_nonsense_is_a_problem() {
         assert_eq!((timeout(&stack()), problems(&stack())), (Some(Duration::from_secs(90)), vec![]));
-        for value in ["soon", "0", "", "-5", "5m", "1e3"] {
+        for value in ["soon", "0", " ", "-5", "5m", "1e3"] {
             let mut odd = stack();
             odd.services.get_mut(APP).unwrap().deploy.labels.insert("coop-cloud.s_x.timeout".into(), value.into());
             let expected = format!(
@@ -238,6 +239,9 @@ mod tests {
             );
             assert_eq!((timeout(&odd), problems(&odd)), (None, vec![expected]));
         }
+        let mut empty = stack();
+        empty.services.get_mut(APP).unwrap().deploy.labels.insert("coop-cloud.s_x.timeout".into(), String::new());
+        assert_eq!((timeout(&empty), problems(&empty)), (None, vec![]));
         let mut without = stack();
         without.services.get_mut(APP).unwrap().deploy.labels.clear();
         assert_eq!((timeout(&without), problems(&without)), (None, vec![]));
