@@ -19,10 +19,7 @@ fn a_source_without_encryption_is_refused_before_anything_is_created() {
     let start = "error: failed to use `recipes.sources` of `harness.toml`: source";
     let possible = "possible are `https://…`, `file://…` and a path";
     for (source, why) in [
-        (
-            "http://forge.example.org/{recipe}.git",
-            "uses `http`, over which anybody on the way can change a recipe: ",
-        ),
+        ("http://forge.example.org/{recipe}.git", "uses `http`, over which anybody on the way can change a recipe: "),
         ("git://forge.example.org/{recipe}.git", "uses `git`, over which anybody on the way can change a recipe: "),
         ("ext::sh -c 'touch ran' {recipe}", "is neither a git URL nor a path: "),
         (

@@ -88,8 +88,12 @@ impl Reader<'_> {
         let (name, rest) = self.rest.split_at(end);
         self.rest = rest;
         let arguments = self.arguments()?;
-        let is_host = ["host", "hostsni"].contains(&name.to_lowercase().as_str());
-        if !is_host || arguments.is_empty() {
+        let name = name.to_lowercase();
+        if ["hostregexp", "hostsniregexp"].contains(&name.as_str()) && !arguments.is_empty() {
+            let is_own = |pattern: &String| self.is_own_pattern(pattern);
+            return Some(if arguments.iter().all(is_own) { Reach::Own } else { Reach::Any });
+        }
+        if !["host", "hostsni"].contains(&name.as_str()) || arguments.is_empty() {
             return Some(Reach::Any);
         }
         let foreign: BTreeSet<String> = arguments.into_iter().filter(|host| !self.is_own(host)).collect();
@@ -105,6 +109,21 @@ impl Reader<'_> {
         !domain.is_empty() && (host == domain || host.ends_with(&format!(".{domain}")))
     }
 
+    /// Whether a pattern is for names below the run's own domain, in the words of Traefik 2, `{sub:\\w+}.a.test`, or of
+    /// Traefik 3, `^.+\.a\.test$`. Nobody knows which one reads it, so it has to be harmless to both: without alternatives
+    /// and groups whatever matches has the domain in it.
+    fn is_own_pattern(&self, pattern: &str) -> bool {
+        if self.domain.is_empty() || pattern.contains(['|', '(', ')', '?']) {
+            return false;
+        }
+        let below = format!(".{}", self.domain.to_lowercase());
+        let pattern = pattern.to_lowercase();
+        match pattern.strip_prefix('^').and_then(|pattern| pattern.strip_suffix('$')) {
+            Some(pattern) => pattern.ends_with(&below.replace('.', "\\.")),
+            None => pattern.starts_with('{') && pattern.strip_suffix(&below).is_some_and(|it| it.ends_with('}')),
+        }
+    }
+
     fn arguments(&mut self) -> Option<Vec<String>> {
         let mut arguments = Vec::new();
         if !self.take("(") {
@@ -115,7 +134,8 @@ impl Reader<'_> {
             let quote = self.rest.chars().next().filter(|c| ['`', '"'].contains(c))?;
             let (argument, rest) = self.rest[1..].split_once(quote)?;
             // Go reads escapes between double quotes: a name has none.
-            arguments.push(if argument.contains('\\') { "*".to_owned() } else { argument.to_owned() });
+            let is_escaped = quote == '"' && argument.contains('\\');
+            arguments.push(if is_escaped { "*".to_owned() } else { argument.to_owned() });
             self.rest = rest;
             self.take(",");
         }
@@ -151,6 +171,18 @@ mod tests {
             ("!Host(`b.test`) && Host(`a.test`)", Reach::Own),
             ("HostSNI(`*`)", Reach::Any),
             ("HostRegexp(`.*`)", Reach::Any),
+            ("Host(`a.test`) || HostRegexp(`{subdomain:\\w+}.a.test`)", Reach::Own),
+            ("HostRegexp(`^[a-z]+\\.a\\.test$`)", Reach::Own),
+            ("HostRegexp(`{sub:.+}.ci.test`)", Reach::Any),
+            ("HostRegexp(`{sub:.+}.xa.test`)", Reach::Any),
+            ("HostRegexp(`{sub:.+}a.test`)", Reach::Any),
+            ("HostRegexp(`{sub:x|.*}.a.test`)", Reach::Any),
+            ("HostRegexp(`^.+\\.a.test$`)", Reach::Any),
+            ("HostRegexp(`.+\\.a\\.test`)", Reach::Any),
+            ("HostRegexp(`^(.+\\.a\\.test)?$`)", Reach::Any),
+            ("HostRegexp(`{sub:.+}.a.test`, `.*`)", Reach::Any),
+            ("HostRegexp(\"{sub:.+}.a.test\")", Reach::Own),
+            ("HostRegexp(\"^.+\\\\.a\\\\.test$\")", Reach::Any),
             ("Host(\"\\x63i.test\")", Reach::Any),
             ("Host()", Reach::Any),
             ("Host(`a.test`", Reach::Any),
