@@ -186,7 +186,10 @@ pub fn describe(task: &TaskState) -> String {
         (None, false) => text.push_str(&format!(" ({})", task.error)),
         (None, true) => {}
     }
-    if matches!(task.health, Health::Starting | Health::Unhealthy) && !task.health_output.is_empty() {
+    // Of an app that ended by itself meanwhile, a check says only that there is nobody to ask.
+    let ended_by_itself = task.failed() && task.health == Health::Starting && !task.killed_while_starting();
+    let is_ill = matches!(task.health, Health::Starting | Health::Unhealthy) && !ended_by_itself;
+    if is_ill && !task.health_output.is_empty() {
         text.push_str(&format!(", its health check says {:?}", task.health_output.trim()));
     }
     if task.killed_while_starting() {
@@ -319,6 +322,19 @@ mod tests {
         assert_eq!(reason, "service `app` cannot start: task `app.1.x` is rejected (No such image: nginx:99)");
         let Verdict::Never { reason, .. } = verdict(None, vec![task(TaskPhase::Failed); 3]) else { panic!() };
         assert!(reason.starts_with("service `app` does not stay up: 3 tasks ended by themselves"), "{reason}");
+    }
+
+    #[test]
+    fn what_a_check_said_of_an_app_that_ended_by_itself_is_left_out() {
+        let ended = TaskState {
+            health: Health::Starting,
+            health_output: "nobody there".into(),
+            exit_code: Some(127),
+            ..task(TaskPhase::Failed)
+        };
+        assert_eq!(describe(&ended), "task `app.1.x` is failed (exit code 127)");
+        let killed = TaskState { health: Health::Unhealthy, ..ended };
+        assert!(describe(&killed).contains("its health check says \"nobody there\""), "{}", describe(&killed));
     }
 
     #[test]
