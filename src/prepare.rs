@@ -199,8 +199,8 @@ fn judge(
     let base = base.map(|(revision, state)| (format!("the base {revision}"), state));
     for (which, state) in [(format!("the head {revision}"), head)].into_iter().chain(base) {
         let judgement = policy.judge(&state.findings);
-        if !judgement.refused.is_empty() {
-            bail!("{which} declares what is not allowed: {}", judgement.refused.join("; "));
+        if let Some(refusal) = judgement.refusal() {
+            bail!("{which} declares what is not allowed: {refusal}");
         }
         allowed.extend(judgement.allowed.into_iter().filter(|line| !allowed.contains(line)).collect::<Vec<_>>());
     }

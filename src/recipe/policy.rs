@@ -72,12 +72,29 @@ pub struct Policy {
     pub max_duration: Option<Duration>,
 }
 
+/// More is no recipe but an attempt to keep the policy busy: each takes a look at the files for its line.
+const MOST_FINDINGS: usize = 1000;
+/// Refusals that are said in full.
+const SAID: usize = 20;
+
 /// What a policy says about the findings of one revision.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Judgement {
     /// One sentence each.
     pub refused: Vec<String>,
     pub allowed: Vec<String>,
+}
+
+impl Judgement {
+    /// What is refused, as the rest of a sentence; `None` when nothing is.
+    pub fn refusal(&self) -> Option<String> {
+        let said = self.refused[..self.refused.len().min(SAID)].join("; ");
+        match self.refused.len().saturating_sub(SAID) {
+            0 if self.refused.is_empty() => None,
+            0 => Some(said),
+            more => Some(format!("{said}; and {more} more")),
+        }
+    }
 }
 
 impl Policy {
@@ -134,7 +151,13 @@ struct Finder<'a> {
 }
 
 impl Finder<'_> {
+    /// After too many, one that nothing allows stands for all the rest.
     fn add(&mut self, at: &Spot<'_>, why: &str, demand: Demand) {
+        let (why, demand) = match self.found.len() {
+            0..MOST_FINDINGS => (why, demand),
+            MOST_FINDINGS => ("so many things that the policy has to judge are not looked at", Demand::Never),
+            _ => return,
+        };
         let (file, line) = self.compose.sources.place(&self.compose.document, &at.path);
         self.found.push(Finding { file, line, key: at.key(), value: at.shown(), why: why.to_owned(), demand });
     }

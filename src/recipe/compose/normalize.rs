@@ -20,7 +20,7 @@ pub(super) fn file(at: &At<'_>, version: u32, notes: &mut BTreeSet<String>) -> R
             known_to_a_swarm(name, &service, notes)?;
         }
     }
-    Normalizer { version, notes }.object(at, FILE)
+    Normalizer { version, notes, ports: 0 }.object(at, FILE)
 }
 
 fn known_to_a_swarm(name: &str, service: &At<'_>, notes: &mut BTreeSet<String>) -> Result<()> {
@@ -38,6 +38,8 @@ fn known_to_a_swarm(name: &str, service: &At<'_>, notes: &mut BTreeSet<String>) 
 struct Normalizer<'a> {
     version: u32,
     notes: &'a mut BTreeSet<String>,
+    /// Ports of the whole file so far, ranges written out.
+    ports: usize,
 }
 
 impl Normalizer<'_> {
@@ -143,12 +145,20 @@ impl Normalizer<'_> {
         unique(at)?;
         let mut out = Vec::new();
         for item in at.list()? {
+            let before = out.len();
             match item.value {
                 Value::Object(_) if self.version >= 2 => out.push(self.object(&item, PORT)?),
                 Value::Number(number) => {
                     out.extend(scalar::ports(&number.to_string()).map_err(|error| item.error(error))?)
                 }
                 _ => out.extend(scalar::ports(item.text()?).map_err(|error| item.error(error))?),
+            }
+            self.ports += out.len() - before;
+            if self.ports > scalar::MOST_PORTS {
+                bail!(item.error(format!(
+                    "with these the file has more than {} ports, ranges written out",
+                    scalar::MOST_PORTS
+                )));
             }
         }
         Ok(out.into())

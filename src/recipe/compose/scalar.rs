@@ -144,6 +144,9 @@ pub(super) fn words(line: &str) -> Result<Vec<String>> {
     Ok(words)
 }
 
+/// A few bytes can name all ports there are, many times over. No recipe has so many.
+pub(super) const MOST_PORTS: usize = 1000;
+
 /// A port in its short form, `[[address:]published:]target[/protocol]`, ranges included, as long forms in docker's
 /// order: by the target as text, so that `10` stands before `9`.
 pub(super) fn ports(spec: &str) -> Result<Vec<Value>> {
@@ -159,6 +162,9 @@ pub(super) fn ports(spec: &str) -> Result<Vec<Value>> {
     let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
     if !["tcp", "udp", "sctp"].contains(&protocol) || !bare.is_empty() && bare.parse::<IpAddr>().is_err() {
         bail!(failed());
+    }
+    if targets.len().max(published.as_ref().map_or(0, RangeInclusive::len)) > MOST_PORTS {
+        bail!("`{}` names more than {MOST_PORTS} ports", spec.escape_debug());
     }
     let mut pairs: Vec<(u16, u16)> = match published {
         None => targets.map(|target| (target, 0)).collect(),

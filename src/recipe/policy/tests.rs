@@ -127,3 +127,39 @@ fn the_policy_of_a_recipe_adds_to_that_of_all() {
     let both = own.and(&all);
     assert_eq!((both.cap_add, both.max_replicas, both.max_logs), (vec!["A".into(), "B".into()], Some(2), Some(1)));
 }
+
+/// What a fuzzer found: a few bytes that kept the harness busy for minutes, and could have taken all memory.
+#[test]
+fn no_few_bytes_ask_for_all_ports() {
+    let error = |lines: &str| {
+        let compose = recipe(&[("compose.yml", &service(lines))], "DOMAIN=a.example.org\n");
+        format!("{:#}", compose.unwrap_err())
+    };
+    let place = "`compose.yml`: `services.app.ports";
+    for all in ["8000-28001:80", "1-65535", "1-1001:2-1002"] {
+        let expected = format!("{place}[0]`: `{all}` names more than 1000 ports");
+        assert_eq!(error(&format!("ports: ['{all}']")), expected);
+    }
+    assert_eq!(
+        error("ports: ['1-1000', '2001-3000:1']"),
+        format!("{place}[1]`: with these the file has more than 1000 ports, ranges written out")
+    );
+    let judged = judge(&Policy::default(), &service("ports: ['1-1000:1-1000']"));
+    let refusal = judged.refusal().unwrap();
+    assert!(refusal.ends_with("would allow it; and 980 more"), "{refusal}");
+    assert_eq!(
+        judge(&Policy { ports: vec!["*".into()], ..Policy::default() }, &service("ports: ['1-1000:1-1000']")).refusal(),
+        None
+    );
+}
+
+#[test]
+fn more_than_can_be_judged_is_refused_whatever_the_policy() {
+    let caps = |count: usize| (0..count).map(|index| format!("C{index}")).collect::<Vec<_>>().join(", ");
+    let all = Policy { cap_add: vec!["*".into()], ..Policy::default() };
+    let judged = |count| judge(&all, &service(&format!("cap_add: [{}]", caps(count))));
+    assert_eq!((judged(1000).refusal(), judged(1000).allowed.len()), (None, 1000));
+    let expected = "`compose.yml` line 4: `services.app.cap_add[1000]` is `C1000`: so many things that the policy has to \
+                    judge are not looked at; nothing allows it";
+    assert_eq!(judged(1002).refusal().as_deref(), Some(expected));
+}
