@@ -4,8 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use harness::engine::embedded::cage::{Cage, Door, Ended, Given};
+use harness::engine::embedded::cage::{Cage, Door, Ended, Given, How, Limits};
 use libtest_mimic::Trial;
+use rustix::fs::{Mode, OFlags};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -21,6 +22,8 @@ pub fn trials() -> Vec<Trial> {
         trial("cage::a_deadline_ends_everything_that_was_started", deadline),
         trial("cage::the_end_of_the_program_ends_what_it_left_running", daemon),
         trial("cage::more_than_the_limits_is_refused", limits),
+        trial("cage::memory_of_all_processes_together_is_bounded", memory),
+        trial("cage::processor_time_of_all_processes_together_is_bounded", processor),
     ]
 }
 
@@ -42,7 +45,7 @@ async fn check(line: &str, expected: &str) -> Result<()> {
 
 async fn ends() -> Result<()> {
     let ended = run("echo out; echo err >&2; exit 7", Cage::default()).await?;
-    ensure!(ended == Ended { code: Some(7), output: "out\nerr\n".into() }, "{ended:?}");
+    ensure!((&ended.how, ended.output.as_str()) == (&How::Exited(7), "out\nerr\n"), "{ended:?}");
     let ended = run("head -c 9000000 /dev/zero | tr '\\0' x; echo; echo last", Cage::default()).await?;
     ensure!(ended.output.len() == 64 * 1024 && ended.output.ends_with("x\nlast\n"), "{}", ended.output.len());
     let cage = Cage { env: vec![("A".into(), "b".into())], ..Cage::default() };
@@ -67,7 +70,7 @@ async fn sees_nothing() -> Result<()> {
     for line in ["touch /usr/x", "mount -t tmpfs x /mnt", "mknod /tmp/sda b 8 0", "echo x > /proc/sys/kernel/hostname"]
     {
         let ended = run(&format!("{line} 2>/dev/null"), Cage::default()).await?;
-        ensure!(ended.code != Some(0), "`{line}` went through: {ended:?}");
+        ensure!(ended.how != How::Exited(0), "`{line}` went through: {ended:?}");
     }
     Ok(())
 }
@@ -80,10 +83,17 @@ async fn given() -> Result<()> {
     }
     let give =
         |dir: &TempDir, target: &str, writable| Given { from: dir.path().into(), target: target.into(), writable };
-    let cage = Cage { mounts: vec![give(&read, "/recipe", false), give(&write, "/out", true)], ..Cage::default() };
-    let ended = run("cat /recipe/file > /out/copy; touch /recipe/x 2>/dev/null || echo refused", cage).await?;
-    ensure!(ended.output == "refused\n", "{ended:?}");
-    ensure!(std::fs::read_to_string(write.path().join("copy"))? == "given");
+    let cage =
+        Cage { mounts: vec![give(&read, "/recipe", None), give(&write, "/out", Some(1 << 20))], ..Cage::default() };
+    std::fs::write(write.path().join("there"), "before")?;
+    let line = "cat /recipe/file /out/there > /out/copy; touch /recipe/x 2>/dev/null || echo refused; head -c 2000000 \
+                /dev/zero > /out/large 2>/dev/null || stat -c %s /out/large";
+    let ended = run(line, cage).await?;
+    ensure!(ended.output == "refused\n1040384\n", "{ended:?}");
+    // What it wrote is in memory, bounded, and can be read from there alone.
+    let left = std::fs::File::from(rustix::fs::openat(&ended.left[0], "copy", OFlags::RDONLY, Mode::empty())?);
+    ensure!(std::io::read_to_string(left)? == "givenbefore");
+    ensure!(!write.path().join("copy").exists(), "it was written to the machine's own file system");
     Ok(())
 }
 
@@ -110,13 +120,13 @@ async fn door() -> Result<()> {
     ensure!(ended.output == "hello\n", "{ended:?}");
     for address in [format!("127.0.0.1:{}", other.port()), format!("127.0.0.1:{}", app.port()), "192.0.2.1:80".into()] {
         let ended = run(&format!("curl -sS -m 15 http://{address}/"), cage()).await?;
-        ensure!(ended.code == Some(7) || ended.code == Some(28), "{address}: {ended:?}");
+        ensure!(ended.how == How::Exited(7) || ended.how == How::Exited(28), "{address}: {ended:?}");
     }
     // The door leads to one port, and without a door there is none.
     let ended = run(&format!("curl -sS -m 15 http://app.test:{}/", other.port()), cage()).await?;
-    ensure!(ended.code == Some(7), "{ended:?}");
+    ensure!(ended.how == How::Exited(7), "{ended:?}");
     let ended = run("curl -sS -m 15 http://app.test/", Cage::default()).await?;
-    ensure!(ended.code == Some(6), "{ended:?}");
+    ensure!(ended.how == How::Exited(6), "{ended:?}");
     Ok(())
 }
 
@@ -125,7 +135,8 @@ async fn deadline() -> Result<()> {
     let cage = Cage { deadline: Duration::from_millis(500), ..Cage::default() };
     let mark = format!("9{:09}", std::process::id());
     let ended = run(&format!("echo begun; (setsid sleep {mark} &); trap '' TERM; sleep {mark}"), cage).await?;
-    ensure!(ended == Ended { code: None, output: "begun\n".into() }, "{ended:?}");
+    let late = How::Late(Duration::from_millis(500));
+    ensure!((&ended.how, ended.output.as_str()) == (&late, "begun\n"), "{ended:?}");
     ensure!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
     ensure!(!is_running(&mark)?, "something goes on running");
     Ok(())
@@ -134,7 +145,7 @@ async fn deadline() -> Result<()> {
 async fn daemon() -> Result<()> {
     let mark = format!("8{:09}", std::process::id());
     let ended = run(&format!("(setsid sleep {mark} &); exit 3"), Cage::default()).await?;
-    ensure!(ended.code == Some(3), "{ended:?}");
+    ensure!(ended.how == How::Exited(3), "{ended:?}");
     ensure!(!is_running(&mark)?, "something goes on running");
     Ok(())
 }
@@ -158,5 +169,40 @@ async fn limits() -> Result<()> {
     ensure!(ended.output.ends_with("268435456\n"), "{ended:?}");
     let ended = run("ulimit -c 0; ulimit -c; ulimit -n", Cage::default()).await?;
     ensure!(ended.output == "0\n1024\n", "{ended:?}");
+    Ok(())
+}
+
+/// A program that holds memory in this many processes, each with 40 MiB of its own.
+fn holders(count: u32) -> String {
+    format!("for i in $(seq {count}); do head -c 40000000 /dev/zero | tail -c 40000000 | sleep 20 & done; wait")
+}
+
+async fn memory() -> Result<()> {
+    let limits = |mebibytes: u64| Limits { memory: mebibytes << 20, ..Limits::default() };
+    let start = Instant::now();
+    let ended = run(&holders(4), Cage { limits: limits(100), ..Cage::default() }).await?;
+    ensure!(ended.how == How::Beyond("more than 100 MiB of memory in all".into()), "{ended:?}");
+    ensure!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    // No process of it is too large by itself, and with room for all of them nothing is killed.
+    let cage = Cage { limits: limits(1000), deadline: Duration::from_secs(2), ..Cage::default() };
+    let ended = run(&holders(4), cage).await?;
+    ensure!(ended.how == How::Late(Duration::from_secs(2)), "{ended:?}");
+    // What no process holds counts as well: files without a place, and shared memory that nobody is attached to.
+    let file = "python3 -c 'import os,time; os.write(os.memfd_create(\"x\"), bytes(120_000_000)); time.sleep(20)'";
+    let ended = run(file, Cage { limits: limits(100), ..Cage::default() }).await?;
+    ensure!(ended.how == How::Beyond("more than 100 MiB of memory in all".into()), "{ended:?}");
+    let ended = run("ipcmk -M 10000000 && ipcmk -M 60000000 || echo refused", Cage::default()).await?;
+    ensure!(ended.output.ends_with("refused\n") && ended.output.contains("Shared memory id"), "{ended:?}");
+    Ok(())
+}
+
+async fn processor() -> Result<()> {
+    let limits = |millis: u64| Limits { processor: Duration::from_millis(millis), ..Limits::default() };
+    // Many short processes, none of which is there for long.
+    let busy = "while :; do (i=0; while [ $i -lt 9999 ]; do i=$((i+1)); done); done";
+    let ended = run(busy, Cage { limits: limits(500), ..Cage::default() }).await?;
+    ensure!(ended.how == How::Beyond("more than 500ms of processor time in all".into()), "{ended:?}");
+    let ended = run("sleep 1; echo done", Cage { limits: limits(500), ..Cage::default() }).await?;
+    ensure!(ended.how == How::Exited(0), "{ended:?}");
     Ok(())
 }

@@ -25,11 +25,11 @@ pub fn lay_out(code: &Code, tree: &Tree, dir: &Path) -> Result<Vec<Given>> {
         let Entry::File { bytes, executable } = entry else { continue };
         write(&recipe.join(path), bytes, *executable)?;
     }
-    let mut given = vec![Given { from: recipe, target: "/recipe".into(), writable: false }];
+    let mut given = vec![Given { from: recipe, target: "/recipe".into(), writable: None }];
     if let Code::Overlay { folder, .. } = code {
         let copy = dir.join("overlay");
         copy_dir(folder, &copy)?;
-        given.push(Given { from: copy, target: code.target().into(), writable: false });
+        given.push(Given { from: copy, target: code.target().into(), writable: None });
     }
     Ok(given)
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::lay_out::{lay_out, make_dir};
 use super::{Code, Role, Script};
 use crate::config::Https;
-use crate::engine::embedded::cage::{Cage, Door, Ended, Given};
+use crate::engine::embedded::cage::{Cage, Door, Ended, Given, How, Limits};
 use crate::plain::plain;
 use crate::recipe::tree::Tree;
 use crate::tier::Tier;
@@ -104,14 +104,14 @@ pub async fn run(script: &Script, function: Option<&str>, stage: &Stage<'_>) -> 
         _ => vec!["/bin/sh".to_owned(), "-eu".to_owned(), place],
     };
     let ended = in_cage(argv, &script.code, stage, Vec::new()).await?;
-    Ok(said(&ended, function.is_some(), stage.deadline))
+    Ok(said(&ended, function.is_some()))
 }
 
 /// Whether pytest can be had in a cage: on Debian, `python3-pytest`, as a package of the machine.
 pub async fn has_pytest(dir: &Path) -> Result<bool> {
     let argv = ["/bin/sh", "-c", "python3 -c 'import pytest'"].map(str::to_owned).to_vec();
     let cage = Cage { argv, working_dir: "/tmp".into(), deadline: Duration::from_secs(60), ..Cage::default() };
-    Ok(cage.run(dir).await?.code == Some(0))
+    Ok(cage.run(dir).await?.how == How::Exited(0))
 }
 
 /// Runs a command with the code and the recipe laid out, and with what else is given.
@@ -124,7 +124,7 @@ pub async fn in_cage(argv: Vec<String>, code: &Code, stage: &Stage<'_>, more: Ve
     make_dir(&about)?;
     let json = serde_json::to_vec_pretty(&stage.about).context("failed to describe the app")?;
     std::fs::write(about.join("app.json"), json).context("failed to describe the app")?;
-    mounts.push(Given { from: about, target: "/about".into(), writable: false });
+    mounts.push(Given { from: about, target: "/about".into(), writable: None });
     mounts.extend(more);
     let cage = Cage {
         argv,
@@ -133,6 +133,7 @@ pub async fn in_cage(argv: Vec<String>, code: &Code, stage: &Stage<'_>, more: Ve
         mounts,
         door: stage.door.clone(),
         deadline: stage.deadline,
+        limits: Limits::within(stage.deadline),
     };
     let ended = cage.run(dir.path()).await?;
     dir.close().context("failed to remove a cage's directory")?;
@@ -164,23 +165,19 @@ impl About {
     }
 }
 
-fn said(ended: &Ended, pytest: bool, deadline: Duration) -> Said {
+fn said(ended: &Ended, pytest: bool) -> Said {
     let lines: Vec<&str> = ended.output.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     let last = lines.last().copied().unwrap_or_default();
-    match ended.code {
-        Some(0) if pytest && !last.contains(" passed") => match skip_of_pytest(&lines) {
+    match &ended.how {
+        How::Exited(0) if pytest && !last.contains(" passed") => match skip_of_pytest(&lines) {
             Some(reason) => Said::Skipped(reason),
             None => Said::Failed(format!("pytest ran no test that passed{}", shown(&lines))),
         },
-        Some(0) => Said::Passed,
-        Some(SKIPPED) if !pytest => {
+        How::Exited(0) => Said::Passed,
+        How::Exited(SKIPPED) if !pytest => {
             Said::Skipped(if last.is_empty() { "it gave no reason".into() } else { last.into() })
         }
-        Some(code) => Said::Failed(format!("it exited with code {code}{}", shown(&lines))),
-        None => {
-            let deadline = humantime::format_duration(deadline);
-            Said::Failed(format!("it did not end within {deadline}, and was killed{}", shown(&lines)))
-        }
+        how => Said::Failed(format!("it {how}{}", shown(&lines))),
     }
 }
 
@@ -202,33 +199,39 @@ fn shown(lines: &[&str]) -> String {
 mod tests {
     use super::*;
 
-    fn check(code: Option<i32>, output: &str, pytest: bool, expected: Said) {
-        let ended = Ended { code, output: output.into() };
-        assert_eq!(said(&ended, pytest, Duration::from_secs(5)), expected);
+    fn check(code: i32, output: &str, pytest: bool, expected: Said) {
+        check_how(How::Exited(code), output, pytest, expected);
+    }
+
+    fn check_how(how: How, output: &str, pytest: bool, expected: Said) {
+        assert_eq!(said(&Ended { how, output: output.into(), left: Vec::new() }, pytest), expected);
     }
 
     #[test]
     fn the_exit_code_is_the_verdict() {
-        check(Some(0), "fine\n", false, Said::Passed);
-        check(Some(77), "looking\nno mail server here\n", false, Said::Skipped("no mail server here".into()));
-        check(Some(77), "", false, Said::Skipped("it gave no reason".into()));
-        check(Some(1), "a\nb\n", false, Said::Failed("it exited with code 1; its last lines:\n  a\n  b".into()));
-        check(Some(2), "", false, Said::Failed("it exited with code 2, and wrote nothing".into()));
+        check(0, "fine\n", false, Said::Passed);
+        check(77, "looking\nno mail server here\n", false, Said::Skipped("no mail server here".into()));
+        check(77, "", false, Said::Skipped("it gave no reason".into()));
+        check(1, "a\nb\n", false, Said::Failed("it exited with code 1; its last lines:\n  a\n  b".into()));
+        check(2, "", false, Said::Failed("it exited with code 2, and wrote nothing".into()));
         let late = "it did not end within 5s, and was killed; its last lines:\n  x";
-        check(None, "x\n", false, Said::Failed(late.into()));
+        check_how(How::Late(Duration::from_secs(5)), "x\n", false, Said::Failed(late.into()));
+        let greedy = "it used more than 2048 MiB of memory in all, and was killed, and wrote nothing";
+        let beyond = How::Beyond("more than 2048 MiB of memory in all".into());
+        check_how(beyond, "", true, Said::Failed(greedy.into()));
     }
 
     #[test]
     fn a_skip_of_pytest_is_no_pass() {
-        check(Some(0), ".\n1 passed in 0.01s\n", true, Said::Passed);
-        check(Some(0), "s\nSKIPPED [1] t.py:3: no mail\n1 skipped in 0.01s\n", true, Said::Skipped("no mail".into()));
+        check(0, ".\n1 passed in 0.01s\n", true, Said::Passed);
+        check(0, "s\nSKIPPED [1] t.py:3: no mail\n1 skipped in 0.01s\n", true, Said::Skipped("no mail".into()));
         check(
-            Some(0),
+            0,
             "1 xfailed in 0.01s\n",
             true,
             Said::Failed("pytest ran no test that passed; its last lines:\n  1 xfailed in 0.01s".into()),
         );
         // For pytest 77 is no code of its own.
-        check(Some(77), "", true, Said::Failed("it exited with code 77, and wrote nothing".into()));
+        check(77, "", true, Said::Failed("it exited with code 77, and wrote nothing".into()));
     }
 }

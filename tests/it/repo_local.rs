@@ -219,6 +219,21 @@ fn overlays_may_be_programs_and_pytest_files() {
     assert!(listed.stdout.contains("overlays::no_backup::upgrade::test_answers: test"), "{listed}");
 }
 
+/// No process of it is larger than a process may be.
+#[test]
+fn a_test_that_takes_too_much_is_killed_and_told_so() {
+    let line =
+        "for i in 1 2 3; do head -c 1200000000 /dev/zero | tail -c 1100000000 | sleep 50 & done; echo begun; wait\n";
+    let (_root, world) = with_overlay(&[("test_custom_greedy.sh", line)]);
+    let ended = world.run(&["--recipe", "no-backup", "--tiers", "install,custom"]);
+    assert_eq!(ended.with_outcome("FAILED"), ["overlays::no_backup::custom::test_custom_greedy"], "{ended}");
+    let message = ended.message("overlays::no_backup::custom::test_custom_greedy");
+    let start = "`overlays/no-backup/test_custom_greedy.sh`: it used more than 2048 MiB of memory in all, and was killed; its \
+                 last lines:\n  begun\n";
+    assert!(message.starts_with(start), "{ended}");
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+}
+
 #[test]
 fn a_hook_that_fails_is_a_failed_operation() {
     let (_root, world) = with_overlay(&[("before_upgrade.sh", "echo the seed is missing\nexit 4\n")]);
@@ -246,6 +261,11 @@ fn install_steps_fail_with_their_last_words_and_lead_nowhere() {
     check(
         "rm \"$APP_ENV\"\nln -s /etc/passwd \"$APP_ENV\"\n",
         "failed to use what `SCRIPT` left: `app.env` is a symbolic link, or lies behind one: links are not followed\n",
+    );
+    let words = "head: error writing 'standard output': No space left on device";
+    check(
+        "head -c 99000000 /dev/zero > \"$APP_SECRETS_DIR/large\"\n",
+        &format!("`SCRIPT` exited with code 1, and had filled the 64 MiB that it may write: {words}\n"),
     );
     check("rm \"$APP_ENV\"\n", "failed to use what `SCRIPT` left: it removed the app's `.env`\n");
     check("printf '\\033[2Jhidden\\n'; exit 1\n", "`SCRIPT` exited with code 1: \\u{1b}[2Jhidden\n");

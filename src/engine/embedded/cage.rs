@@ -2,12 +2,14 @@
 //! container, which sees the machine's programs, what it is given, the app, and nothing else.
 //!
 //! What it does not see: the home directories, the environment, the Docker socket, any network but a door to the app.
-//! It ends at its deadline, and with every process that it started. It is a container and no virtual machine: it
-//! shares the kernel, and what it uses of memory is bounded by process, not as a whole.
+//! It ends at its deadline, when it uses too much, and with every process that it started. It is a container and no
+//! virtual machine: it shares the kernel.
+
+mod watch;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,23 +25,28 @@ use super::core::bridge_index;
 use super::pod::Pod;
 use super::stage::Stage;
 use super::stage::container::{ContainerEvent, ContainerSpec, Interface, Limit, MountSource, MountSpec, RootSpec};
-use super::stage::pod::Bridge;
+use super::stage::pod::{Bridge, Scratch};
 use super::state::{self, PREFIX};
+pub use watch::Limits;
+use watch::Watch;
 
 /// Of the output only the end is kept: what went wrong stands there.
 const KEPT: usize = 64 * 1024;
 /// A killed container is gone in milliseconds.
 const DEATH: Duration = Duration::from_secs(10);
 const CABLE: u32 = 2_000_000;
+/// How often it is looked at what a cage uses.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The limits of every process in a cage.
-const LIMITS: [Limit; 5] = [
+const LIMITS: [Limit; 6] = [
     Limit::AddressSpace(4 << 30),
     Limit::FileSize(256 << 20),
     Limit::OpenFiles(1024),
     // Counted over the whole cage, whose user has no other processes.
     Limit::Processes(256),
     Limit::Cores(0),
+    Limit::SharedMemory(64 << 20),
 ];
 
 /// A program to run in a cage, and all that it is given.
@@ -53,6 +60,8 @@ pub struct Cage {
     /// The way to the app, if there is one.
     pub door: Option<Door>,
     pub deadline: Duration,
+    /// What all its processes may use together.
+    pub limits: Limits,
 }
 
 /// A directory of this machine that the program sees.
@@ -60,7 +69,8 @@ pub struct Cage {
 pub struct Given {
     pub from: PathBuf,
     pub target: String,
-    pub writable: bool,
+    /// Bytes that the program may have in it, in a copy in memory; `None` when it may only read.
+    pub writable: Option<u64>,
 }
 
 /// The one address that a cage reaches: `domain` and `port` inside lead to `to` outside.
@@ -71,13 +81,36 @@ pub struct Door {
     pub to: SocketAddr,
 }
 
-/// How a program in a cage ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What became of a program in a cage.
+#[derive(Debug)]
 pub struct Ended {
-    /// `None` when the deadline ended it.
-    pub code: Option<i32>,
+    pub how: How,
     /// The end of what it wrote, on both streams.
     pub output: String,
+    /// The directories that it could write to, as it left them, in the order in which they were given.
+    pub left: Vec<OwnedFd>,
+}
+
+/// How a program in a cage ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum How {
+    Exited(i32),
+    /// It was killed at this deadline.
+    Late(Duration),
+    /// It was killed because it used this: `more than 2048 MiB of memory in all`.
+    Beyond(String),
+}
+
+impl std::fmt::Display for How {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            How::Exited(code) => write!(f, "exited with code {code}"),
+            How::Late(deadline) => {
+                write!(f, "did not end within {}, and was killed", humantime::format_duration(*deadline))
+            }
+            How::Beyond(what) => write!(f, "used {what}, and was killed"),
+        }
+    }
 }
 
 impl Cage {
@@ -106,6 +139,12 @@ impl Cage {
             Some(door) => Some(door.open(pod, gateway).await?),
             None => None,
         };
+        let mut left = Vec::new();
+        for (given, size) in self.mounts.iter().filter_map(|given| Some((given, given.writable?))) {
+            left.push(
+                pod.scratch(Scratch { dir: given.from.clone(), size }).await.context("failed to make a scratch")?,
+            );
+        }
         fs::write(dir.join("hosts"), self.hosts(gateway)).context("failed to write the host table")?;
         let (reader, writer) = std::io::pipe().context("failed to make a pipe")?;
         let reading = tokio::spawn(read_end(reader.into()));
@@ -120,17 +159,34 @@ impl Cage {
             }
         };
         tokio::pin!(exit);
-        let code = match tokio::time::timeout(self.deadline, &mut exit).await {
-            Ok(code) => Some(code?),
-            Err(_) => {
-                // Pid 1 of a namespace takes every process in it along.
-                let _ = rustix::process::pidfd_send_signal(&process, Signal::KILL);
-                tokio::time::timeout(DEATH, exit).await.context("a killed cage did not end")??;
-                None
-            }
+        let how = tokio::select! {
+            code = &mut exit => How::Exited(code?),
+            () = tokio::time::sleep(self.deadline) => How::Late(self.deadline),
+            beyond = self.watch(&process) => How::Beyond(beyond?),
         };
+        if !matches!(how, How::Exited(_)) {
+            // Pid 1 of a namespace takes every process in it along.
+            let _ = rustix::process::pidfd_send_signal(&process, Signal::KILL);
+            tokio::time::timeout(DEATH, exit).await.context("a killed cage did not end")??;
+        }
         let output = tokio::time::timeout(DEATH, reading).await.context("the output of a cage did not end")?;
-        Ok(Ended { code, output: output.context("failed to read the output of a cage")?? })
+        Ok(Ended { how, output: output.context("failed to read the output of a cage")??, left })
+    }
+
+    /// Ends when the processes use too much together, and says of what.
+    async fn watch(&self, init: &OwnedFd) -> Result<String> {
+        let mut watch = Watch::new(pid_of(init)?, self.limits);
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let look = tokio::task::spawn_blocking(move || (watch.look(), watch));
+            let (beyond, back) = look.await.context("failed to look at what a cage uses")?;
+            watch = back;
+            if let Some(beyond) = beyond {
+                return Ok(beyond);
+            }
+        }
     }
 
     fn spec(&self, dir: &Path, gateway: Ipv4Addr) -> ContainerSpec {
@@ -138,7 +194,7 @@ impl Cage {
         let mounts = self.mounts.iter().map(|given| MountSpec {
             source: MountSource::Directory(given.from.clone()),
             target: given.target.clone(),
-            read_only: !given.writable,
+            read_only: given.writable.is_none(),
             copy_up: false,
         });
         ContainerSpec {
@@ -168,6 +224,14 @@ impl Cage {
         let door = self.door.iter().map(|door| format!("{gateway} {}\n", door.domain));
         format!("127.0.0.1 localhost\n{}", door.collect::<String>())
     }
+}
+
+/// The number of the process that a pidfd stands for.
+fn pid_of(pidfd: &OwnedFd) -> Result<i32> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()));
+    let info = info.context("failed to look a cage's first process up")?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+    pid.and_then(|pid| pid.trim().parse().ok()).context("failed to look a cage's first process up: it has no number")
 }
 
 /// Root's own cage belongs to nobody. An ordinary user's belongs to that user, who is root only inside of it: there

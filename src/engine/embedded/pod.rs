@@ -1,7 +1,7 @@
 //! The keeper's side of a pod: starting it, asking it for stages and sockets, and ending it.
 
 use std::fs::{self, File};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Child;
@@ -16,7 +16,7 @@ use tokio::net::TcpSocket;
 use super::fault::Step;
 use super::idmap::{self, IdMap};
 use super::stage::Stage;
-use super::stage::pod::{Bridge, Hello, Mapped, PodRequest};
+use super::stage::pod::{Bridge, Hello, Mapped, PodRequest, Scratch};
 use super::stage::volume::{VolumeAction, VolumeRequest};
 use super::wire::{self, Socket};
 
@@ -65,7 +65,7 @@ impl Pod {
         stage: Stage,
         request: &impl Serialize,
         fds: &[BorrowedFd<'_>],
-    ) -> Result<(T, Vec<std::os::fd::OwnedFd>)> {
+    ) -> Result<(T, Vec<OwnedFd>)> {
         self.stage(stage, request, fds).await?.reply().await
     }
 
@@ -84,6 +84,16 @@ impl Pod {
         self.ask(&PodRequest::Bridge(bridge), theirs.as_fd()).await?;
         drop(theirs);
         Socket::new(ours)?.reply().await.map(|((), _)| ())
+    }
+
+    /// Lays a copy in memory over a directory, for the pod alone, and returns a descriptor of that. What is in it can be
+    /// read as long as the descriptor lives.
+    pub async fn scratch(&self, scratch: Scratch) -> Result<OwnedFd> {
+        let (ours, theirs) = wire::pair()?;
+        self.ask(&PodRequest::Scratch(scratch), theirs.as_fd()).await?;
+        drop(theirs);
+        let ((), mut fds) = Socket::new(ours)?.reply().await?;
+        fds.pop().context("the pod answered without a directory")
     }
 
     /// Removes a directory with all that containers left in it.

@@ -3,14 +3,15 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use crate::engine::embedded::cage::Given;
+use crate::engine::embedded::cage::{Given, How};
 use crate::fault::{Failure, Fault};
 use crate::keeper::Keeper;
 use crate::mask::Masks;
@@ -22,6 +23,8 @@ use crate::tier::Tier;
 
 /// An `.env` and a secret are a few KiB; more is a mistake or an attack.
 const MAX_FILE: u64 = 1 << 20;
+/// All that a script may write where it is read back.
+const MAX_WORK: u64 = 64 << 20;
 /// What a program in the cage writes to, as it sees it.
 const WORK: &str = "/work";
 
@@ -44,10 +47,9 @@ pub async fn run(keeper: &Arc<Keeper>, state: AppState) -> Result<AppState, Fail
     }
     let state = reload(keeper, &env).map_err(Failure::recipe)?;
     // Other variables may make other declarations.
-    let refused = keeper.spec.settings.policy.judge(&state.findings).refused;
-    if !refused.is_empty() {
+    if let Some(refusal) = keeper.spec.settings.policy.judge(&state.findings).refusal() {
         let what = format!("with the `.env` that `{INSTALL_STEPS}` left, the recipe declares what is not allowed");
-        return Err(Failure::new(Fault::Recipe, format!("{what}: {}", refused.join("; "))));
+        return Err(Failure::new(Fault::Recipe, format!("{what}: {refusal}")));
     }
     Ok(state)
 }
@@ -73,25 +75,31 @@ async fn steps(keeper: &Arc<Keeper>, state: &AppState, code: &Code, env: String)
         "export APP_ENV={WORK}/app.env APP_SECRETS_DIR={WORK}/secrets; exec /bin/sh -eu {}/{INSTALL_STEPS}",
         code.target()
     );
-    let given = Given { from: work.path().to_owned(), target: WORK.into(), writable: true };
+    let given = Given { from: work.path().to_owned(), target: WORK.into(), writable: Some(MAX_WORK) };
     let argv = ["/bin/sh", "-c", &line].map(str::to_owned).to_vec();
     let ended = in_cage(argv, code, &stage, vec![given]).await;
     let ended = ended.with_context(|| format!("failed to run `{name}`")).map_err(Failure::infrastructure)?;
     let failed = |error: anyhow::Error| Failure::new(fault, format!("failed to use what `{name}` left: {error:#}"));
+    let left = ended.left.first().context("the cage kept nothing of what the script wrote");
+    let left = left.map_err(Failure::infrastructure)?;
     // Also those of a script that failed: its last words may hold them.
-    take_secrets(keeper, state, work.path()).await.map_err(failed)?;
-    if ended.code != Some(0) {
-        let how = match ended.code {
-            Some(code) => format!("exited with code {code}"),
-            None => format!("did not end within {}", humantime::format_duration(stage.deadline)),
-        };
+    take_secrets(keeper, state, left).await.map_err(failed)?;
+    if ended.how != How::Exited(0) {
         let lines: Vec<&str> = ended.output.lines().collect();
         let last = lines[lines.len().saturating_sub(5)..].join(" | ");
         let last = masked(keeper, &last).await.map_err(Failure::harness)?;
-        return Err(Failure::new(fault, format!("`{name}` {how}: {last}")));
+        let full = full(left).map_err(Failure::infrastructure)?;
+        let full =
+            if full { format!(", and had filled the {} MiB that it may write", MAX_WORK >> 20) } else { String::new() };
+        return Err(Failure::new(fault, format!("`{name}` {}{full}: {last}", ended.how)));
     }
-    let env = read_back(work.path(), "app.env").and_then(|env| env.context("it removed the app's `.env`"));
+    let env = read_back(left, "app.env").and_then(|env| env.context("it removed the app's `.env`"));
     env.and_then(|bytes| String::from_utf8(bytes).context("the app's `.env` is no text")).map_err(failed)
+}
+
+/// Whether no byte more would go into a directory in memory.
+fn full(dir: &OwnedFd) -> Result<bool> {
+    Ok(rustix::fs::fstatvfs(dir).context("failed to look at what a script wrote")?.f_bfree == 0)
 }
 
 async fn masked(keeper: &Keeper, text: &str) -> Result<String> {
@@ -128,7 +136,7 @@ fn work_dir(keeper: &Keeper, env: &str) -> Result<tempfile::TempDir> {
 }
 
 /// Takes the values that the script supplied.
-async fn take_secrets(keeper: &Keeper, state: &AppState, work: &Path) -> Result<()> {
+async fn take_secrets(keeper: &Keeper, state: &AppState, work: &OwnedFd) -> Result<()> {
     let mut app = keeper.app.lock().await;
     for (key, object) in &state.stack.secrets {
         let Some(value) = read_back(work, &format!("secrets/{key}"))? else { continue };
@@ -139,13 +147,12 @@ async fn take_secrets(keeper: &Keeper, state: &AppState, work: &Path) -> Result<
 }
 
 /// Reads a file of a directory that hostile code wrote to: a link in it could lead to any file of this machine.
-fn read_back(dir: &Path, name: &str) -> Result<Option<Vec<u8>>> {
+fn read_back(dir: &OwnedFd, name: &str) -> Result<Option<Vec<u8>>> {
     let failed = || format!("failed to read `{name}`");
-    let dir = rustix::fs::openat(CWD, dir, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).with_context(failed)?;
     // Without waiting: a pipe in the place of the file would never open.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let file = match rustix::fs::openat2(&dir, name, flags, Mode::empty(), resolve) {
+    let file = match rustix::fs::openat2(dir, name, flags, Mode::empty(), resolve) {
         Ok(file) => fs::File::from(file),
         Err(rustix::io::Errno::NOENT) => return Ok(None),
         Err(rustix::io::Errno::LOOP) => {
@@ -189,10 +196,11 @@ mod tests {
     fn a_file_is_read_back_and_a_way_out_is_not_taken() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        let error = |name: &str| read_back(dir.path(), name).unwrap_err().to_string();
+        let opened = OwnedFd::from(fs::File::open(dir.path()).unwrap());
+        let error = |name: &str| read_back(&opened, name).unwrap_err().to_string();
         fs::write(at("file"), "x").unwrap();
-        assert_eq!(read_back(dir.path(), "file").unwrap(), Some(b"x".to_vec()));
-        assert_eq!(read_back(dir.path(), "none").unwrap(), None);
+        assert_eq!(read_back(&opened, "file").unwrap(), Some(b"x".to_vec()));
+        assert_eq!(read_back(&opened, "none").unwrap(), None);
         symlink("/etc/shadow", at("link")).unwrap();
         symlink("/etc", at("folder")).unwrap();
         for name in ["link", "folder/shadow"] {
@@ -201,7 +209,7 @@ mod tests {
         }
         fs::create_dir(at("dir")).unwrap();
         assert_eq!(error("dir"), "`dir` is no file");
-        rustix::fs::mknodat(CWD, at("pipe"), rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
         assert_eq!(error("pipe"), "`pipe` is no file");
         fs::write(at("large"), vec![0; MAX_FILE as usize + 1]).unwrap();
         assert_eq!(error("large"), "`large` has more than 1048576 bytes");

@@ -51,6 +51,9 @@ pub enum Limit {
     Processes(u64),
     /// The size of a core dump.
     Cores(u64),
+    /// System V shared memory of the container, which no process has to hold. Kernels before 6.2 let none but the
+    /// machine's own root bound it.
+    SharedMemory(u64),
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -55,6 +55,7 @@ pub fn run(socket: &OwnedFd) -> Result<()> {
     // The mount namespace must be this process's alone: pivoting moves every process that shares it.
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC).context(Step::Namespaces)?;
     nix::unistd::sethostname(&spec.hostname).context("failed to set the host name")?;
+    shared_memory(&spec.limits);
     let root = root::make(&spec).context(Step::Root)?;
     let sources = Sources::open(&mut spec).context(Step::Mounts)?;
     pivot(&root).context(Step::Root)?;
@@ -113,7 +114,10 @@ impl Sources {
 fn stage_files(spec: &mut ContainerSpec) -> Result<PathBuf> {
     let dir = spec.dir.join("files");
     fs::create_dir_all(&dir).with_context(|| format!("failed to create `{}`", dir.display()))?;
-    mounts::tmpfs(&dir, "mode=755", MsFlags::MS_NOSUID | MsFlags::MS_NODEV)?;
+    // The resolver's files may be written by the container's root: a little room, and no more.
+    let size: usize = spec.files.iter().map(|file| file.content.len().next_multiple_of(4096)).sum();
+    let options = format!("mode=755,size={}", size + (1 << 20));
+    mounts::tmpfs(&dir, &options, MsFlags::MS_NOSUID | MsFlags::MS_NODEV)?;
     let contents = [format!("{}\n", spec.hostname), RESOLV_CONF.into()];
     for (target, content) in RESOLVER_FILES.into_iter().zip(contents) {
         let content = content.into_bytes();
@@ -262,6 +266,16 @@ fn become_program(spec: ContainerSpec, socket: &OwnedFd, stdout: OwnedFd, stderr
     failed.with_context(|| format!("failed to run `{program}`")).context(Step::Program)
 }
 
+/// The one limit that is no process's but the namespace's. Where the kernel keeps it to itself, nothing else can be done.
+fn shared_memory(limits: &[Limit]) {
+    for limit in limits {
+        if let Limit::SharedMemory(most) = limit {
+            let pages = most / rustix::param::page_size() as u64;
+            let _ = fs::write("/proc/sys/kernel/shmall", pages.to_string());
+        }
+    }
+}
+
 /// Limits are inherited by every process of the container, and none can raise them again.
 fn limit(limits: &[Limit]) -> Result<()> {
     for limit in limits {
@@ -271,6 +285,7 @@ fn limit(limits: &[Limit]) -> Result<()> {
             Limit::OpenFiles(most) => (Resource::Nofile, most),
             Limit::Processes(most) => (Resource::Nproc, most),
             Limit::Cores(most) => (Resource::Core, most),
+            Limit::SharedMemory(_) => continue,
         };
         let given = getrlimit(resource).maximum.map_or(most, |given| most.min(given));
         setrlimit(resource, Rlimit { current: Some(given), maximum: Some(given) })

@@ -1,7 +1,8 @@
 //! `__pod` and `__pod1`: the namespaces all containers of an app live in, and the process that holds them.
 
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -11,13 +12,14 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
 use super::super::fault::{Fault, Step};
 use super::super::wire::{self, Reply};
 use super::netlink::Netlink;
-use super::{Stage, next_fd};
+use super::{Stage, mounts, next_fd};
 
 /// What the pod tells the keeper while it comes up.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +45,16 @@ pub enum PodRequest {
     TcpSocket,
     /// Make the bridge of a network.
     Bridge(Bridge),
+    /// Lay a copy in memory over a directory; the answer is `()` with a descriptor of it.
+    Scratch(Scratch),
+}
+
+/// A directory that the pod sees as a copy in memory, with everybody's leave to write, and never larger than this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scratch {
+    pub dir: PathBuf,
+    /// Bytes
+    pub size: u64,
 }
 
 /// A network of the stack, inside the pod.
@@ -143,6 +155,7 @@ fn serve(ask: PodRequest, answer_to: OwnedFd) {
         PodRequest::Start(stage) => start(stage, &answer_to),
         PodRequest::TcpSocket => tcp_socket(&answer_to),
         PodRequest::Bridge(bridge) => make_bridge(&bridge, &answer_to),
+        PodRequest::Scratch(scratch) => make_scratch(&scratch, &answer_to),
     };
     if let Err(error) = result {
         let _ = wire::send(&answer_to, &Reply::<()>::Err(Fault::from(&error)), &[]);
@@ -170,4 +183,17 @@ fn make_bridge(bridge: &Bridge, answer_to: &OwnedFd) -> Result<()> {
     netlink.add_bridge(bridge.index).context(Step::Network)?;
     netlink.add_address(bridge.index, bridge.address, bridge.prefix).context(Step::Network)?;
     wire::send(answer_to, &Reply::Ok(()), &[])
+}
+
+fn make_scratch(Scratch { dir, size }: &Scratch, answer_to: &OwnedFd) -> Result<()> {
+    let open = |flags| {
+        rustix::fs::open(dir, flags | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .with_context(|| format!("failed to open `{}`", dir.display()))
+    };
+    let original = open(OFlags::PATH)?;
+    // Each file takes memory of the kernel, however small it is.
+    let options = format!("mode=777,size={size},nr_inodes=4096");
+    mounts::tmpfs(dir, &options, MsFlags::MS_NOSUID | MsFlags::MS_NODEV).context(Step::Mounts)?;
+    mounts::copy_tree(&PathBuf::from(format!("/proc/self/fd/{}", original.as_raw_fd())), dir).context(Step::Mounts)?;
+    wire::send(answer_to, &Reply::Ok(()), &[open(OFlags::RDONLY)?.as_fd()])
 }

@@ -35,7 +35,7 @@ pub fn make(spec: &ContainerSpec) -> Result<PathBuf> {
 
 /// The host's programs, read-only, in a root that lives in memory.
 fn userland(root: &Path) -> Result<()> {
-    mounts::tmpfs(root, "mode=755,size=512m", MsFlags::MS_NODEV)?;
+    mounts::tmpfs(root, "mode=755,size=512m,nr_inodes=65536", MsFlags::MS_NODEV)?;
     let mut bound = Vec::new();
     for name in USERLAND {
         let host = Path::new("/").join(name);
