@@ -31,6 +31,8 @@ pub struct Hook {
 pub struct OverlayFolder {
     pub module: &'static str,
     pub recipe: &'static str,
+    /// Changes when anything but an assertion does: hooks, and what they may call.
+    pub besides_assertions: &'static str,
 }
 
 inventory::collect!(Assertion);
@@ -130,6 +132,13 @@ impl Scope {
             Scope::Overlay(module) => recipe_of(module).is_some_and(|it| it == recipe),
         }
     }
+}
+
+/// What has to be the same for the hooks of a recipe's overlay to be the same; nothing if it has none.
+pub fn besides_assertions(registry: &Registry, recipe: &str) -> Option<&'static str> {
+    let has_hooks = Tier::ALL.iter().any(|tier| registry.hooks_of(recipe, *tier).next().is_some());
+    let folder = inventory::iter::<OverlayFolder>.into_iter().find(|folder| folder.recipe == recipe);
+    folder.filter(|_| has_hooks).map(|folder| folder.besides_assertions)
 }
 
 /// The recipe whose overlay folder has this module name.

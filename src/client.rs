@@ -33,6 +33,7 @@ pub struct Session {
     pub run_dir: PathBuf,
     /// The lock under which one of several processes starts the keeper; the others join it.
     shared: Option<PathBuf>,
+    is_resumed: bool,
     /// The keeper, once it was started, or why it could not be: nobody tries again. It turns true when its process has
     /// ended.
     keeper: OnceLock<Result<watch::Receiver<bool>, Failure>>,
@@ -55,12 +56,24 @@ pub struct Lease {
 impl Session {
     /// A run that is decided but not begun: nothing exists yet.
     pub fn new(spec: RunSpec, run_dir: PathBuf) -> Self {
-        Session { spec, run_dir, shared: None, keeper: OnceLock::new(), ended: Mutex::default() }
+        Session { spec, run_dir, shared: None, is_resumed: false, keeper: OnceLock::new(), ended: Mutex::default() }
     }
 
     /// The same, for one of several processes with the same run.
     pub fn shared(spec: RunSpec, run_dir: PathBuf, lock: PathBuf) -> Self {
         Session { shared: Some(lock), ..Session::new(spec, run_dir) }
+    }
+
+    /// A run that an earlier process has begun and left up.
+    pub fn resumed(spec: RunSpec, run_dir: PathBuf) -> Result<Self, Failure> {
+        let session = Session { is_resumed: true, ..Session::new(spec, run_dir) };
+        let keeper = session.join()?;
+        Ok(Session { keeper: OnceLock::from(Ok(keeper)), ..session })
+    }
+
+    /// Whether an earlier process has begun this run.
+    pub fn is_resumed(&self) -> bool {
+        self.is_resumed
     }
 
     /// Whether other processes have the same run, so that it does not end with this one.
@@ -169,7 +182,16 @@ impl Session {
 
     /// Leaves the app up: the keeper outlives this process.
     pub async fn keep(&self) -> Result<TeardownReport> {
-        match self.ask(&Call::Keep).await? {
+        self.let_go(&Call::Keep).await
+    }
+
+    /// Leaves the app up until `limit` has passed or somebody goes on with it. An error leaves the run this process's.
+    pub async fn leave(&self, limit: Duration) -> Result<TeardownReport> {
+        self.let_go(&Call::Leave { limit }).await
+    }
+
+    async fn let_go(&self, call: &Call) -> Result<TeardownReport> {
+        match self.ask(call).await? {
             Answer::TornDown(report) => {
                 *self.ended.lock().await = Some(report.clone());
                 Ok(report)

@@ -37,6 +37,8 @@ pub struct Config {
     /// Which of abra's servers, when it has several.
     pub abra_server: Option<String>,
     pub keep: Keep,
+    /// How long the app stays up for the next run of the same thing, if it does.
+    pub warm: Option<Duration>,
     /// Where mirrors, images and runs live.
     pub state: PathBuf,
     pub run_dir: Option<PathBuf>,
@@ -126,6 +128,7 @@ impl Config {
             abra_server: harness.abra.server.clone(),
             engine: engine(cli.engine.as_deref().or(harness.engine.as_deref()))?,
             keep: keep(cli.keep.as_deref())?,
+            warm: warm(env, &harness)?,
             state: state::dir(env)?,
             run_dir: cli.run_dir.clone(),
             zone: zone(harness.zone.as_deref())?,
@@ -270,6 +273,19 @@ fn keep(when: Option<&str>) -> Result<Keep> {
     }
 }
 
+/// `HARNESS_WARM=0` is no for whoever has it in a file.
+fn warm(env: Env<'_>, harness: &HarnessToml) -> Result<Option<Duration>> {
+    let limit = match env("HARNESS_WARM").as_deref().map(str::trim) {
+        None => harness.warm,
+        Some("" | "0") => None,
+        Some(text) => match humantime::parse_duration(text) {
+            Ok(limit) => Some(limit),
+            Err(_) => bail!("HARNESS_WARM is `{text}`: write a length of time such as `10m`, or `0`"),
+        },
+    };
+    Ok(limit.filter(|limit| !limit.is_zero()))
+}
+
 /// The domain below which runs get names, `harness.test` when `harness.toml` names none.
 pub fn zone(zone: Option<&str>) -> Result<String> {
     let zone = zone.unwrap_or("harness.test");
@@ -350,6 +366,17 @@ mod tests {
         }
         let line = refusal(&[], &[("CCCI_SKIP_GENERIC", "yes")], "", "");
         assert_eq!(line, "CCCI_SKIP_GENERIC is `yes`: write `1`, or leave it out");
+    }
+
+    #[test]
+    fn an_app_stays_warm_by_environment_or_file_and_not_by_default() {
+        let warm = |env: &[(&str, &str)], harness: &str| resolve(&[], env, harness, "").unwrap().warm;
+        assert_eq!(warm(&[], ""), None);
+        assert_eq!(warm(&[], "warm = \"5m\""), Some(Duration::from_secs(300)));
+        assert_eq!(warm(&[("HARNESS_WARM", "10m")], "warm = \"5m\""), Some(Duration::from_secs(600)));
+        assert_eq!(warm(&[("HARNESS_WARM", "0")], "warm = \"5m\""), None);
+        let line = refusal(&[], &[("HARNESS_WARM", "soon")], "", "");
+        assert_eq!(line, "HARNESS_WARM is `soon`: write a length of time such as `10m`, or `0`");
     }
 
     #[test]

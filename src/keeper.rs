@@ -11,6 +11,7 @@ mod lint;
 pub mod lock;
 pub mod operate;
 pub mod outage;
+pub mod owner;
 mod probe;
 pub mod protocol;
 pub mod rig;
@@ -37,6 +38,7 @@ use crate::recipe::checkout::Checkout;
 use crate::recipe::secret::SecretValue;
 use canary::Planted;
 use journal::{Event, Journal};
+use owner::Owner;
 use protocol::{Deployed, OperationReport, Snapshot, TeardownReport};
 use rig::Rig;
 use spec::RunSpec;
@@ -77,8 +79,8 @@ pub struct Keeper {
     pub disk: StdMutex<()>,
     /// Teardown happens once; who comes later gets the same report.
     pub teardown: Mutex<Option<TeardownReport>>,
-    /// The client was told that the app stays up.
-    pub kept: std::sync::atomic::AtomicBool,
+    /// Who wants the run to go on.
+    pub owner: tokio::sync::watch::Sender<Owner>,
     /// Told when the keeper may end.
     pub finished: Notify,
 }
@@ -160,7 +162,7 @@ async fn run(run_dir: &Path) -> Result<()> {
             sweep::before_run(&spec.state, &spec.run_id, spec.keep_runs, &keeper.journal).await;
         }
     });
-    tokio::spawn(watch::client(keeper.clone()));
+    tokio::spawn(owner::watch(keeper.clone()));
     tokio::spawn(watch::signals(keeper.clone()));
     tokio::select! {
         result = serve::listen(&keeper, listener) => result?,
@@ -193,6 +195,7 @@ fn begin(run_dir: &Path, spec: &RunSpec) -> Result<(Arc<Journal>, tokio::net::Un
 
 impl Keeper {
     fn new(spec: RunSpec, dir: &Path, journal: Arc<Journal>) -> Self {
+        let owner = Owner::Client(spec.client);
         Keeper {
             spec,
             dir: dir.to_owned(),
@@ -207,7 +210,7 @@ impl Keeper {
             linting: StdMutex::default(),
             disk: StdMutex::default(),
             teardown: Mutex::default(),
-            kept: false.into(),
+            owner: tokio::sync::watch::Sender::new(owner),
             finished: Notify::new(),
         }
     }

@@ -1,5 +1,7 @@
 //! The `harness` command: what is not a test run.
 
+#[path = "main/runs.rs"]
+mod runs;
 #[path = "main/sabotage.rs"]
 mod sabotage;
 
@@ -11,8 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use harness::config::state;
 use harness::doctor::{self, Asked};
-use harness::keeper::protocol::{Answer, Call};
-use harness::keeper::{socket, sweep};
+use harness::keeper::{lock, sweep};
 use harness::report::{files, history};
 
 /// Looks after runs of the recipe harness. To test a recipe: `cargo test --test recipe -- --recipe NAME`
@@ -29,9 +30,11 @@ enum Command {
     Sweep,
     /// Plants every fault in runs of a recipe, one after the other, and fails if one of them goes unseen
     Sabotage(sabotage::Options),
-    /// Tears down a run that was left up with `--keep`
+    /// Lists the runs that are up: in use, kept, or warm
+    Runs,
+    /// Tears down a run that was left up, with `--keep` or HARNESS_WARM
     Down {
-        /// The run's id, as `--keep` printed it
+        /// The run's id, as `harness runs` lists it
         run: String,
     },
     /// Looks whether a server is ready for runs through abra, step by step, with a remedy beside each failing line
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Sweep => sweep_all(),
         Command::Sabotage(options) => runtime().and_then(|runtime| runtime.block_on(sabotage::run(&options))),
+        Command::Runs => runs_dir().and_then(|dir| runtime()?.block_on(runs::list(&dir))),
         Command::Down { run } => down(&run),
         Command::Doctor { server, network, image } => examine(Asked { server, network, image }),
         Command::Report { history: true, .. } => past_runs(),
@@ -143,23 +147,11 @@ fn newest() -> Result<PathBuf> {
 
 fn down(run: &str) -> Result<ExitCode> {
     let dir = dir_of(run)?;
-    let runtime = runtime()?;
-    let report = runtime.block_on(async {
-        let mut wire = socket::connect(&dir).await?;
-        wire.send(&Call::Teardown { reason: "asked for with `harness down`".into() }).await?;
-        match wire.receive().await? {
-            Some(Answer::TornDown(report)) => Ok(report),
-            other => bail!("the keeper answered with something else: {other:?}"),
-        }
-    });
-    let leftovers = match report {
-        Ok(report) => report.leftovers,
-        // A keeper that is gone has left its run to the sweep.
-        Err(error) => match runtime.block_on(sweep::one(&dir))? {
-            Some(swept) => swept.leftovers,
-            None => return Err(error.context(format!("run `{run}` cannot be torn down"))),
-        },
-    };
+    if !lock::exists(&dir) {
+        bail!("run `{run}` is not up");
+    }
+    let down = runtime()?.block_on(sweep::down(&dir, "asked for with `harness down`"));
+    let leftovers = down.with_context(|| format!("run `{run}` cannot be torn down"))?;
     if leftovers.is_empty() {
         eprintln!("run `{run}` is torn down, nothing is left");
         return Ok(ExitCode::SUCCESS);

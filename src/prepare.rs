@@ -32,6 +32,10 @@ pub struct Prepared {
     pub spec: RunSpec,
     pub run_dir: PathBuf,
     pub keep: Keep,
+    /// How long the app stays up for the next run of the same thing, if it does.
+    pub warm: Option<std::time::Duration>,
+    /// The directory was asked for by name.
+    pub own_dir: bool,
     /// One line for everything that the policy allowed beyond its defaults.
     pub allowed: Vec<String>,
     /// Tests and hooks that are programs: the overlay's, and the recipe's own as far as they are approved.
@@ -90,6 +94,8 @@ pub fn prepare(cli: &Cli, recipe: &str) -> Result<Prepared> {
         approved: own.approved,
         ignored: own.ignored,
         keep: config.keep,
+        warm: config.warm,
+        own_dir: config.run_dir.is_some(),
         run_dir,
         spec: RunSpec {
             run_id,

@@ -1,5 +1,6 @@
 //! What `tests/recipe.rs` calls: arguments in, trials out, an exit code at the end.
 
+mod call;
 mod nextest;
 mod reports;
 mod scripted;
@@ -8,6 +9,7 @@ mod signals;
 mod teardown;
 mod trial;
 mod turns;
+mod warm;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -117,21 +119,21 @@ fn refuse_flags_without_recipe(cli: &Cli, arguments: &[String]) -> Result<()> {
     }
 }
 
-fn go(cli: &Cli, arguments: &[String], runs: Vec<RecipeRun>) -> Result<ExitCode> {
-    let runs: Vec<Arc<RecipeRun>> = runs.into_iter().map(Arc::new).collect();
-    let trials: Vec<Trial> = runs.iter().flat_map(trial::of_run).collect();
-    let chosen = trials.iter().filter(|it| !cli.mimic.is_filtered_out(it) && !cli.mimic.is_ignored(it)).count();
-    if chosen == 0 && Cli::names_recipe_on_command_line(arguments) {
+fn go(cli: &Cli, arguments: &[String], mut runs: Vec<RecipeRun>) -> Result<ExitCode> {
+    if runs.iter().all(RecipeRun::selects_nothing) && Cli::names_recipe_on_command_line(arguments) {
         let filter = cli.mimic.filter.as_deref().unwrap_or_default();
         bail!("no trial matches `{filter}`, so nothing would be proven: `--list` shows the trials");
     }
-    let embedded = |run: &&Arc<RecipeRun>| matches!(run.prepared.spec.engine, engine::EngineSpec::Embedded);
+    let embedded = |run: &&RecipeRun| matches!(run.prepared.spec.engine, engine::EngineSpec::Embedded);
     if let Some(run) = runs.iter().find(embedded) {
         preflight(&run.prepared.spec.state)?;
     }
-    for run in &runs {
-        header::print(&run.prepared);
+    for run in &mut runs {
+        warm::claim(run)?;
+        header::print(&run.prepared, run.said.as_deref());
     }
+    let runs: Vec<Arc<RecipeRun>> = runs.into_iter().map(Arc::new).collect();
+    let trials: Vec<Trial> = runs.iter().flat_map(trial::of_run).collect();
     let guard = Guard(runs.clone());
     signals::watch(runs.iter().map(|run| run.session.clone()).collect());
     let conclusion = libtest_mimic::run(&cli.mimic, trials);

@@ -1,5 +1,7 @@
 //! Lists the modules of `generic/` and `overlays/`, so that dropping a file there is all it takes to add assertions.
 
+mod sources;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -45,7 +47,11 @@ fn list(dir: &Path, recipes: bool, modules: &mut String) {
         let line = format!("#[path = {file:?}]\npub mod {module}");
         if entry.is_dir() && recipes {
             writeln!(modules, "{line} {{").expect("a string takes it");
-            writeln!(modules, "::harness::inventory::submit! {{ ::harness::assertion::OverlayFolder {{ module: {module:?}, recipe: {stem:?} }} }}")
+            let rest = sources::besides_assertions(&entry)
+                .unwrap_or_else(|error| panic!("failed to read `{}`: {error}", entry.display()));
+            let folder =
+                format!("OverlayFolder {{ module: {module:?}, recipe: {stem:?}, besides_assertions: {rest:?} }}");
+            writeln!(modules, "::harness::inventory::submit! {{ ::harness::assertion::{folder} }}")
                 .expect("a string takes it");
             list(&entry, false, modules);
             modules.push_str("}\n");

@@ -27,6 +27,11 @@ pub struct HarnessToml {
     pub zone: Option<String>,
     /// How many finished runs are kept, with journal and logs; older ones are removed.
     pub keep_runs: Option<usize>,
+    /// How long a run leaves its app up for the next run of the same thing, as `10m`; `HARNESS_WARM` comes before it. Not
+    /// at all when neither is given.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "Option<String>")]
+    pub warm: Option<Duration>,
     /// The list of recipes whose own tests and install steps may run; `repo-local-approved.txt` when not given.
     pub repo_local_approved: Option<String>,
     pub recipes: RecipesSection,

@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio::sync::broadcast;
 
 use super::facts::Facts;
+use super::protocol::Invocation;
 use crate::engine::abra::lint::Rule;
 use crate::engine::{Kind, Ledger};
 use crate::fault::{Failure, Fault};
@@ -102,6 +103,12 @@ pub enum Event {
         rules: Vec<Rule>,
         failure: Option<String>,
     },
+    /// The app stays up for so long, in case somebody goes on with it.
+    Left {
+        millis: u64,
+    },
+    /// Another process goes on with it: what ends from here on is its own.
+    Resumed(Box<Invocation>),
     TeardownStarted {
         reason: String,
     },

@@ -17,6 +17,11 @@ pub struct RunLock {
     _file: File,
 }
 
+/// Whether a run has a lock, held or free: one that was torn down to a proven zero has none.
+pub fn exists(run_dir: &Path) -> bool {
+    run_dir.join(FILE).exists()
+}
+
 impl RunLock {
     /// Takes the lock of a run that is about to begin. The file appears already locked, because another run's sweep may
     /// look at any moment, and a free lock tells it that this run is dead.

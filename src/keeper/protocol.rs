@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::Settings;
 use crate::engine::{Exec, ExecOutput, FileEntry, LogLine, ServiceState};
 use crate::fault::Failure;
+use crate::keeper::facts::TrialFact;
 use crate::keeper::journal::{Record, Trial};
+use crate::keeper::spec::Client;
 use crate::plan::Skip;
 use crate::recipe::abra::Identity;
 use crate::recipe::version::Revision;
@@ -78,6 +80,23 @@ pub enum Call {
     },
     /// Leave the app up and let the client go.
     Keep,
+    /// Likewise, but tear down if nobody goes on with the app in time.
+    Leave {
+        limit: Duration,
+    },
+    /// Where the run stands.
+    Standing,
+    /// Go on with an app that was left.
+    Resume(Box<Invocation>),
+}
+
+/// A process that goes on with an app which another one has deployed, and what it was asked to show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invocation {
+    pub client: Client,
+    pub arguments: String,
+    pub trials: Vec<TrialFact>,
+    pub selected: BTreeSet<String>,
 }
 
 /// What the keeper answers.
@@ -102,6 +121,7 @@ pub enum Answer {
     Connects(bool),
     Record(Box<Record>),
     TornDown(TeardownReport),
+    Standing(Standing),
     Done,
     Failed(Failure),
 }
@@ -207,6 +227,31 @@ pub struct Leak {
     pub service: String,
     /// 1-based line of the service's log.
     pub line: usize,
+}
+
+/// Where a run stands, for whoever may go on with it, and for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The tier whose operation was the last; `None` before the install.
+    pub reached: Option<Tier>,
+    /// An operation failed: nothing goes on from there.
+    pub failed: Option<Tier>,
+    pub owner: OwnedBy,
+}
+
+/// Who wants a run to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnedBy {
+    Process {
+        pid: i32,
+    },
+    Kept,
+    Idle {
+        left: Duration,
+    },
+    /// It is being torn down, or has been.
+    Nobody,
 }
 
 /// How teardown ended.

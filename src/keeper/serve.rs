@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -51,9 +50,9 @@ async fn talk(keeper: &Arc<Keeper>, mut wire: Wire) -> Result<()> {
                 wire.send(&Answer::TornDown(report)).await?;
                 keeper.finished.notify_one();
             }
-            Call::Keep => {
-                keeper.kept.store(true, Ordering::SeqCst);
-                wire.send(&teardown::kept(keeper).map_or_else(Answer::Failed, Answer::TornDown)).await?;
+            Call::Keep => wire.send(&keeper.keep().map_or_else(Answer::Failed, Answer::TornDown)).await?,
+            Call::Leave { limit } => {
+                wire.send(&keeper.leave(limit).map_or_else(Answer::Failed, Answer::TornDown)).await?;
             }
             call => wire.send(&answer(keeper, call).await).await?,
         }
@@ -117,6 +116,8 @@ async fn ask(keeper: &Arc<Keeper>, call: Call) -> Result<Answer, Failure> {
         Call::Canaries => canary::look(keeper).await.map(Answer::Canaries),
         Call::Leaks => leaks(keeper).await.map(Answer::Leaks),
         Call::Address => Ok(Answer::Address(keeper.app.lock().await.url.clone())),
+        Call::Standing => Ok(Answer::Standing(keeper.standing())),
+        Call::Resume(invocation) => keeper.resume(*invocation).map(|()| Answer::Done),
         Call::TrialFinished(trial) => journal(keeper, Event::TrialFinished(trial)),
         Call::HookFinished { tier, name, millis, failure } => {
             journal(keeper, Event::HookFinished { tier, name, millis, failure })

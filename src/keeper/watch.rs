@@ -1,7 +1,6 @@
-//! Ends the run when nobody is left to want it: the client died, or the keeper itself was told to stop.
+//! Ends the run when the keeper is told to stop, and waits for processes that are not this one's children.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -9,23 +8,6 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::spec::Client;
 use super::{Keeper, teardown};
-
-/// Tears down when the client is gone, unless it was told that the app stays.
-pub async fn client(keeper: Arc<Keeper>) {
-    let client = keeper.spec.client;
-    // A thread of its own, not one of the runtime's: it waits for as long as the run lasts.
-    let (gone, seen) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || {
-        wait(client);
-        let _ = gone.send(());
-    });
-    let _ = seen.await;
-    if keeper.kept.load(Ordering::SeqCst) {
-        return;
-    }
-    teardown::run(&keeper, "the process that asked for the run is gone").await;
-    keeper.finished.notify_one();
-}
 
 /// Tears down on SIGTERM, SIGINT and SIGHUP.
 pub async fn signals(keeper: Arc<Keeper>) {

@@ -19,8 +19,10 @@ pub fn fold(records: &[Record]) -> Option<Results> {
         Event::Planned(facts) => Some(&**facts),
         _ => None,
     })?;
-    let started = records.first()?.at.clone();
-    let tiers: Vec<TierResult> = facts.steps.iter().map(|step| tier(step, facts, records)).collect();
+    let (at, facts) = invocation(records, facts);
+    let facts = &facts;
+    let started = records[at].at.clone();
+    let tiers: Vec<TierResult> = facts.steps.iter().map(|step| tier(step, facts, records, &records[at..])).collect();
     let lint = lint(records);
     let mut results = Results {
         schema: SCHEMA,
@@ -59,18 +61,38 @@ pub fn fold(records: &[Record]) -> Option<Results> {
     Some(results)
 }
 
-fn tier(step: &Step, facts: &Facts, records: &[Record]) -> TierResult {
+/// Where the last process begins that used the app, and the facts as it has them. Operations are those of the whole run,
+/// because each happens once; what ended and what was asked for are that process's own.
+fn invocation(records: &[Record], facts: &Facts) -> (usize, Facts) {
+    let mut facts = facts.clone();
+    let resumed = |(at, record): (usize, &Record)| match &record.event {
+        Event::Resumed(invocation) => Some((at, invocation.clone())),
+        _ => None,
+    };
+    let Some((at, invocation)) = records.iter().enumerate().rev().find_map(resumed) else { return (0, facts) };
+    let deployed = records.iter().find(|record| matches!(record.event, Event::Deploying { in_place: false, .. }));
+    if let Some(deployed) = deployed {
+        facts.notes.push(format!("the app was reused: an earlier run deployed it at {}", deployed.at));
+    }
+    facts.arguments = invocation.arguments;
+    facts.trials = invocation.trials;
+    facts.selected = Some(invocation.selected);
+    (at, facts)
+}
+
+/// `own` are the records of the last process that used the app.
+fn tier(step: &Step, facts: &Facts, records: &[Record], own: &[Record]) -> TierResult {
     let skip = match &step.action {
         Action::Skip(skip) => Some(skip.clone()),
         _ => None,
     };
     let of_tier = facts.trials.iter().filter(|fact| fact.tier == Some(step.tier));
     let operation = operation(step.tier, records);
-    let mut trials: Vec<TrialResult> = of_tier.map(|fact| trial(fact, facts, records)).collect();
+    let mut trials: Vec<TrialResult> = of_tier.map(|fact| trial(fact, facts, own)).collect();
     if let Some(operation) = &operation {
         // Its trial has waited for its turn and for hooks, which is no time of the operation.
-        let own = |trial: &&mut TrialResult| trial.kind == TrialKind::Operation && trial.started.is_some();
-        trials.iter_mut().filter(own).for_each(|trial| {
+        let its_own = |trial: &&mut TrialResult| trial.kind == TrialKind::Operation && trial.started.is_some();
+        trials.iter_mut().filter(its_own).for_each(|trial| {
             (trial.started, trial.millis) = (Some(operation.started.clone()), operation.millis);
         });
     }

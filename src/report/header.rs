@@ -4,10 +4,11 @@ use std::path::Path;
 
 use crate::prepare::Prepared;
 
-/// Prints the header on standard error.
-pub fn print(prepared: &Prepared) {
+/// Prints the header on standard error, with what became of an app that an earlier run has left up.
+pub fn print(prepared: &Prepared, warm: Option<&str>) {
     let mut text = String::from("\n");
-    for (label, line) in lines(prepared) {
+    let warm = warm.map(|line| ("warm", line.to_owned()));
+    for (label, line) in lines(prepared).into_iter().chain(warm) {
         text.push_str(&format!("{label:<9}{line}\n"));
     }
     eprint!("{text}");

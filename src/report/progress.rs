@@ -18,8 +18,15 @@ pub fn follow(session: &Arc<Session>, quiet: bool) {
     let session = session.clone();
     runtime().spawn(async move {
         let mut display = Display::new();
+        // What happened before this process went on with the app is told by the header.
+        let mut past = session.is_resumed();
         // A keeper that dies ends the display; the trials say why.
-        let _ = session.watch(|record| display.show(&record)).await;
+        let show = |record: Record| match &record.event {
+            Event::Resumed(invocation) if invocation.client == session.spec.client => past = false,
+            _ if past => {}
+            _ => display.show(&record),
+        };
+        let _ = session.watch(show).await;
     });
 }
 

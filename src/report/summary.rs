@@ -48,15 +48,20 @@ fn tier_line(run: &RecipeRun, tier: Tier, finished: &[Trial], records: &[Record]
     if parts.is_empty() {
         parts.push("no trial selected".into());
     }
-    if let Some(took) = operation_time(tier, records) {
-        parts.push(format!("operation {}", seconds(took)));
+    if let Some((took, earlier)) = operation_time(tier, records) {
+        let earlier = if earlier { ", by the run that was reused" } else { "" };
+        parts.push(format!("operation {}{earlier}", seconds(took)));
     }
     parts.join(", ")
 }
 
-fn operation_time(tier: Tier, records: &[Record]) -> Option<Duration> {
-    records.iter().find_map(|record| match &record.event {
-        Event::OperationFinished { tier: of, millis, .. } if *of == tier => Some(Duration::from_millis(*millis)),
+/// How long an operation took, and whether it was before this process went on with the app.
+fn operation_time(tier: Tier, records: &[Record]) -> Option<(Duration, bool)> {
+    let resumed = records.iter().rposition(|record| matches!(record.event, Event::Resumed(_)));
+    records.iter().enumerate().find_map(|(at, record)| match &record.event {
+        Event::OperationFinished { tier: of, millis, .. } if *of == tier => {
+            Some((Duration::from_millis(*millis), resumed.is_some_and(|resumed| at < resumed)))
+        }
         _ => None,
     })
 }

@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::nextest;
 use super::trial::RecipeRun;
 use crate::config::cli::Cli;
+use crate::keeper::journal::{self, Event};
 use crate::keeper::spec::RunSpec;
 use crate::report::files;
 use crate::report::results::Results;
@@ -26,6 +27,10 @@ pub fn write(cli: &Cli, runs: &[Arc<RecipeRun>]) -> bool {
 /// What the keeper's process writes when its run is over. Under nextest nobody comes after it.
 pub fn of_keeper(run_dir: &Path) -> Result<()> {
     let results = files::of_dir(run_dir)?;
+    if was_left(run_dir) {
+        // The process that left the app has written every file it was asked for.
+        return Ok(());
+    }
     if let Some(path) = RunSpec::read(run_dir)?.about.junit {
         files::write_junit(&path, &[(run_dir.to_owned(), results.clone())])?;
     }
@@ -33,6 +38,11 @@ pub fn of_keeper(run_dir: &Path) -> Result<()> {
         append_summary(&results)?;
     }
     Ok(())
+}
+
+fn was_left(run_dir: &Path) -> bool {
+    let records = journal::read(&run_dir.join(journal::FILE)).unwrap_or_default();
+    records.iter().any(|record| matches!(record.event, Event::Left { .. }))
 }
 
 fn append_summary(results: &Results) -> Result<()> {

@@ -19,6 +19,9 @@ pub fn trial(run: &Arc<RecipeRun>) -> Verdict {
         return Verdict::Ignored("nothing was deployed, so there is nothing to tear down".into());
     }
     match end(run) {
+        Ok(report) if report.kept && run.warm.is_some() => {
+            Verdict::Ignored("the app was left up for the next run, because of HARNESS_WARM".into())
+        }
         Ok(report) if report.kept => Verdict::Ignored("the app was left up, because of --keep".into()),
         Ok(_) => Verdict::Passed,
         Err(message) => Verdict::Failed(Failure::new(Fault::Harness, message)),
@@ -45,11 +48,13 @@ fn end(run: &RecipeRun) -> Result<TeardownReport, String> {
     };
     let ended = if keep {
         runtime().block_on(run.session.keep())
+    } else if let Some(warm) = &run.warm {
+        warm.leave(&run.session)
     } else {
         runtime().block_on(run.session.tear_down("the run ended"))
     };
     let report = ended.map_err(|error| format!("{error:#}"))?;
-    if report.kept {
+    if report.kept && run.warm.is_none() {
         kept::print(run);
     }
     judge(report)

@@ -8,16 +8,18 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Completion, Failed, Trial};
 
+use super::call::{CallFailure, call};
 use super::scripted;
 use super::selection::{Selected, What, operation_name};
 use super::teardown;
 use super::turns::Turns;
-use crate::app::{App, CouldNotLook};
-use crate::assertion::{Answer, Assertion, Registry};
+use super::warm::Warm;
+use crate::app::App;
+use crate::assertion::{Assertion, Registry};
 use crate::client::{Entry, Session, runtime};
 use crate::config::Keep;
 use crate::config::cli::Cli;
-use crate::fault::{Failure, Fault, panic_text};
+use crate::fault::{Failure, Fault};
 use crate::keeper::facts::{TrialFact, TrialKind};
 use crate::keeper::journal::{Outcome, Trial as Ended, millis};
 use crate::keeper::protocol::{Blocked, Call};
@@ -33,6 +35,10 @@ pub struct RecipeRun {
     pub session: Arc<Session>,
     pub registry: Arc<Registry>,
     pub keep: Keep,
+    /// The app stays up for the next run.
+    pub warm: Option<Warm>,
+    /// What became of the app that an earlier run has left up.
+    pub said: Option<String>,
     pub results: Mutex<Vec<Ended>>,
     turns: Turns,
     /// Operations whose own trial was selected. Where it was not, the first trial that needs the operation fails in
@@ -99,6 +105,8 @@ impl RecipeRun {
             }),
             registry,
             keep: prepared.keep,
+            warm: None,
+            said: None,
             results: Mutex::default(),
             turns,
             operations,
@@ -118,6 +126,11 @@ impl RecipeRun {
     /// The trials that have ended, in the order in which they did.
     pub fn finished(&self) -> Vec<Ended> {
         self.results.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// Whether no trial takes part.
+    pub fn selects_nothing(&self) -> bool {
+        self.selected.is_empty()
     }
 
     /// Whether the trial of this name takes part.
@@ -365,114 +378,5 @@ fn too_late(run: &RecipeRun, reached: Tier) -> String {
     match run.session.is_shared() {
         true => format!("{late}. nextest must run the trials by the priorities in `.config/nextest.toml`"),
         false => late,
-    }
-}
-
-enum CallFailure {
-    CouldNotLook(String),
-    Failed(Failure),
-}
-
-/// Calls an assertion or hook on a task of its own: a panic is its failure, and a deadline ends it.
-async fn call(app: App, function: for<'a> fn(&'a App) -> Answer<'a>) -> Result<(), CallFailure> {
-    let deadline = app.settings().assertion;
-    let mut task = tokio::spawn(async move { function(&app).await });
-    match tokio::time::timeout(deadline, &mut task).await {
-        Ok(Ok(Ok(()))) => Ok(()),
-        Ok(Ok(Err(error))) => Err(match error.downcast::<CouldNotLook>() {
-            Ok(reason) => CallFailure::CouldNotLook(reason.0),
-            Err(error) => CallFailure::Failed(match error.downcast::<Failure>() {
-                Ok(failure) => failure,
-                Err(error) => Failure::new(Fault::Recipe, format!("{error:#}")),
-            }),
-        }),
-        Ok(Err(error)) => {
-            Err(CallFailure::Failed(Failure::new(Fault::Assertion, format!("panicked: {}", panic_text(error)))))
-        }
-        Err(_) => {
-            task.abort();
-            let waited = humantime::format_duration(deadline);
-            Err(CallFailure::Failed(Failure::new(Fault::Assertion, format!("did not end within {waited}"))))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Settings;
-    use crate::keeper::protocol::Context;
-
-    /// Long enough for a machine with much else to do.
-    const PATIENT: Duration = Duration::from_secs(60);
-
-    /// An app that nobody serves: enough for functions that do not ask it anything.
-    fn app(assertion: Duration) -> App {
-        let settings = Settings {
-            policy: Default::default(),
-            https: Default::default(),
-            recipe_toml: Default::default(),
-            deploy: None,
-            backup: Duration::from_secs(1),
-            assertion,
-            call: Duration::from_secs(1),
-            stable: Duration::ZERO,
-        };
-        let context = Context {
-            recipe: "wiki".into(),
-            run_id: "wiki-1".into(),
-            tier: Tier::Install,
-            domain: "wiki.harness.test".into(),
-            stack: "wiki_harness_test".into(),
-            url: Err("nobody serves it".into()),
-            settings,
-            masks: Vec::new(),
-        };
-        App::new(context, "/nowhere".into())
-    }
-
-    fn failure(deadline: Duration, function: for<'a> fn(&'a App) -> Answer<'a>) -> Failure {
-        match runtime().block_on(call(app(deadline), function)) {
-            Err(CallFailure::Failed(failure)) => failure,
-            Err(CallFailure::CouldNotLook(reason)) => panic!("could not look: {reason}"),
-            Ok(()) => panic!("passed"),
-        }
-    }
-
-    #[test]
-    fn an_assertion_passes_fails_or_could_not_look() {
-        assert!(runtime().block_on(call(app(PATIENT), |_| Box::pin(async { Ok(()) }))).is_ok());
-        let failed = failure(PATIENT, |_| Box::pin(async { anyhow::bail!("expected 1, seen 2") }));
-        assert_eq!(failed, Failure::new(Fault::Recipe, "expected 1, seen 2"));
-        let skipped = runtime().block_on(call(app(PATIENT), |_| Box::pin(async { crate::skip("nothing to see") })));
-        assert!(matches!(skipped, Err(CallFailure::CouldNotLook(reason)) if reason == "nothing to see"));
-    }
-
-    #[test]
-    fn a_panic_is_the_assertions_own_failure() {
-        let panicked = failure(PATIENT, |_| Box::pin(async { panic!("out of cheese") }));
-        assert_eq!(panicked, Failure::new(Fault::Assertion, "panicked: out of cheese"));
-    }
-
-    #[test]
-    fn an_assertion_that_hangs_ends_at_its_deadline_even_if_it_blocks_its_thread() {
-        let soon = Duration::from_millis(200);
-        let expected = Failure::new(Fault::Assertion, "did not end within 200ms");
-        assert_eq!(failure(soon, |_| Box::pin(std::future::pending())), expected);
-        let blocks = failure(soon, |_| {
-            Box::pin(async {
-                let (_never, wait) = std::sync::mpsc::channel::<()>();
-                let _ = wait.recv_timeout(Duration::from_secs(9));
-                Ok(())
-            })
-        });
-        assert_eq!(blocks, expected);
-    }
-
-    #[test]
-    fn a_keeper_that_is_gone_is_the_harnesss_fault() {
-        let gone = failure(PATIENT, |app| Box::pin(async { app.services().await.map(|_| ()) }));
-        assert_eq!(gone.fault, Fault::Harness);
-        assert!(gone.message.starts_with("the keeper does not answer: failed to open `/nowhere`"), "{}", gone.message);
     }
 }

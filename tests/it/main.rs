@@ -22,3 +22,4 @@ mod schemas;
 mod sources;
 mod teardown;
 mod tidy;
+mod warm;

@@ -19,7 +19,12 @@ pub struct Running {
 impl World {
     /// Starts the runner and goes on.
     pub fn start(&self, arguments: &[&str]) -> Running {
-        let run = self.command(arguments);
+        self.start_with(arguments, &[])
+    }
+
+    /// The same with more in its environment.
+    pub fn start_with(&self, arguments: &[&str], env: &[(&str, &str)]) -> Running {
+        let run = env.iter().fold(self.command(arguments), |run, (key, value)| run.env(key, value));
         let mut command = process::command(&run.program);
         command.args(&run.args);
         Running::start(command, &run)
@@ -71,10 +76,15 @@ impl Running {
     /// The keeper's process, from the journal of the only run.
     pub fn keeper(&self, world: &World) -> Pid {
         let run = std::fs::read_dir(world.state().join("runs")).unwrap().next().unwrap().unwrap();
-        let journal = std::fs::read_to_string(run.path().join("events.jsonl")).unwrap();
-        let first: serde_json::Value = serde_json::from_str(journal.lines().next().unwrap()).unwrap();
-        Pid::from_raw(first["pid"].as_i64().unwrap() as i32).unwrap()
+        keeper(&run.path())
     }
+}
+
+/// The keeper's process, from the journal of a run.
+pub fn keeper(run: &std::path::Path) -> Pid {
+    let journal = std::fs::read_to_string(run.join("events.jsonl")).unwrap();
+    let first: serde_json::Value = serde_json::from_str(journal.lines().next().unwrap()).unwrap();
+    Pid::from_raw(first["pid"].as_i64().unwrap() as i32).unwrap()
 }
 
 /// Waits until something is so, for as long as a slow machine may need.

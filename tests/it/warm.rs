@@ -1,0 +1,286 @@
+//! Apps that stay warm between two runs: used again when nothing that shaped them has changed and they are not past what
+//! is asked for, said so each time, deployed once each, and torn down when nobody comes back.
+
+use std::path::PathBuf;
+
+use harness::process::Run;
+use harness::report::results::{Outcome, Results, TrialResult};
+use rustix::process::{Signal, kill_process};
+
+use crate::runner::{Ended, World, checkout, finish, working_copy};
+use crate::running::wait;
+
+#[path = "../sources.rs"]
+mod sources;
+
+const UPGRADED: &str = "overlays::custom_html::upgrade::seeded_page_survives";
+
+/// One run in a world in which apps stay warm.
+fn click(world: &World, limit: &str, arguments: &[&str]) -> Ended {
+    finish(&world.command(arguments).env("HARNESS_WARM", limit))
+}
+
+fn click_custom_html(world: &World, trial: &str) -> Ended {
+    click(world, "10m", &["--recipe", "custom-html", "--exact", trial])
+}
+
+/// The line of the header about the app.
+fn said(ended: &Ended) -> &str {
+    let line = ended.stderr.lines().find_map(|line| line.strip_prefix("warm     "));
+    line.unwrap_or_else(|| panic!("nothing was said about the app: {ended}"))
+}
+
+/// Every run of a world, the oldest first.
+fn runs(world: &World) -> Vec<PathBuf> {
+    let mut runs: Vec<PathBuf> =
+        std::fs::read_dir(world.state().join("runs")).unwrap().flatten().map(|run| run.path()).collect();
+    runs.sort_by_key(|run| run.join("run.json").metadata().unwrap().modified().unwrap());
+    runs
+}
+
+fn id(run: &std::path::Path) -> &str {
+    run.file_name().unwrap().to_str().unwrap()
+}
+
+fn results(run: &std::path::Path) -> Results {
+    serde_json::from_slice(&std::fs::read(run.join("results.json")).unwrap()).unwrap()
+}
+
+fn ran(results: &Results) -> Vec<&TrialResult> {
+    results.trials().map(|(_, trial)| trial).filter(|trial| trial.outcome != Outcome::NotRun).collect()
+}
+
+/// How often a word stands in a run's journal.
+fn count(run: &std::path::Path, word: &str) -> usize {
+    std::fs::read_to_string(run.join("events.jsonl")).unwrap().matches(word).count()
+}
+
+fn harness(world: &World, arguments: &[&str]) -> Ended {
+    let run = Run::new(env!("CARGO_BIN_EXE_harness-command"), arguments);
+    finish(&run.env("HARNESS_STATE", world.state()))
+}
+
+fn down(world: &World, run: &std::path::Path) {
+    let ended = harness(world, &["down", id(run)]);
+    assert_eq!(ended.code, 0, "{ended}");
+    world.expect_nothing_left();
+}
+
+#[test]
+fn a_second_run_goes_on_with_the_app_of_the_first_and_deploys_nothing() {
+    let world = World::of_checkout();
+    let first = click_custom_html(&world, UPGRADED);
+    assert_eq!(first.code, 0, "{first}");
+    assert_eq!(said(&first), "no app is up yet");
+    let run = runs(&world).remove(0);
+    let stays = format!("warm     {0} stays up for 10m; to remove it now: cargo run -- down {0}", id(&run));
+    assert!(first.stderr.contains(&stays), "{first}");
+
+    let second = click_custom_html(&world, UPGRADED);
+    assert_eq!(second.code, 0, "{second}");
+    assert!(said(&second).starts_with(&format!("reused run {} at tier `upgrade`, deployed ", id(&run))), "{second}");
+    assert_eq!(second.with_outcome("ok"), [UPGRADED]);
+    assert!(second.stderr.contains("deploy-count = 1 (expect 1)"), "{second}");
+    assert!(!second.stderr.contains("] install"), "no operation of the first run is shown as this one's: {second}");
+    let reused = results(&run);
+    assert_eq!(ran(&reused).iter().map(|it| (it.name.as_str(), it.attempts)).collect::<Vec<_>>(), [(UPGRADED, 1)]);
+    assert!(reused.notes.iter().any(|note| note.starts_with("the app was reused: ")), "{:?}", reused.notes);
+
+    let onwards = "generic::restore::changes_since_the_backup_are_undone";
+    let third = click_custom_html(&world, onwards);
+    assert_eq!(third.code, 0, "{third}");
+    assert_eq!(third.with_outcome("ok"), [onwards], "{third}");
+    assert!(third.stderr.contains("] backup   create a snapshot"), "the missing operations are performed: {third}");
+    assert_eq!(runs(&world).len(), 1, "one run, used three times");
+    for (word, times) in [("\"in_place\":false", 1), ("\"in_place\":true", 1), ("\"operation_finished\"", 4)] {
+        assert_eq!(count(&run, word), times, "{word}");
+    }
+
+    let listed = harness(&world, &["runs"]);
+    assert!(listed.stdout.starts_with(&format!("{}  warm for 9m ", id(&run))), "{listed}");
+    assert!(listed.stdout.ends_with("more, at tier `restore`\n"), "{listed}");
+    down(&world, &run);
+    assert_eq!(harness(&world, &["runs"]).stdout, "no run is up\n");
+    let again = harness(&world, &["down", id(&run)]);
+    assert_eq!((again.code, again.stderr), (2, format!("error: run `{}` is not up\n", id(&run))));
+}
+
+#[test]
+fn an_app_that_is_past_what_is_asked_for_is_torn_down_first() {
+    let world = World::of_checkout();
+    assert_eq!(click_custom_html(&world, UPGRADED).code, 0);
+    let earlier = "generic::install::answers_over_http";
+    let second = click_custom_html(&world, earlier);
+    assert_eq!(second.code, 0, "{second}");
+    let [first, own] = &runs(&world)[..] else { panic!("{second}") };
+    let why = format!("the app is at tier `upgrade`, and `{earlier}` needs it as it was at tier `install`");
+    assert_eq!(said(&second), format!("{} is not reused, and torn down: {why}", id(first)));
+    assert_eq!((count(first, "\"teardown_finished\""), count(own, "\"teardown_finished\"")), (1, 0));
+    // An operation's own trial passes only where that operation is performed.
+    let third = click_custom_html(&world, "tier::install");
+    let why = "the app is at tier `install`, and `tier::install` is to show an operation that was performed already";
+    assert_eq!(said(&third), format!("{} is not reused, and torn down: {why}", id(own)));
+    let third = runs(&world).pop().unwrap();
+    assert_eq!(count(&third, "\"in_place\":false"), 1);
+    down(&world, &third);
+}
+
+#[test]
+fn an_app_is_not_reused_once_the_head_has_changed() {
+    let world = World::of_test_data();
+    let copy = world.dir.path().join("no-backup");
+    working_copy(&copy, "git tag -am Release");
+    let arguments = [
+        "--recipe",
+        "no-backup",
+        "--recipe-dir",
+        copy.to_str().unwrap(),
+        "--exact",
+        "generic::install::answers_over_http",
+    ];
+    let first = click(&world, "10m", &arguments);
+    assert_eq!(first.code, 0, "{first}");
+    let unchanged = click(&world, "10m", &arguments);
+    assert!(said(&unchanged).starts_with("reused run "), "{unchanged}");
+    let compose = copy.join("compose.yml");
+    let text = std::fs::read_to_string(&compose).unwrap();
+    std::fs::write(&compose, format!("{text}\n# changed\n")).unwrap();
+    let changed = click(&world, "10m", &arguments);
+    assert_eq!(changed.code, 0, "{changed}");
+    assert!(said(&changed).contains(" is not reused, and torn down: the head was "), "{changed}");
+    let runs = runs(&world);
+    assert_eq!((runs.len(), count(&runs[0], "\"teardown_finished\"")), (2, 1));
+    down(&world, &runs[1]);
+}
+
+#[test]
+fn another_executable_reuses_the_app_unless_what_shaped_it_has_changed() {
+    let root = tempfile::tempdir().unwrap();
+    let copied = finish(
+        &Run::new("cp", ["-r", "harness.toml", "recipes", "overlays", root.path().to_str().unwrap()]).cwd(checkout()),
+    );
+    assert_eq!(copied.code, 0, "{copied}");
+    let world = World::new(root.path().to_owned());
+    let arguments = ["--recipe", "custom-html", "--exact", "generic::install::answers_over_http"];
+    assert_eq!(click(&world, "10m", &arguments).code, 0);
+    // As after an edit of an assertion: another file, made from the same library.
+    let mut other = world.command(&arguments).env("HARNESS_WARM", "10m");
+    let edited = world.dir.path().join("edited-runner");
+    let mut program = std::fs::read(&other.program).unwrap();
+    program.extend(b"one more assertion");
+    std::fs::copy(&other.program, &edited).unwrap();
+    std::fs::write(&edited, program).unwrap();
+    other.program = edited.into();
+    let reused = finish(&other);
+    assert_eq!(reused.code, 0, "{reused}");
+    assert!(said(&reused).starts_with("reused run "), "{reused}");
+
+    let overlay = root.path().join("overlays/custom-html");
+    std::fs::write(overlay.join("install_steps.sh"), "#!/bin/sh\ntrue\n").unwrap();
+    let changed = click(&world, "10m", &arguments);
+    assert!(said(&changed).ends_with(" is not reused, and torn down: the overlay's other files changed"), "{changed}");
+    std::fs::write(overlay.join("recipe.toml"), "stable = \"2s\"\n").unwrap();
+    let changed = click(&world, "10m", &arguments);
+    assert!(said(&changed).ends_with(" is not reused, and torn down: the settings changed"), "{changed}");
+    down(&world, &runs(&world)[2]);
+}
+
+#[test]
+fn an_assertion_may_be_edited_and_a_hook_may_not() {
+    let hook = "#[harness::before]\nasync fn seed(app: &App) -> Result { put(app).await }\nfn put() {}\n";
+    let test = "/// Says one.\n#[harness::test]\nasync fn is_served(app: &App) -> Result { Ok(()) }\n";
+    let folder = tempfile::tempdir().unwrap();
+    let of = |parts: &[&str]| {
+        std::fs::write(folder.path().join("upgrade.rs"), format!("//! An overlay.\nuse x::y;\n{}", parts.concat()))
+            .unwrap();
+        sources::besides_assertions(folder.path()).unwrap()
+    };
+    let with = of(&[hook, test]);
+    assert_eq!(with, of(&[hook]));
+    assert_eq!(with, of(&[hook, &test.replace("Ok(())", "{ bail!(\"no\") }").replace("one", "two")]));
+    assert_eq!(with, of(&["// a comment\n", hook, &test.replace("#[harness::test]", "#[test]")]));
+    assert_ne!(with, of(&[&hook.replace("put(app)", "put(&app)"), test]), "a hook");
+    assert_ne!(with, of(&[&hook.replace("put() {}", "put() { other() }"), test]), "what it calls");
+    assert_ne!(of(&[hook, "fn a() {}"]), of(&[hook, "fn b() {}"]), "what stands after an assertion");
+    assert_ne!(of(&[hook, test, "fn a() {}"]), of(&[hook, test, "fn b() {}"]), "what stands after an assertion");
+    assert_eq!(sources::without_assertions("fn {"), "fn {", "what is no Rust is compared as it is");
+}
+
+#[test]
+fn an_app_that_nobody_comes_back_to_is_torn_down_by_itself() {
+    let world = World::of_checkout();
+    let ended = click(&world, "1s", &["--recipe", "custom-html", "--exact", "generic::install::answers_over_http"]);
+    assert_eq!(ended.code, 0, "{ended}");
+    world.expect_nothing_left();
+    let run = runs(&world).remove(0);
+    wait("the last report", || results(&run).teardown.is_some());
+    let teardown = results(&run).teardown.unwrap();
+    assert_eq!((teardown.reason.as_str(), teardown.leftovers.len()), ("nobody went on with the app within 1s", 0));
+    let next = click_custom_html(&world, "generic::install::answers_over_http");
+    assert_eq!(said(&next), "no app is up yet");
+    down(&world, &runs(&world)[1]);
+}
+
+#[test]
+fn a_run_whose_keeper_was_killed_is_swept_and_not_reused() {
+    let world = World::of_checkout();
+    assert_eq!(click_custom_html(&world, UPGRADED).code, 0);
+    let run = runs(&world).remove(0);
+    kill_process(crate::running::keeper(&run), Signal::KILL).unwrap();
+    let next = click_custom_html(&world, UPGRADED);
+    assert_eq!(next.code, 0, "{next}");
+    assert_eq!(said(&next), format!("{} is not reused, and torn down: its keeper is gone", id(&run)));
+    assert!(next.stderr.contains("deploy-count = 1 (expect 1)"), "{next}");
+    assert_eq!(count(&run, "\"teardown_finished\""), 1);
+    down(&world, &runs(&world)[1]);
+}
+
+#[test]
+fn of_two_runs_at_once_one_has_the_app_and_the_other_deploys_its_own() {
+    let world = World::of_checkout();
+    assert_eq!(click_custom_html(&world, "generic::install::answers_over_http").code, 0);
+    let mut first = world.start_with(&["--recipe", "custom-html", "--exact", UPGRADED], &[("HARNESS_WARM", "10m")]);
+    first.wait_for("warm     reused run ");
+    // Stopped, so that it cannot be through before the other has looked.
+    first.signal(Signal::STOP);
+    let second = click_custom_html(&world, "generic::install::answers_over_http");
+    assert_eq!(second.code, 0, "{second}");
+    let own = "another run of custom-html is under way and has the app: this one deploys its own, and tears it down";
+    assert_eq!(said(&second), own);
+    assert!(second.stderr.contains("teardown nothing is left"), "{second}");
+    first.signal(Signal::CONT);
+    assert_eq!(first.end(), 0, "{}", first.said.lock().unwrap());
+    let runs = runs(&world);
+    assert_eq!(runs.iter().map(|run| count(run, "\"in_place\":false")).collect::<Vec<_>>(), [1, 1]);
+    down(&world, &runs[0]);
+}
+
+#[test]
+fn an_app_whose_operation_failed_is_not_left_up_and_one_whose_assertion_failed_is() {
+    let world = World::of_test_data();
+    let failed = click(&world, "10m", &["--recipe", "rolls-back"]);
+    assert_eq!(failed.code, 101, "{failed}");
+    let run = runs(&world).remove(0);
+    let why = format!("warm     {} is not left up: the operation `upgrade` failed", id(&run));
+    assert!(failed.stderr.contains(&why), "{failed}");
+    world.expect_nothing_left();
+
+    let trial = "generic::install::answers_over_http";
+    let first = click(&world, "10m", &["--recipe", "serves-500", "--exact", trial]);
+    let second = click(&world, "10m", &["--recipe", "serves-500", "--exact", trial]);
+    assert_eq!((first.code, second.code), (101, 101), "{second}");
+    assert!(said(&second).starts_with("reused run "), "{second}");
+    assert_eq!(first.message(trial), second.message(trial));
+    down(&world, &runs(&world)[1]);
+}
+
+#[test]
+fn where_the_end_of_the_app_is_decided_otherwise_nothing_is_left_for_the_next_run() {
+    let world = World::of_checkout();
+    let dir = world.dir.path().join("own");
+    let arguments = ["--recipe", "custom-html", "--run-dir", dir.to_str().unwrap(), "--exact", "tier::install"];
+    let ended = click(&world, "10m", &arguments);
+    assert_eq!(ended.code, 0, "{ended}");
+    assert_eq!(said(&ended), "not with --run-dir: nothing is reused, and nothing is left up for the next run");
+    assert!(ended.stderr.contains("teardown nothing is left"), "{ended}");
+}
