@@ -1,30 +1,51 @@
 //! Calling an assertion or a hook: on a task of its own, under a deadline.
 
+use std::time::Duration;
+
 use crate::app::{App, CouldNotLook};
 use crate::assertion::Answer;
 use crate::fault::{Failure, Fault, panic_text};
+
+/// Of a stop, at most so much counts against a deadline.
+const STEP: Duration = Duration::from_millis(250);
 
 /// Calls an assertion or hook on a task of its own: a panic is its failure, and a deadline ends it.
 pub async fn call(app: App, function: for<'a> fn(&'a App) -> Answer<'a>) -> Result<(), CallFailure> {
     let deadline = app.settings().assertion;
     let mut task = tokio::spawn(async move { function(&app).await });
-    match tokio::time::timeout(deadline, &mut task).await {
-        Ok(Ok(Ok(()))) => Ok(()),
-        Ok(Ok(Err(error))) => Err(match error.downcast::<CouldNotLook>() {
+    let ended = tokio::select! {
+        biased;
+        ended = &mut task => Some(ended),
+        () = running_time(deadline) => None,
+    };
+    match ended {
+        Some(Ok(Ok(()))) => Ok(()),
+        Some(Ok(Err(error))) => Err(match error.downcast::<CouldNotLook>() {
             Ok(reason) => CallFailure::CouldNotLook(reason.0),
             Err(error) => CallFailure::Failed(match error.downcast::<Failure>() {
                 Ok(failure) => failure,
                 Err(error) => Failure::new(Fault::Recipe, format!("{error:#}")),
             }),
         }),
-        Ok(Err(error)) => {
+        Some(Err(error)) => {
             Err(CallFailure::Failed(Failure::new(Fault::Assertion, format!("panicked: {}", panic_text(error)))))
         }
-        Err(_) => {
+        None => {
             task.abort();
             let waited = humantime::format_duration(deadline);
             Err(CallFailure::Failed(Failure::new(Fault::Assertion, format!("did not end within {waited}"))))
         }
+    }
+}
+
+/// Waits for so long, not counting the time for which the process stood still: at a breakpoint, or after Ctrl-Z. A step
+/// counts as what it was meant to take, however long it took.
+async fn running_time(limit: Duration) {
+    let mut left = limit;
+    while !left.is_zero() {
+        let step = left.min(STEP);
+        tokio::time::sleep(step).await;
+        left -= step;
     }
 }
 
@@ -36,8 +57,6 @@ pub enum CallFailure {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::client::runtime;
     use crate::config::Settings;

@@ -1,4 +1,5 @@
-//! Reports, as the programs that read them see them: XML schemas, a browser, nextest, an editor's language server.
+//! Reports, as the programs that read them see them: XML schemas, a browser, nextest, an editor's language server and its
+//! debugger.
 //!
 //! A target of its own without libtest, because where such a program is missing its trials are ignored with the reason,
 //! and in CI, where nobody reads which trials were ignored, they fail with it.
@@ -6,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot get at what it looks at has failed")]
 
 mod browser;
+mod debugger;
 mod editor;
 mod junit;
 mod nextest;
@@ -27,8 +29,11 @@ const NEXTEST: Tool = Tool { program: "cargo-nextest", from: "`cargo install car
 
 const CHROMIUM: Tool = Tool { program: "chromedriver", from: "Debian's packages `chromium` and `chromium-driver`" };
 
+const GDB: Tool = Tool { program: "gdb", from: "Debian's package `gdb`" };
+
 /// Every trial, by the program that it needs.
-const CASES: &[(Tool, &[Case])] = &[(XMLLINT, junit::CASES), (NEXTEST, nextest::CASES), (CHROMIUM, page::CASES)];
+const CASES: &[(Tool, &[Case])] =
+    &[(XMLLINT, junit::CASES), (NEXTEST, nextest::CASES), (CHROMIUM, page::CASES), (GDB, debugger::CASES)];
 
 /// A program that a trial needs.
 #[derive(Clone, Copy)]
