@@ -1,6 +1,6 @@
 //! Lists the modules of `generic/` and `overlays/`, so that dropping a file there is all it takes to add assertions.
 
-mod sources;
+mod fingerprint;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ fn list(dir: &Path, recipes: bool, modules: &mut String) {
         let line = format!("#[path = {file:?}]\npub mod {module}");
         if entry.is_dir() && recipes {
             writeln!(modules, "{line} {{").expect("a string takes it");
-            let rest = sources::besides_assertions(&entry)
+            let rest = fingerprint::besides_assertions(&entry)
                 .unwrap_or_else(|error| panic!("failed to read `{}`: {error}", entry.display()));
             let folder =
                 format!("OverlayFolder {{ module: {module:?}, recipe: {stem:?}, besides_assertions: {rest:?} }}");

@@ -10,8 +10,8 @@ use rustix::process::{Signal, kill_process};
 use crate::runner::{Ended, World, checkout, finish, working_copy};
 use crate::running::wait;
 
-#[path = "../sources.rs"]
-mod sources;
+#[path = "../fingerprint.rs"]
+mod fingerprint;
 
 const UPGRADED: &str = "overlays::custom_html::upgrade::seeded_page_survives";
 
@@ -193,7 +193,7 @@ fn an_assertion_may_be_edited_and_a_hook_may_not() {
     let of = |parts: &[&str]| {
         std::fs::write(folder.path().join("upgrade.rs"), format!("//! An overlay.\nuse x::y;\n{}", parts.concat()))
             .unwrap();
-        sources::besides_assertions(folder.path()).unwrap()
+        fingerprint::besides_assertions(folder.path()).unwrap()
     };
     let with = of(&[hook, test]);
     assert_eq!(with, of(&[hook]));
@@ -203,7 +203,7 @@ fn an_assertion_may_be_edited_and_a_hook_may_not() {
     assert_ne!(with, of(&[&hook.replace("put() {}", "put() { other() }"), test]), "what it calls");
     assert_ne!(of(&[hook, "fn a() {}"]), of(&[hook, "fn b() {}"]), "what stands after an assertion");
     assert_ne!(of(&[hook, test, "fn a() {}"]), of(&[hook, test, "fn b() {}"]), "what stands after an assertion");
-    assert_eq!(sources::without_assertions("fn {"), "fn {", "what is no Rust is compared as it is");
+    assert_eq!(fingerprint::without_assertions("fn {"), "fn {", "what is no Rust is compared as it is");
 }
 
 #[test]

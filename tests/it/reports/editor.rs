@@ -1,5 +1,5 @@
-//! "Run test" in an editor: rust-analyzer, asked over its protocol, names the trial of every overlay assertion, and the
-//! command it gives runs exactly that trial.
+//! "Run test" in an editor: rust-analyzer, asked over its protocol, names the trial of every generic and overlay
+//! assertion, and the commands it gives run exactly those trials.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use crate::Case;
 use crate::runner::{World, checkout, finish};
 
 pub const CASES: &[Case] = &[(
-    "editor::every_overlay_assertion_has_a_runnable_and_its_command_runs_exactly_that_trial",
-    every_overlay_assertion_has_a_runnable,
+    "editor::every_assertion_has_a_runnable_and_its_command_runs_exactly_that_trial",
+    every_assertion_has_a_runnable,
 )];
 
 /// Loading a workspace compiles what its macros and build scripts need.
@@ -29,25 +29,65 @@ pub fn missing() -> Option<String> {
     }
 }
 
-fn every_overlay_assertion_has_a_runnable() {
-    let file = checkout().join("overlays/custom-html/upgrade.rs");
+fn every_assertion_has_a_runnable() {
     let mut server = Server::start();
-    let runnables = server.runnables(&file);
-    let commands: Vec<&Value> = runnables
-        .iter()
-        .map(|runnable| &runnable["args"])
-        .filter(|args| args["executableArgs"][1] == "--exact")
-        .collect();
-    let trials: Vec<&str> = commands.iter().map(|args| args["executableArgs"][0].as_str().unwrap()).collect();
-    assert_eq!(trials, ["overlays::custom_html::upgrade::seeded_page_survives"], "one for each assertion of the file");
-    // What an editor runs, in the world of a test.
+    let mut trials = Vec::new();
+    let mut kept = Vec::new();
+    for (at, file) in files().iter().enumerate() {
+        let runnables = server.runnables(file, at == 0);
+        let (found, runs) = trials_of(&runnables);
+        // The first of each folder stands for all: each of them deploys.
+        if at == 0 || file.ends_with("overlays/custom-html/upgrade.rs") {
+            runs_exactly(&runs[0], &found[0]);
+        }
+        trials.extend(found);
+        kept.extend(runnables.into_iter().filter(|runnable| runnable["args"]["executableArgs"][1] == "--exact"));
+    }
+    trials.sort();
+    assert_eq!(trials, assertions(), "one for each assertion of `generic/` and `overlays/`");
+    keep(&kept);
+    let explored = server.explored();
+    for trial in trials {
+        assert!(explored.contains(&format!("recipe::{trial}")), "the test explorer must show `{trial}`: {explored:?}");
+    }
+}
+
+/// The files with assertions.
+fn files() -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for folder in ["generic", "overlays/custom-html", "overlays/guestbook"] {
+        let entries = std::fs::read_dir(checkout().join(folder)).unwrap().flatten().map(|entry| entry.path());
+        files.extend(entries.filter(|it| it.extension().is_some_and(|is| is == "rs") && !it.ends_with("lib.rs")));
+    }
+    files.sort();
+    assert!(files.len() >= 10, "{files:?}");
+    files
+}
+
+/// The names of all assertions, as the runner lists them.
+fn assertions() -> Vec<String> {
+    let listed = World::of_checkout().run(&["--list"]);
+    let names = listed.stdout.lines().filter_map(|line| line.strip_suffix(": test"));
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with("tier::")).map(str::to_owned).collect();
+    names.sort();
+    names
+}
+
+/// The trials that can be run in a file, and what runs each.
+fn trials_of(runnables: &[Value]) -> (Vec<String>, Vec<Value>) {
+    let runs = runnables.iter().map(|it| &it["args"]).filter(|args| args["executableArgs"][1] == "--exact");
+    runs.map(|args| (args["executableArgs"][0].as_str().unwrap().to_owned(), args.clone())).unzip()
+}
+
+/// Runs what an editor would, in the world of a test.
+fn runs_exactly(args: &Value, trial: &str) {
     let world = World::of_checkout();
-    let words = |key: &str| commands[0][key].as_array().unwrap().iter().map(|it| it.as_str().unwrap().to_owned());
+    let words = |key: &str| args[key].as_array().unwrap().iter().map(|it| it.as_str().unwrap().to_owned());
     let mut run = Run::new("cargo", words("cargoArgs").chain(["--".into()]).chain(words("executableArgs")));
     run.env.extend(world.command(&[]).env.into_iter().filter(|(key, _)| key.to_string_lossy().starts_with("HARNESS_")));
-    let ended = finish(&run.cwd(commands[0]["cwd"].as_str().unwrap()).deadline(LOADING));
+    let ended = finish(&run.cwd(args["cwd"].as_str().unwrap()).deadline(LOADING));
     assert_eq!(ended.code, 0, "{ended}");
-    assert_eq!(ended.with_outcome("ok"), trials, "{ended}");
+    assert_eq!(ended.with_outcome("ok"), [trial], "{ended}");
     assert!(ended.stderr.contains("deploy-count = 1 (expect 1)"), "{ended}");
     assert_eq!(world.leftovers(), Vec::<String>::new());
 }
@@ -68,7 +108,7 @@ impl Server {
         let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         let mut server = Server { child, input, output, asked: 0 };
         let root = format!("file://{}", checkout().display());
-        let able = json!({"experimental": {"serverStatusNotification": true}});
+        let able = json!({"experimental": {"serverStatusNotification": true, "testExplorer": true}});
         let options = json!({"checkOnSave": false, "cachePriming": {"enable": false}});
         let hello = json!({"processId": null, "rootUri": root, "capabilities": able, "initializationOptions": options});
         server.ask("initialize", hello);
@@ -76,8 +116,9 @@ impl Server {
         server
     }
 
-    /// What can be run in a file, once the whole workspace is loaded: before that the answer is about less.
-    fn runnables(&mut self, file: &Path) -> Vec<Value> {
+    /// What can be run in a file; for the first one, once the whole workspace is loaded: before that the answer is about
+    /// less.
+    fn runnables(&mut self, file: &Path, first: bool) -> Vec<Value> {
         let uri = format!("file://{}", file.display());
         let text = std::fs::read_to_string(file).unwrap();
         let document = json!({"uri": uri, "languageId": "rust", "version": 1, "text": text});
@@ -87,15 +128,21 @@ impl Server {
             let quiet = |message: &Value| {
                 message["method"] == "experimental/serverStatus" && message["params"]["quiescent"] == true
             };
-            while !quiet(&self.receive()) {}
+            while first && !quiet(&self.receive()) {}
             let answer = self.ask("experimental/runnables", json!({"textDocument": {"uri": uri}, "position": null}));
             let runnables = answer.as_array().unwrap().clone();
-            if runnables.iter().any(|it| it["args"]["executableArgs"][0].is_string()) {
-                keep(&runnables);
+            if !first || runnables.iter().any(|it| it["args"]["executableArgs"][0].is_string()) {
                 return runnables;
             }
             assert!(start.elapsed() < LOADING, "nothing can be run in {}: {answer}", file.display());
         }
+    }
+
+    /// What the test explorer shows of the recipe runner.
+    fn explored(&mut self) -> Vec<String> {
+        let answer = self.ask("experimental/discoverTest", json!({"testId": "recipe"}));
+        let tests = answer["tests"].as_array().unwrap_or_else(|| panic!("{answer}"));
+        tests.iter().map(|test| test["id"].as_str().unwrap().to_owned()).collect()
     }
 
     fn ask(&mut self, method: &str, parameters: Value) -> Value {
@@ -139,12 +186,22 @@ impl Server {
     }
 }
 
-/// Keeps the answer as a record of what an editor was told: where no server is, it is all there is to look at.
+/// Keeps what an editor was told: where no server is, it is all there is to look at. Without the places in the files, which
+/// move with every edit, and the environment, which is this machine's.
 fn keep(runnables: &[Value]) {
-    let text = serde_json::to_string_pretty(runnables).unwrap();
+    let told = |runnable: &Value| {
+        let args = &runnable["args"];
+        json!({
+            "label": runnable["label"],
+            "kind": runnable["kind"],
+            "cwd": args["cwd"],
+            "cargoArgs": args["cargoArgs"],
+            "executableArgs": args["executableArgs"],
+        })
+    };
+    let told: Vec<Value> = runnables.iter().map(told).collect();
+    let text = serde_json::to_string_pretty(&told).unwrap() + "\n";
     let text = text.replace(checkout().to_str().unwrap(), "/home/maintainer/recipe-harness");
-    let toolchain = |line: &&str| !line.contains("RUSTC_TOOLCHAIN");
-    let text: String = text.lines().filter(toolchain).map(|line| format!("{line}\n")).collect();
     let path: PathBuf = checkout().join("tests/data/editors/runnables.json");
     if std::env::var_os("BLESS").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

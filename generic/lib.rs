@@ -1,0 +1,3 @@
+//! Empty: it makes editors look into this folder. See `tests/Cargo.toml`.
+
+fn main() {}
