@@ -22,6 +22,7 @@ use libtest_mimic::Trial;
 use crate::assertion::Registry;
 use crate::client::{Session, runtime};
 use crate::config::cli::Cli;
+use crate::config::files::{self, HarnessToml};
 use crate::config::state::create_private;
 use crate::report::{header, summary};
 use crate::{engine, keeper, prepare};
@@ -78,7 +79,7 @@ fn run() -> Result<ExitCode> {
         bail!("`--test-threads=0` would run nothing for ever: give 1 or more, or leave it out");
     }
     let registry = Arc::new(Registry::read()?);
-    let recipes = selection::recipes(&cli);
+    let recipes = selection::recipes(&cli, &registry, default_recipe)?;
     if recipes.is_empty() {
         refuse_flags_without_recipe(&cli, &arguments)?;
         return Ok(list_without_recipe(&cli, &registry));
@@ -102,6 +103,12 @@ fn run() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     go(&cli, &arguments, runs)
+}
+
+/// The recipe that `harness.toml` names for trials that are every recipe's.
+fn default_recipe() -> Result<Option<String>> {
+    let harness: HarnessToml = files::read(&prepare::root().join("harness.toml"))?;
+    Ok(harness.recipes.default)
 }
 
 /// What is about a recipe means nothing without one, and an empty name is a mistake: a run that proves nothing must not
@@ -171,7 +178,8 @@ impl Drop for Guard {
 /// editor's "Run test" does, says what is missing.
 fn list_without_recipe(cli: &Cli, registry: &Registry) -> ExitCode {
     let trials = Selected::everything(registry).into_iter().map(|selected| {
-        let missing = "choose a recipe: `--recipe NAME`, or RECIPE=NAME in the environment";
+        let missing = "choose a recipe: `--recipe NAME`, RECIPE=NAME in the environment, or, for a generic assertion, \
+                       `recipes.default` in harness.toml";
         Trial::test(selected.name, move || Err(missing.into())).with_ignored_flag(true)
     });
     libtest_mimic::run(&cli.mimic, trials.collect()).exit_code()

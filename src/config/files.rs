@@ -48,6 +48,8 @@ pub struct HarnessToml {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RecipesSection {
+    /// The recipe of a generic trial that is run by its name alone, as "Run test" in an editor does.
+    pub default: Option<String>,
     /// Tried in this order: a folder of this checkout that has a directory named after the recipe, a path, or a git
     /// address over `https` in which `{recipe}` stands for the name.
     pub sources: Vec<String>,

@@ -1,5 +1,7 @@
 //! Which recipes a command line means, and which trials a recipe has.
 
+use anyhow::Result;
+
 use crate::assertion::{Assertion, Registered, Registry, Scope, recipe_of};
 use crate::config::cli::Cli;
 use crate::script::{self, Part, Script};
@@ -66,19 +68,35 @@ pub fn operation_name(tier: Tier) -> String {
     format!("tier::{tier}")
 }
 
-/// The recipes that were asked for: by flag or environment, or by the overlay that a filter names, as when "Run test"
-/// is pressed above an overlay's assertion.
-pub fn recipes(cli: &Cli) -> Vec<String> {
+/// The recipes that were asked for: by flag or environment, or by the assertion that a filter names, as when "Run test"
+/// is pressed above it. An overlay's has a recipe of its own; for a generic one it is `default`, which is asked for only
+/// then.
+pub fn recipes(
+    cli: &Cli,
+    registry: &Registry,
+    default: impl FnOnce() -> Result<Option<String>>,
+) -> Result<Vec<String>> {
     let mut recipes: Vec<String> = Vec::new();
     for name in cli.recipe.iter().map(|name| name.trim()).filter(|name| !name.is_empty()) {
         if !recipes.iter().any(|it| it == name) {
             recipes.push(name.to_owned());
         }
     }
-    if recipes.is_empty() {
-        recipes.extend(cli.mimic.filter.as_deref().and_then(implied));
+    // A name that was given and is empty is a mistake, which is told elsewhere.
+    if let (true, Some(filter)) = (cli.recipe.is_empty(), &cli.mimic.filter) {
+        recipes.extend(implied(filter));
+        if is_generic(registry, filter) {
+            recipes.extend(default()?);
+        }
     }
-    recipes
+    Ok(recipes)
+}
+
+/// Whether a filter is the path of a generic assertion, or of one of their modules.
+fn is_generic(registry: &Registry, filter: &str) -> bool {
+    let is_below = |name: &str| name.strip_prefix(filter).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    let mut generic = registry.assertions.iter().filter(|it| it.scope == Scope::Generic);
+    filter.starts_with("generic::") && generic.any(|it| is_below(&it.name))
 }
 
 fn implied(filter: &str) -> Option<String> {
@@ -106,10 +124,14 @@ mod tests {
 
     #[test]
     fn a_recipe_is_named_once_and_an_unknown_overlay_implies_none() {
+        let registry = Registry { assertions: Vec::new(), hooks: Vec::new() };
+        let recipes = |cli: &Cli| super::recipes(cli, &registry, || panic!("nobody needs a default")).unwrap();
         let cli = Cli { recipe: vec!["a".into(), " b".into(), "a".into(), "".into()], ..Cli::default() };
         assert_eq!(recipes(&cli), ["a", "b"]);
         let mut cli = Cli::default();
         cli.mimic.filter = Some("overlays::nowhere::install::x".into());
+        assert!(recipes(&cli).is_empty());
+        cli.mimic.filter = Some("generic::install::nothing_of_that_name".into());
         assert!(recipes(&cli).is_empty());
     }
 }

@@ -107,12 +107,13 @@ fn without_a_recipe_everything_is_listed_as_ignored_and_nothing_runs() {
     assert!(ended.stdout.contains("test result: ok. 0 passed; 0 failed;"), "{ended}");
     assert!(ended.with_outcome("ignored").contains(&"tier::install"), "{ended}");
     assert!(!world.state().exists());
-    // A lens of an editor runs ignored trials too: then the trial says what is missing.
-    let ended = world.run(&["--include-ignored", "--exact", "generic::upgrade::deployed_head"]);
+    // A lens of an editor runs ignored trials too: then the trial says what is missing, where there is no default.
+    let ended = World::of_test_data().run(&["--include-ignored", "--exact", "generic::upgrade::deployed_head"]);
     assert_eq!(ended.code, 101, "{ended}");
     assert_eq!(
         ended.message("generic::upgrade::deployed_head"),
-        "choose a recipe: `--recipe NAME`, or RECIPE=NAME in the environment"
+        "choose a recipe: `--recipe NAME`, RECIPE=NAME in the environment, or, for a generic assertion, `recipes.default` \
+         in harness.toml"
     );
 }
 

@@ -10,6 +10,7 @@ mod crashes;
 mod declarations;
 mod docs;
 mod drills;
+mod editors;
 mod formats;
 mod green;
 mod red;
