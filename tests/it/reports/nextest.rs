@@ -84,13 +84,35 @@ fn a_whole_run() {
     assert_eq!((results.verdict, results.level.reached), (Verdict::Passed, 4));
     assert_eq!(results.counts.not_run, 0, "{:?}", results.counts);
     crate::junit::is_valid(&junit);
+    // The same file as from one process: suites, cases and how each ended.
+    let alone = World::of_checkout();
+    let file = alone.dir.path().join("junit.xml");
+    let ended = alone.run(&["--recipe", "custom-html", "--junit", file.to_str().unwrap()]);
+    assert_eq!(ended.code, 0, "{ended}");
+    assert_eq!(shape(&junit), shape(&file));
+    assert!(shape(&file).len() > all, "{:?}", shape(&file));
     assert!(std::fs::read_to_string(&summary).unwrap().starts_with("### custom-html "));
+}
+
+/// What a JUnit file says of a run but for its times: suites with their counts, cases with their names, and failures.
+fn shape(file: &std::path::Path) -> Vec<String> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let elements = text.lines().map(str::trim).filter(|line| {
+        ["<testsuite ", "<testcase ", "<failure ", "<error ", "<skipped "].iter().any(|start| line.starts_with(start))
+    });
+    let steady = |line: &str| {
+        let attributes = line.split("\" ").filter(|it| !it.starts_with("time"));
+        attributes.collect::<Vec<_>>().join("\" ").trim_end_matches(['/', '>']).to_owned()
+    };
+    elements.map(steady).collect()
 }
 
 fn one_filtered_trial() {
     let world = World::of_checkout();
     let trial = "overlays::custom_html::upgrade::seeded_page_survives";
-    let ended = run(&world, "custom-html", &["-E", &format!("test(={trial})")]);
+    // An app stays warm between two runs, and not between the processes of one.
+    let warm = command(&world, "custom-html", &["-E", &format!("test(={trial})")]).env("HARNESS_WARM", "10m");
+    let ended = finish(&warm);
     assert_eq!(ended.code, 0, "{ended}");
     let all = trials(&world);
     assert!(ended.stderr.contains(&format!("1 test run: 1 passed, {} skipped", all - 1)), "{ended}");
