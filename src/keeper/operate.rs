@@ -129,8 +129,10 @@ async fn deploy(keeper: &Arc<Keeper>, state: &AppState, form: Deployed, what: &s
         .map_err(Failure::infrastructure)?;
     keeper.app.lock().await.deployed = DeployedState { form: Some(form), state: Some(state.clone()) };
     let origin = origin(keeper, state, form).await;
-    let mut deployment =
-        Deployment { stack: stack.clone(), document: state.document.clone(), secrets: supplied, origin };
+    let mut document = state.document.clone();
+    // For an engine that hands it on; what the recipe says stays as it is where it is looked at.
+    keeper.spec.settings.policy.cap(&mut document);
+    let mut deployment = Deployment { stack: stack.clone(), document, secrets: supplied, origin };
     // For the engine they are like any other: it is given their values.
     deployment.stack.secrets.values_mut().for_each(|object| object.external = false);
     {

@@ -3,6 +3,7 @@
 //! A compose file can read the host, take another app's secrets, or claim another app's domain. What could is found
 //! first ([`findings`], which knows no policy), and judged then ([`Policy::judge`]), before anything is created.
 
+mod caps;
 mod demand;
 mod images;
 mod labels;

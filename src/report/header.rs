@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::engine::EngineSpec;
 use crate::prepare::Prepared;
 
 /// Prints the header on standard error, with what became of an app that an earlier run has left up.
@@ -24,6 +25,9 @@ pub fn lines(prepared: &Prepared) -> Vec<(&'static str, String)> {
     ];
     lines.extend(spec.about.stand_ins.iter().map(|line| ("images", line.clone())));
     lines.extend(prepared.allowed.iter().map(|line| ("allowed", line.clone())));
+    if let EngineSpec::Swarm(_) = spec.engine {
+        lines.extend(spec.settings.policy.capped(&spec.head.document).map(|line| ("limits", line)));
+    }
     lines.extend(prepared.approved.iter().map(|line| ("approved", line.clone())));
     lines.extend(prepared.ignored.iter().map(|line| ("ignored", line.clone())));
     lines.push(("domain", spec.domain.clone()));

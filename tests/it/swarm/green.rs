@@ -1,9 +1,12 @@
 //! Runs on a Swarm that must pass.
 
+use harness::process::Run;
+
 use crate::docker::{docker, named, stack};
-use crate::runner::{Ended, World};
+use crate::runner::{Ended, World, checkout};
 
 pub const CASES: &[crate::Case] = &[
+    ("services_without_limits_get_those_of_the_policy", services_without_limits_get_those_of_the_policy),
     ("custom_html_passes_every_tier", custom_html_passes_every_tier),
     ("guestbook_passes_every_tier", guestbook_passes_every_tier),
     ("two_runs_at_once_do_not_meet", two_runs_at_once_do_not_meet),
@@ -38,6 +41,35 @@ fn custom_html_passes_every_tier() {
     ]);
     let line = format!("images   `nginx:1.28.0` is not what its name says: {}", stand_in.trim());
     assert!(stand_in.trim().is_empty() || ended.stderr.contains(&line), "{ended}");
+}
+
+/// The one that the recipe states, and those that it does not.
+fn services_without_limits_get_those_of_the_policy() {
+    let world = World::new(checkout().join("tests/data/hostile")).on("swarm");
+    let ended = world.run(&["--recipe", "some-limits", "--tiers", "install", "--keep"]);
+    assert_eq!(ended.code, 0, "{ended}");
+    let line =
+        "limits   `app` may have 8192 MiB of memory and 1024 MiB of logs, as far as the recipe states no limit\n";
+    assert!(ended.stderr.contains(line), "{ended}");
+    let of = |service: &str| {
+        let name = format!("{}_{service}", stack(&ended.stderr));
+        let template = "{{json .Spec.TaskTemplate.Resources.Limits}} {{json .Spec.TaskTemplate.LogDriver}}";
+        docker(vec!["service", "inspect", &name, "--format", template])
+    };
+    let logs = |file, size| {
+        format!("{{\"Name\":\"json-file\",\"Options\":{{\"max-file\":\"{file}\",\"max-size\":\"{size}\"}}}}\n")
+    };
+    let expected = [
+        format!("{{\"MemoryBytes\":8589934592}} {}", logs(2, "512m")),
+        format!("{{\"MemoryBytes\":134217728}} {}", logs(3, "1m")),
+    ];
+    assert_eq!([of("app"), of("stated")], expected);
+    let run = ended.stderr.lines().find_map(|line| line.strip_prefix("remove   cargo run -- down "));
+    let down = Run::new(env!("CARGO_BIN_EXE_harness-command"), ["down", run.unwrap()]);
+    let down = crate::runner::finish(&down.env("HARNESS_STATE", world.state()));
+    assert_eq!(down.code, 0, "{down}");
+    world.expect_nothing_left();
+    assert_eq!(named(&stack(&ended.stderr)), Vec::<String>::new(), "{down}");
 }
 
 fn guestbook_passes_every_tier() {
