@@ -207,11 +207,6 @@ impl App {
         }
     }
 
-    /// Values that must not stand in a message.
-    pub(crate) fn masks(&self) -> &[String] {
-        &self.context.masks
-    }
-
     /// Every call has a connection of its own: calls may overlap, and one that hangs holds up no other.
     async fn call(&self, call: Call) -> Result<Answer> {
         let mut wire = socket::connect(&self.run_dir).await.map_err(keeper_gone)?;

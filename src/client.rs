@@ -1,5 +1,6 @@
 //! The assertion's side of a run: it starts the keeper when the first trial needs it, and sees that it ends.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::keeper::protocol::{Answer, Blocked, Call, TeardownReport};
 use crate::keeper::socket::{self, Wire};
 use crate::keeper::spec::{Client, RunSpec};
 use crate::keeper::{self, sweep};
+use crate::mask::Masks;
 use crate::poll::{Look, Poll};
 use crate::process;
 use crate::tier::Tier;
@@ -38,6 +40,9 @@ pub struct Session {
     /// ended.
     keeper: OnceLock<Result<watch::Receiver<bool>, Failure>>,
     ended: Mutex<Option<TeardownReport>>,
+    /// What must not stand in anything that this process prints or writes: the app's secrets, as far as it was told
+    /// them, and the keeper's canary.
+    secrets: std::sync::Mutex<BTreeSet<String>>,
 }
 
 /// What entering a tier gave.
@@ -56,7 +61,15 @@ pub struct Lease {
 impl Session {
     /// A run that is decided but not begun: nothing exists yet.
     pub fn new(spec: RunSpec, run_dir: PathBuf) -> Self {
-        Session { spec, run_dir, shared: None, is_resumed: false, keeper: OnceLock::new(), ended: Mutex::default() }
+        Session {
+            spec,
+            run_dir,
+            shared: None,
+            is_resumed: false,
+            keeper: OnceLock::new(),
+            ended: Mutex::default(),
+            secrets: Default::default(),
+        }
     }
 
     /// The same, for one of several processes with the same run.
@@ -84,6 +97,23 @@ impl Session {
     /// Whether a keeper was started.
     pub fn has_begun(&self) -> bool {
         matches!(self.keeper.get(), Some(Ok(_)))
+    }
+
+    /// Every secret that this process knows of.
+    pub fn secrets(&self) -> BTreeSet<String> {
+        self.secrets.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// A text without them.
+    pub fn masked(&self, text: &str) -> String {
+        match Masks::new(self.secrets().iter().map(String::as_str)) {
+            Ok(masks) => masks.mask(text),
+            Err(error) => format!("the text is withheld, because its secrets cannot be masked: {error:#}"),
+        }
+    }
+
+    fn remember(&self, secrets: impl IntoIterator<Item = String>) {
+        self.secrets.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).extend(secrets);
     }
 
     /// Starts the keeper, unless somebody has already. Whoever asks after a failure is told the first one.
@@ -143,6 +173,7 @@ impl Session {
         loop {
             match wire.receive().await.map_err(gone)? {
                 Some(Answer::Entered(context)) => {
+                    self.remember(context.masks.iter().cloned());
                     return Ok(Entry::Entered(
                         Box::new(App::new(*context, self.run_dir.clone())),
                         Lease { _wire: wire },
@@ -150,6 +181,7 @@ impl Session {
                 }
                 Some(Answer::Blocked(blocked)) => return Ok(Entry::Blocked(blocked)),
                 Some(Answer::RunHooks(context)) => {
+                    self.remember(context.masks.iter().cloned());
                     let tier = context.tier;
                     let failure = hooks(App::new(*context, self.run_dir.clone()), tier).await.err();
                     wire.send(&Call::HooksDone { failure }).await.map_err(gone)?;
@@ -263,7 +295,9 @@ impl Session {
             std::fs::File::create(self.run_dir.join("keeper.log")).context("failed to create the keeper's log")?;
         let mut command = process::command("/proc/self/exe");
         command.arg(keeper::SUBCOMMAND).arg(&self.run_dir).stdin(std::process::Stdio::null());
-        command.env(keeper::leaks::CANARY, keeper::leaks::new_canary());
+        let canary = keeper::leaks::new_canary();
+        self.remember([canary.clone()]);
+        command.env(keeper::leaks::CANARY, canary);
         command.stdout(log.try_clone().context("failed to share the keeper's log")?).stderr(log);
         // The keeper outlives this call on purpose; a thread takes its exit code, so that no zombie is left.
         let mut child = command.spawn().context("failed to start the keeper")?;

@@ -9,13 +9,18 @@ pub fn plain(text: &str) -> String {
     for c in text.chars() {
         match c {
             '\n' | '\t' => out.push(c),
-            c if c.is_control() || turns_direction(c) => {
+            c if acts(c) => {
                 let _ = write!(out, "{}", c.escape_unicode());
             }
             c => out.push(c),
         }
     }
     out
+}
+
+/// Whether a character would do something where it is shown, instead of being seen.
+pub fn acts(c: char) -> bool {
+    c.is_control() || turns_direction(c)
 }
 
 /// Bidirectional controls, line and paragraph separators, and what has no width.

@@ -1,6 +1,7 @@
 //! What `tests/recipe.rs` calls: arguments in, trials out, an exit code at the end.
 
 mod call;
+mod leaks;
 mod nextest;
 mod reports;
 mod scripted;
@@ -24,6 +25,7 @@ use crate::client::{Session, runtime};
 use crate::config::cli::Cli;
 use crate::config::files::{self, HarnessToml};
 use crate::config::state::create_private;
+use crate::plain::plain;
 use crate::report::{header, summary};
 use crate::{engine, keeper, prepare};
 use selection::Selected;
@@ -42,7 +44,7 @@ pub fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", plain(&format!("{error:#}")));
             ExitCode::from(BAD_INPUT)
         }
     }
@@ -145,12 +147,13 @@ fn go(cli: &Cli, arguments: &[String], mut runs: Vec<RecipeRun>) -> Result<ExitC
     signals::watch(runs.iter().map(|run| run.session.clone()).collect());
     let conclusion = libtest_mimic::run(&cli.mimic, trials);
     signals::yield_to_interruption();
-    let clean = teardown::finish(&runs);
+    let mut clean = teardown::finish(&runs);
     drop(guard);
     for run in &runs {
-        summary::print(run);
+        clean &= leaks::print(run, &summary::text(run));
     }
-    let clean = reports::write(cli, &runs) && clean;
+    clean &= reports::write(cli, &runs);
+    clean &= leaks::search(cli, &runs);
     Ok(if clean { conclusion.exit_code() } else { ExitCode::from(FAILED) })
 }
 

@@ -47,7 +47,7 @@ pub async fn search(keeper: &Keeper) -> Vec<String> {
 }
 
 /// The files below a directory in which one of the values stands, in any of its encodings.
-fn files_with(dir: &Path, masks: &Masks) -> Result<Vec<String>> {
+pub fn files_with(dir: &Path, masks: &Masks) -> Result<Vec<String>> {
     let (mut directories, mut found) = (vec![dir.to_owned()], Vec::new());
     while let Some(current) = directories.pop() {
         for entry in fs::read_dir(&current).with_context(|| format!("failed to list `{}`", current.display()))? {
@@ -64,8 +64,8 @@ fn files_with(dir: &Path, masks: &Masks) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Reads in pieces: what is cut by one is found in the masked text of both.
-fn holds(path: &Path, masks: &Masks) -> Result<bool> {
+/// Whether one of the values stands in a file. It is read in pieces: what is cut by one is found in the masked text of both.
+pub fn holds(path: &Path, masks: &Masks) -> Result<bool> {
     let failed = || format!("failed to read `{}`", path.display());
     let mut file = File::open(path).with_context(failed)?;
     let (mut buffer, mut tail) = (vec![0; 256 * 1024], Vec::new());

@@ -13,6 +13,7 @@ use super::{Keeper, leaks};
 use crate::engine::{self, Engine, Kind, Ledger as _};
 use crate::fault::Failure;
 use crate::mask::Masks;
+use crate::plain::plain;
 
 /// The engine's removals may take this long; what is then still there is reported as left over.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -123,7 +124,8 @@ async fn save_logs(keeper: &Keeper, engine: &Rig) -> Result<()> {
         let lines = engine.logs(&service.name, None).await?;
         let text: String = lines.iter().map(|line| format!("{} {} {}\n", line.task, line.stream, line.text)).collect();
         let path = dir.join(format!("{}.log", service.name));
-        std::fs::write(&path, masks.mask(&text)).with_context(|| format!("failed to write `{}`", path.display()))?;
+        std::fs::write(&path, plain(&masks.mask(&text)))
+            .with_context(|| format!("failed to write `{}`", path.display()))?;
     }
     Ok(())
 }

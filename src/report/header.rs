@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::engine::EngineSpec;
+use crate::plain::plain;
 use crate::prepare::Prepared;
 
 /// Prints the header on standard error, with what became of an app that an earlier run has left up.
@@ -12,7 +13,7 @@ pub fn print(prepared: &Prepared, warm: Option<&str>) {
     for (label, line) in lines(prepared).into_iter().chain(warm) {
         text.push_str(&format!("{label:<9}{line}\n"));
     }
-    eprint!("{text}");
+    eprint!("{}", plain(&text));
 }
 
 /// Label and text, line by line.

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use chrono::{DateTime, FixedOffset};
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
 
+use super::markdown::printable;
 use super::results::{Outcome, Results, TierResult, TrialResult, Verdict};
 use crate::fault::Fault;
 use crate::keeper::facts::TrialKind;
@@ -37,9 +38,9 @@ fn report_skipped(report: &Report) -> usize {
     report.test_suites.iter().map(|suite| suite.skipped).sum()
 }
 
-/// What XML cannot hold is shown as a replacement character; quick-junit drops the control characters itself.
+/// What XML cannot hold, and what a reader would obey, is shown as a replacement character.
 fn clean(text: &str) -> String {
-    text.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
+    printable(text)
 }
 
 fn suite(results: &Results, tier: &TierResult, logs: &Logs) -> TestSuite {
@@ -54,7 +55,7 @@ fn suite(results: &Results, tier: &TierResult, logs: &Logs) -> TestSuite {
     for trial in operation.chain(assertions) {
         let Some((status, took)) = status(tier, trial) else { continue };
         let failed = matches!(status, TestCaseStatus::NonSuccess { .. });
-        let mut case = TestCase::new(trial.name.as_str(), status);
+        let mut case = TestCase::new(clean(&trial.name), status);
         case.set_classname(format!("{}.{}", results.recipe, tier.tier)).set_time(took);
         if failed && !logs.is_empty() {
             case.set_system_out(clean(&log_ends(logs)));
@@ -156,7 +157,7 @@ fn new_suite(results: &Results, name: &str) -> TestSuite {
         suite.add_property(Property::new(name, clean(value)));
     }
     for (image, digest) in &results.images {
-        suite.add_property(Property::new(format!("digest {image}"), digest.as_str()));
+        suite.add_property(Property::new(clean(&format!("digest {image}")), clean(digest)));
     }
     suite
 }

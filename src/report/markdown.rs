@@ -1,16 +1,24 @@
 //! A summary in Markdown, for `$GITHUB_STEP_SUMMARY` and for comments.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::results::{Outcome, Results, TierResult, TrialResult};
 use super::seconds;
 use crate::keeper::journal::Downtime;
+use crate::plain::acts;
 
 /// Failures shown in full; the rest are counted.
 const SHOWN: usize = 10;
 /// Lines shown of one failure.
 const LINES: usize = 30;
+/// Characters shown of one line.
+const LONGEST: usize = 400;
+/// Forges refuse comments of much more than this.
+const LIMIT: usize = 60 << 10;
+/// What is left of that for the end, which names the run.
+const END: usize = 8 << 10;
 
 /// The whole summary.
 pub fn render(results: &Results) -> String {
@@ -29,15 +37,18 @@ pub fn render(results: &Results) -> String {
     if let Some(downtime) = &results.downtime {
         let _ = writeln!(out, "- {}", text(&downtime_line(downtime)));
     }
-    for stand_in in &results.stand_ins {
+    for stand_in in results.stand_ins.iter().take(SHOWN) {
         let _ = writeln!(out, "- {}", text(stand_in));
     }
-    let failures: Vec<_> = results.failures().collect();
-    for (_, trial) in failures.iter().take(SHOWN) {
-        out.push_str(&failure(trial));
+    let failures: Vec<_> = results.failures().map(|(_, trial)| failure(trial)).collect();
+    let (mut room, mut shown) = ((LIMIT - END).saturating_sub(out.len()), 0);
+    for failure in failures.iter().take(SHOWN) {
+        let Some(left) = room.checked_sub(failure.len()) else { break };
+        (room, shown) = (left, shown + 1);
+        out.push_str(failure);
     }
-    if failures.len() > SHOWN {
-        let _ = writeln!(out, "\n{} more failures are in the report.", failures.len() - SHOWN);
+    if failures.len() > shown {
+        let _ = writeln!(out, "\n{} more failures are in the report.", failures.len() - shown);
     }
     let engine = format!("{} engine, run {}, harness {}", results.engine, results.run_id, results.harness);
     let _ = writeln!(out, "\n<sub>{}, {}</sub>", text(&engine), seconds(Duration::from_millis(results.millis)));
@@ -84,7 +95,7 @@ fn raise(results: &Results) -> String {
 }
 
 fn failure(trial: &TrialResult) -> String {
-    let lines: Vec<&str> = trial.message.lines().collect();
+    let lines: Vec<Cow<'_, str>> = trial.message.lines().map(cut).collect();
     let mut shown = lines[..lines.len().min(LINES)].join("\n");
     if lines.len() > LINES {
         let _ = write!(shown, "\n… and {} more lines", lines.len() - LINES);
@@ -112,10 +123,18 @@ pub fn downtime_line(downtime: &Downtime) -> String {
     )
 }
 
+/// The beginning of a line that nobody would read to its end.
+fn cut(line: &str) -> Cow<'_, str> {
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &line[..end]).into(),
+        None => line.into(),
+    }
+}
+
 /// Text that means nothing to Markdown: no markup, no HTML, no mention, no link, on one line.
 fn text(raw: &str) -> String {
-    let mut out = String::with_capacity(raw.len());
-    let raw = printable(raw);
+    let mut out = String::with_capacity(raw.len().min(LONGEST));
+    let raw = printable(&cut(raw));
     let mut chars = raw.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
@@ -127,6 +146,9 @@ fn text(raw: &str) -> String {
             '@' => out.push_str("&#64;"),
             '#' => out.push_str("&#35;"),
             ':' if chars.peek() == Some(&'/') => out.push_str("&#58;"),
+            '.' if out.len() >= 3 && out.as_bytes()[out.len() - 3..].eq_ignore_ascii_case(b"www") => {
+                out.push_str("&#46;")
+            }
             '\\' | '*' | '_' | '[' | ']' | '|' | '~' | '!' => {
                 out.push('\\');
                 out.push(c);
@@ -138,10 +160,33 @@ fn text(raw: &str) -> String {
     out
 }
 
-/// Without control characters, which terminals and browsers obey, and without those that make text read backwards.
+/// Without what a browser would obey instead of showing it.
 pub fn printable(raw: &str) -> String {
-    let hidden = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let hidden =
-        |c: char| hidden(c) || c.is_control() && c != '\n' && c != '\t' || matches!(c, '\u{fffe}' | '\u{ffff}');
+    let hidden = |c: char| acts(c) && c != '\n' && c != '\t' || matches!(c, '\u{fffe}' | '\u{ffff}');
     raw.chars().map(|c| if hidden(c) { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_means_nothing_to_markdown() {
+        for (raw, expected) in [
+            ("@team #12 !3", "&#64;team &#35;12 \\!3"),
+            ("[a](http://x) <img src=x>", "\\[a\\](http&#58;//x) &lt;img src=x&gt;"),
+            ("www.evil.example WWW.x", "www&#46;evil.example WWW&#46;x"),
+            ("**a** _b_ ~~c~~ `d` | e", "\\*\\*a\\*\\* \\_b\\_ \\~\\~c\\~\\~ &#96;d&#96; \\| e"),
+            ("one\n```\ntwo", "one &#96;&#96;&#96; two"),
+            ("\u{1b}[31mred \u{202e}x\u{200b}", "\u{fffd}\\[31mred \u{fffd}x\u{fffd}"),
+        ] {
+            assert_eq!(text(raw), expected);
+        }
+    }
+
+    #[test]
+    fn text_without_end_is_cut() {
+        let long = text(&"x".repeat(100_000));
+        assert_eq!(long, "x".repeat(LONGEST) + "…");
+    }
 }

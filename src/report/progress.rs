@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::seconds;
 use crate::client::{Session, runtime};
 use crate::keeper::journal::{Event, Record};
+use crate::plain::plain;
 
 /// Follows the journal of a run until its keeper ends.
 pub fn follow(session: &Arc<Session>, quiet: bool) {
@@ -75,7 +76,7 @@ impl Display {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
             bar.set_style(style);
         }
-        bar.set_message(text.to_owned());
+        bar.set_message(plain(text));
         bar.enable_steady_tick(Duration::from_millis(150));
         self.live = Some(bar);
     }
@@ -87,6 +88,6 @@ impl Display {
     }
 
     fn line(&self, text: &str) {
-        eprintln!("[{:>6.2}s] {text}", self.start.elapsed().as_secs_f64());
+        eprintln!("[{:>6.2}s] {}", self.start.elapsed().as_secs_f64(), plain(text));
     }
 }

@@ -10,8 +10,8 @@ use crate::plan::SkipKind;
 use crate::runner::RecipeRun;
 use crate::tier::Tier;
 
-/// Prints the summary on standard error.
-pub fn print(run: &RecipeRun) {
+/// The summary, for standard error.
+pub fn text(run: &RecipeRun) -> String {
     let plan = &run.prepared.spec.plan;
     let finished = run.finished();
     let records = journal::read(&run.prepared.run_dir.join(journal::FILE)).unwrap_or_default();
@@ -29,7 +29,7 @@ pub fn print(run: &RecipeRun) {
         text.push_str(&format!("  lint     {line}\n"));
     }
     text.push_str(&format!("  logs     {}\n", run.prepared.run_dir.display()));
-    eprint!("{text}");
+    text
 }
 
 fn tier_line(run: &RecipeRun, tier: Tier, finished: &[Trial], records: &[Record]) -> String {

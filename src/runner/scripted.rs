@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::trial::{RecipeRun, Verdict};
 use crate::app::App;
 use crate::fault::{Failure, Fault};
-use crate::mask::Masks;
 use crate::script::run::{self, About, Said, Stage};
 use crate::script::{Code, Part, Role, Script};
 use crate::tier::Tier;
@@ -25,10 +24,10 @@ pub async fn trial(run: &Arc<RecipeRun>, app: &App, script: &Script, part: &Part
     }
     match perform(run, app, script, part.function.as_deref()).await {
         Ok(Said::Passed) => Verdict::Passed,
-        Ok(Said::Skipped(reason)) => Verdict::Ignored(masked(app, &reason)),
+        Ok(Said::Skipped(reason)) => Verdict::Ignored(reason),
         Ok(Said::Failed(what)) => {
             let again = run.again(&part.name);
-            let text = masked(app, &format!("`{}`: {what}\nrun only this again: {again}", script.shown()));
+            let text = format!("`{}`: {what}\nrun only this again: {again}", script.shown());
             Verdict::Failed(Failure::new(Fault::Recipe, text))
         }
         Err(error) => cannot(&format!("the cage cannot be used here: {error:#}")),
@@ -49,7 +48,7 @@ pub async fn hooks(run: &Arc<RecipeRun>, app: &App, tier: Tier) -> Result<(), Fa
             Code::Overlay { .. } => Fault::Assertion,
             Code::RepoLocal { .. } => Fault::Recipe,
         };
-        return Err(Failure::new(fault, masked(app, &format!("the hook `{name}` {what}"))));
+        return Err(Failure::new(fault, run.session.masked(&format!("the hook `{name}` {what}"))));
     }
     Ok(())
 }
@@ -83,11 +82,4 @@ async fn perform(run: &Arc<RecipeRun>, app: &App, script: &Script, function: Opt
     let tree = spec.mirror.tree(&spec.plan.head)?;
     let deadline = app.settings().assertion;
     run::run(script, function, &Stage { dir: &run.prepared.run_dir, tree: &tree, about, door, deadline }).await
-}
-
-fn masked(app: &App, text: &str) -> String {
-    match Masks::new(app.masks().iter().map(String::as_str)) {
-        Ok(masks) => masks.mask(text),
-        Err(error) => format!("the message is withheld, because its secrets cannot be masked: {error:#}"),
-    }
 }

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::client::{Session, runtime};
+use crate::plain::plain;
 
 /// Watches until the process ends. The first signal tears down in order and then ends the process; a second one ends
 /// it at once, and the keepers go on tearing down by themselves.
@@ -62,11 +63,15 @@ async fn tear_down(sessions: Vec<Arc<Session>>, why: &str) -> bool {
                 eprintln!("{} is torn down, nothing is left ({took})", session.spec.plan.recipe);
             }
             Ok(report) => {
-                eprintln!("error: {} left something behind: {}", session.spec.plan.recipe, report.leftovers.join(", "));
+                eprintln!(
+                    "error: {} left something behind: {}",
+                    session.spec.plan.recipe,
+                    plain(&report.leftovers.join(", "))
+                );
                 clean = false;
             }
             Err(error) => {
-                eprintln!("error: teardown of {} failed: {error:#}", session.spec.plan.recipe);
+                eprintln!("error: teardown of {} failed: {}", session.spec.plan.recipe, plain(&format!("{error:#}")));
                 clean = false;
             }
         }

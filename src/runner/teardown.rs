@@ -8,6 +8,7 @@ use crate::client::runtime;
 use crate::config::Keep;
 use crate::fault::{Failure, Fault};
 use crate::keeper::protocol::TeardownReport;
+use crate::plain::plain;
 use crate::report::kept;
 
 /// The last trial of a run.
@@ -33,7 +34,7 @@ pub fn finish(runs: &[Arc<RecipeRun>]) -> bool {
     let mut clean = true;
     for run in runs.iter().filter(|run| run.session.has_begun() && !run.selects(TEARDOWN)) {
         if let Err(message) = end(run) {
-            eprintln!("error: teardown of `{}` failed: {message}", run.prepared.spec.plan.recipe);
+            eprintln!("error: teardown of `{}` failed: {}", run.prepared.spec.plan.recipe, plain(&message));
             clean = false;
         }
     }

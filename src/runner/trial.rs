@@ -23,7 +23,7 @@ use crate::fault::{Failure, Fault};
 use crate::keeper::facts::{TrialFact, TrialKind};
 use crate::keeper::journal::{Outcome, Trial as Ended, millis};
 use crate::keeper::protocol::{Blocked, Call};
-use crate::mask::Masks;
+use crate::plain::plain;
 use crate::prepare::Prepared;
 use crate::report::{explain, progress};
 use crate::script::{Part, Script};
@@ -236,12 +236,16 @@ fn conclude(
         Verdict::Ignored(reason) => (Outcome::Ignored, reason, None),
         Verdict::Failed(failure) => (Outcome::Failed, failure.message, Some(failure.fault)),
     };
+    // Whatever said it: an assertion of this process, a program of the recipe, or the app.
+    let message = run.session.masked(&message);
     let ended = Ended { name, tier, outcome, millis: millis(took), message: message.clone(), fault };
     if run.session.has_begun() && tier.is_some() {
         // The journal is the keeper's; a keeper that is gone has already failed the trials that needed it.
         let _ = runtime().block_on(run.session.ask(&Call::TrialFinished(ended.clone())));
     }
     run.results.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(ended);
+    // Reports make it harmless each in their own way; from here it goes to a terminal.
+    let message = plain(&message);
     match outcome {
         Outcome::Passed => Ok(Completion::Completed),
         // nextest would show it as passed.
@@ -285,17 +289,12 @@ fn assert(
         Err(verdict) => return verdict,
     };
     *start = Instant::now();
-    let masks = app.masks().to_vec();
     match runtime().block_on(call(app, assertion.run)) {
         Ok(()) => Verdict::Passed,
         Err(CallFailure::CouldNotLook(reason)) => Verdict::Ignored(reason),
         Err(CallFailure::Failed(failure)) => {
             let logs = runtime().block_on(explain::logs(&run.session, &failure.to_string()));
             let text = format!("{failure}{logs}\nrun only this again: {}", run.again(name));
-            let text = match Masks::new(masks.iter().map(String::as_str)) {
-                Ok(masks) => masks.mask(&text),
-                Err(error) => format!("the message is withheld, because its secrets cannot be masked: {error:#}"),
-            };
             Verdict::Failed(Failure::new(failure.fault, text))
         }
     }

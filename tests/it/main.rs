@@ -20,6 +20,7 @@ mod runner;
 mod running;
 mod sabotage;
 mod schemas;
+mod secrets;
 mod sources;
 mod teardown;
 mod tidy;

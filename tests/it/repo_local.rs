@@ -176,13 +176,18 @@ fn hostile_code_runs_nowhere_or_in_its_cage() {
     hostile(&World::new(checkout().join("tests/data/hostile")));
 }
 
-/// A world with the recipes of the test data, and one overlay of its own.
+/// A world with the recipes of the test data, and one overlay of its own, of `no-backup`.
 fn with_overlay(files: &[(&str, &str)]) -> (tempfile::TempDir, World) {
+    with_overlay_of("no-backup", files)
+}
+
+/// The same for any recipe.
+pub fn with_overlay_of(recipe: &str, files: &[(&str, &str)]) -> (tempfile::TempDir, World) {
     let root = tempfile::tempdir().unwrap();
     let data = checkout().join("tests/data");
     std::os::unix::fs::symlink(data.join("recipes"), root.path().join("recipes")).unwrap();
     std::fs::copy(data.join("harness.toml"), root.path().join("harness.toml")).unwrap();
-    let overlay = root.path().join("overlays/no-backup");
+    let overlay = root.path().join("overlays").join(recipe);
     std::fs::create_dir_all(&overlay).unwrap();
     for (name, text) in files {
         std::fs::write(overlay.join(name), text).unwrap();

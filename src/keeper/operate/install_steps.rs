@@ -14,7 +14,8 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use crate::engine::embedded::cage::{Given, How};
 use crate::fault::{Failure, Fault};
 use crate::keeper::Keeper;
-use crate::mask::Masks;
+use crate::keeper::journal::Event;
+use crate::mask::{Masks, SHORTEST};
 use crate::recipe::AppState;
 use crate::recipe::secret::SecretValue;
 use crate::script::run::{About, Stage, in_cage};
@@ -141,7 +142,13 @@ async fn take_secrets(keeper: &Keeper, state: &AppState, work: &OwnedFd) -> Resu
     for (key, object) in &state.stack.secrets {
         let Some(value) = read_back(work, &format!("secrets/{key}"))? else { continue };
         let value = String::from_utf8(value).with_context(|| format!("the secret `{key}` is no text"))?;
-        app.secrets.insert(object.name.clone(), SecretValue::new(value.trim_end_matches('\n')));
+        let value = value.trim_end_matches('\n');
+        if value.len() < SHORTEST {
+            let length = value.len();
+            let text = format!("the secret `{key}` has {length} bytes: values of fewer than {SHORTEST} are not masked");
+            keeper.journal.write(Event::Note { text })?;
+        }
+        app.secrets.insert(object.name.clone(), SecretValue::new(value));
     }
     super::hide(keeper, &app)
 }
