@@ -236,6 +236,29 @@ fn a_run_whose_keeper_was_killed_is_swept_and_not_reused() {
 }
 
 #[test]
+fn a_run_that_is_killed_while_it_uses_a_warm_app_leaves_nothing() {
+    let world = World::of_checkout();
+    assert_eq!(click_custom_html(&world, "generic::install::answers_over_http").code, 0);
+    let mut second = world.start_with(&["--recipe", "custom-html"], &[("HARNESS_WARM", "10m")]);
+    second.wait_for(" is not reused, and torn down: ");
+    second.wait_for("[  ");
+    second.signal(Signal::KILL);
+    assert_eq!(second.end(), 137);
+    world.expect_nothing_left();
+
+    assert_eq!(click_custom_html(&world, "generic::install::answers_over_http").code, 0);
+    let mut third = world.start_with(&["--recipe", "custom-html", "--exact", UPGRADED], &[("HARNESS_WARM", "10m")]);
+    third.wait_for("warm     reused run ");
+    third.signal(Signal::KILL);
+    assert_eq!(third.end(), 137);
+    world.expect_nothing_left();
+    let last = runs(&world).pop().unwrap();
+    assert_eq!(results(&last).teardown.unwrap().reason, "the process that asked for the run is gone");
+    assert!(said(&click_custom_html(&world, UPGRADED)).starts_with("no app is up yet"));
+    down(&world, &runs(&world)[3]);
+}
+
+#[test]
 fn of_two_runs_at_once_one_has_the_app_and_the_other_deploys_its_own() {
     let world = World::of_checkout();
     assert_eq!(click_custom_html(&world, "generic::install::answers_over_http").code, 0);

@@ -37,7 +37,7 @@ impl Fingerprint {
             ("the engine", hashed(&plain(json(&spec.engine)?))),
             ("the stand-ins for images", hashed(&images(&spec.images))),
             (
-                "the overlay's hooks, or what stands beside them",
+                "the overlay's hooks or what stands beside them",
                 besides_assertions(registry, spec.plan.recipe.as_str()).unwrap_or("none").to_owned(),
             ),
             ("the overlay's other files", hashed(&files(&spec.overlay)?)),
