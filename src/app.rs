@@ -10,6 +10,7 @@ use crate::fault::Failure;
 use crate::http;
 pub use crate::http::Page;
 use crate::keeper::protocol::{Answer, Call, Canary, Context, Evidence, Leak};
+use crate::keeper::silence::Silence;
 use crate::keeper::socket;
 use crate::poll::{Look, Poll};
 use crate::recipe::abra::Identity;
@@ -20,11 +21,12 @@ use crate::tier::Tier;
 pub struct App {
     context: Context,
     run_dir: PathBuf,
+    silence: Silence,
 }
 
 impl App {
-    pub(crate) fn new(context: Context, run_dir: PathBuf) -> Self {
-        App { context, run_dir }
+    pub(crate) fn new(context: Context, run_dir: PathBuf, silence: Silence) -> Self {
+        App { context, run_dir, silence }
     }
 
     /// The recipe's name.
@@ -209,18 +211,15 @@ impl App {
 
     /// Every call has a connection of its own: calls may overlap, and one that hangs holds up no other.
     async fn call(&self, call: Call) -> Result<Answer> {
-        let mut wire = socket::connect(&self.run_dir).await.map_err(keeper_gone)?;
-        wire.send(&call).await.map_err(keeper_gone)?;
-        match wire.receive().await.map_err(keeper_gone)? {
+        let gone = |error| self.silence.failure(error);
+        let mut wire = socket::connect(&self.run_dir).await.map_err(gone)?;
+        wire.send(&call).await.map_err(gone)?;
+        match wire.receive().await.map_err(gone)? {
             Some(Answer::Failed(failure)) => Err(failure.into()),
             Some(answer) => Ok(answer),
-            None => Err(keeper_gone(anyhow::anyhow!("it closed the connection"))),
+            None => Err(gone(anyhow::anyhow!("it closed the connection"))),
         }
     }
-}
-
-fn keeper_gone(error: anyhow::Error) -> anyhow::Error {
-    Failure::harness(error.context("the keeper does not answer")).into()
 }
 
 fn unexpected<T>(answer: Answer) -> Result<T> {

@@ -1,5 +1,7 @@
 //! The assertion's side of a run: it starts the keeper when the first trial needs it, and sees that it ends.
 
+mod watchdog;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, OnceLock};
@@ -7,22 +9,24 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::fs::{FlockOperation, flock};
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::sync::{Mutex, watch};
+use rustix::process::Pid;
+use tokio::sync::Mutex;
 
 use crate::app::App;
 use crate::config::state::create_private;
 use crate::fault::{Failure, Fault};
-use crate::keeper::journal::{self, Event, Record};
+use crate::keeper::journal::{self, Record};
 use crate::keeper::lock::RunLock;
-use crate::keeper::protocol::{Answer, Blocked, Call, TeardownReport};
+use crate::keeper::protocol::{Answer, Blocked, Call, Context, TeardownReport};
+use crate::keeper::silence::Silence;
 use crate::keeper::socket::{self, Wire};
-use crate::keeper::spec::{Client, RunSpec};
+use crate::keeper::spec::RunSpec;
 use crate::keeper::{self, sweep};
 use crate::mask::Masks;
 use crate::poll::{Look, Poll};
 use crate::process;
 use crate::tier::Tier;
+use watchdog::Watched;
 
 /// A keeper that lives and has not answered by then never will. It is long, because many runs may start at once.
 const START: Duration = Duration::from_secs(30);
@@ -36,9 +40,9 @@ pub struct Session {
     /// The lock under which one of several processes starts the keeper; the others join it.
     shared: Option<PathBuf>,
     is_resumed: bool,
-    /// The keeper, once it was started, or why it could not be: nobody tries again. It turns true when its process has
-    /// ended.
-    keeper: OnceLock<Result<watch::Receiver<bool>, Failure>>,
+    /// The keeper, once it was started, or why it could not be: nobody tries again.
+    keeper: OnceLock<Result<Watched, Failure>>,
+    silence: Silence,
     ended: Mutex<Option<TeardownReport>>,
     /// What must not stand in anything that this process prints or writes: the app's secrets, as far as it was told
     /// them, and the keeper's canary.
@@ -67,6 +71,7 @@ impl Session {
             shared: None,
             is_resumed: false,
             keeper: OnceLock::new(),
+            silence: Silence::default(),
             ended: Mutex::default(),
             secrets: Default::default(),
         }
@@ -137,7 +142,7 @@ impl Session {
         RunSpec::is_in(&self.run_dir)
     }
 
-    fn start_or_join(&self, lock: &Path) -> Result<watch::Receiver<bool>, Failure> {
+    fn start_or_join(&self, lock: &Path) -> Result<Watched, Failure> {
         let file = std::fs::File::create(lock).with_context(|| format!("failed to create `{}`", lock.display()));
         let file = file.map_err(Failure::infrastructure)?;
         let held = flock(&file, FlockOperation::LockExclusive).context("failed to lock the run");
@@ -146,49 +151,34 @@ impl Session {
     }
 
     /// The keeper that another process has started. One that is dead is joined too: its run has to be cleaned up.
-    fn join(&self) -> Result<watch::Receiver<bool>, Failure> {
+    fn join(&self) -> Result<Watched, Failure> {
         let records = journal::read(&self.run_dir.join(journal::FILE)).unwrap_or_default();
         if journal::is_torn_down(&records) {
             return Err(Failure::new(Fault::Assertion, "came too late: the app is torn down"));
         }
-        let pid = records.iter().find_map(|record| match record.event {
-            Event::RunStarted { pid, .. } => Some(pid as i32),
-            _ => None,
-        });
-        let keeper = pid.and_then(Client::look_up);
-        let (tell, ended) = watch::channel(keeper.is_none());
-        if let Some(keeper) = keeper {
-            std::thread::spawn(move || {
-                keeper::watch::wait(keeper);
-                let _ = tell.send(true);
-            });
-        }
-        Ok(ended)
+        Ok(Watched::stranger(&self.run_dir, journal::keeper(&records), &self.silence))
     }
 
     /// Enters a tier. Hooks that stand before an operation are run through `hooks` if this client is chosen to.
     pub async fn enter(&self, tier: Tier, hooks: impl AsyncFn(App, Tier) -> Result<(), Failure>) -> Result<Entry> {
         let mut wire = self.connect().await?;
-        wire.send(&Call::Enter { tier }).await.map_err(gone)?;
+        wire.send(&Call::Enter { tier }).await.map_err(|error| self.gone(error))?;
         loop {
-            match wire.receive().await.map_err(gone)? {
+            match wire.receive().await.map_err(|error| self.gone(error))? {
                 Some(Answer::Entered(context)) => {
                     self.remember(context.masks.iter().cloned());
-                    return Ok(Entry::Entered(
-                        Box::new(App::new(*context, self.run_dir.clone())),
-                        Lease { _wire: wire },
-                    ));
+                    return Ok(Entry::Entered(Box::new(self.app(*context)), Lease { _wire: wire }));
                 }
                 Some(Answer::Blocked(blocked)) => return Ok(Entry::Blocked(blocked)),
                 Some(Answer::RunHooks(context)) => {
                     self.remember(context.masks.iter().cloned());
                     let tier = context.tier;
-                    let failure = hooks(App::new(*context, self.run_dir.clone()), tier).await.err();
-                    wire.send(&Call::HooksDone { failure }).await.map_err(gone)?;
+                    let failure = hooks(self.app(*context), tier).await.err();
+                    wire.send(&Call::HooksDone { failure }).await.map_err(|error| self.gone(error))?;
                 }
                 Some(Answer::Failed(failure)) => return Err(failure.into()),
-                Some(other) => return Err(gone(anyhow!("it answered with something else: {other:?}"))),
-                None => return Err(gone(anyhow!("it closed the connection"))),
+                Some(other) => return Err(self.gone(anyhow!("it answered with something else: {other:?}"))),
+                None => return Err(self.gone(anyhow!("it closed the connection"))),
             }
         }
     }
@@ -203,13 +193,33 @@ impl Session {
         if !self.has_begun() {
             return Ok(TeardownReport::default());
         }
-        let asked = tokio::time::timeout(TEARDOWN, self.ask(&Call::Teardown { reason: reason.to_owned() })).await;
-        let report = match asked {
-            Ok(Ok(Answer::TornDown(report))) => self.after_keeper(report).await,
-            _ => self.sweep().await?,
+        let report = match self.ask_for_teardown(reason).await {
+            Some(report) => report,
+            None => {
+                let Replaced { why, leftovers } = self.sweep().await?;
+                let leftovers = [vec![why], leftovers].concat();
+                TeardownReport { leftovers, ..TeardownReport::default() }
+            }
         };
         *ended = Some(report.clone());
         Ok(report)
+    }
+
+    /// What the keeper says of its teardown; `None` when it is gone, or had to be killed because it came to no end.
+    async fn ask_for_teardown(&self, reason: &str) -> Option<TeardownReport> {
+        let asked = tokio::time::timeout(TEARDOWN, self.ask(&Call::Teardown { reason: reason.to_owned() })).await;
+        match asked {
+            Ok(Ok(Answer::TornDown(report))) => Some(self.after_keeper(report).await),
+            Ok(_) => None,
+            Err(_) => {
+                let limit = humantime::format_duration(TEARDOWN);
+                self.silence.because(format!("it did not end its teardown within {limit}, so it was killed"));
+                if let Some(Ok(keeper)) = self.keeper.get() {
+                    keeper.kill();
+                }
+                None
+            }
+        }
     }
 
     /// Leaves the app up: the keeper outlives this process.
@@ -229,7 +239,7 @@ impl Session {
                 Ok(report)
             }
             Answer::Failed(failure) => Err(failure.into()),
-            other => Err(gone(anyhow!("it answered with something else: {other:?}"))),
+            other => Err(self.gone(anyhow!("it answered with something else: {other:?}"))),
         }
     }
 
@@ -256,25 +266,27 @@ impl Session {
     }
 
     async fn keeper_has_ended(&self) -> bool {
-        let Some(Ok(ended)) = self.keeper.get() else { return true };
-        let mut ended = ended.clone();
-        tokio::time::timeout(START, ended.wait_for(|ended| *ended)).await.is_ok()
+        let Some(Ok(keeper)) = self.keeper.get() else { return true };
+        has_ended(keeper).await
     }
 
     /// Cleans up after a keeper that died. Its lock is free only once its process is gone altogether.
-    async fn sweep(&self) -> Result<TeardownReport> {
-        let dead = format!("the keeper died; its log is `{}`", self.run_dir.join("keeper.log").display());
-        let mut leftovers = vec![dead.clone()];
+    async fn sweep(&self) -> Result<Replaced> {
+        let log = format!("its log is `{}`", self.run_dir.join("keeper.log").display());
+        let mut leftovers = Vec::new();
         if !self.keeper_has_ended().await {
             leftovers.push("the keeper's own process, which does not answer and does not end".into());
         }
-        let swept =
-            sweep::one(&self.run_dir).await.with_context(|| format!("{dead}, and the sweep after it failed"))?;
+        let why = match self.silence.reason() {
+            Some(reason) => format!("the keeper was given up: {reason}; {log}"),
+            None => format!("the keeper died; {log}"),
+        };
+        let swept = sweep::one(&self.run_dir).await.with_context(|| format!("{why}, and the sweep after it failed"))?;
         match swept {
             Some(swept) => leftovers.extend(swept.leftovers),
             None => leftovers.push(format!("everything in `{}`, whose lock is still held", self.run_dir.display())),
         }
-        Ok(TeardownReport { leftovers, ..TeardownReport::default() })
+        Ok(Replaced { why, leftovers })
     }
 
     /// One question, one answer.
@@ -285,10 +297,18 @@ impl Session {
     }
 
     async fn connect(&self) -> Result<Wire> {
-        socket::connect(&self.run_dir).await.map_err(gone)
+        socket::connect(&self.run_dir).await.map_err(|error| self.gone(error))
     }
 
-    fn start(&self) -> Result<watch::Receiver<bool>> {
+    fn gone(&self, error: anyhow::Error) -> anyhow::Error {
+        self.silence.failure(error)
+    }
+
+    fn app(&self, context: Context) -> App {
+        App::new(context, self.run_dir.clone(), self.silence.clone())
+    }
+
+    fn start(&self) -> Result<Watched> {
         create_private(&self.run_dir)?;
         self.spec.write(&self.run_dir)?;
         let log =
@@ -301,27 +321,19 @@ impl Session {
         command.stdout(log.try_clone().context("failed to share the keeper's log")?).stderr(log);
         // The keeper outlives this call on purpose; a thread takes its exit code, so that no zombie is left.
         let mut child = command.spawn().context("failed to start the keeper")?;
-        let pid = Pid::from_child(&child);
-        let (tell, ended) = watch::channel(false);
-        std::thread::spawn(move || {
-            let _ = child.wait();
-            let _ = tell.send(true);
-        });
+        let watched = Watched::child(&self.run_dir, Pid::from_child(&child), &self.silence, move || drop(child.wait()));
         runtime().block_on(async {
-            if let Err(error) = self.wait_for_keeper(&ended).await {
-                return Err(self.give_up(pid, &ended, error).await);
+            if let Err(error) = self.wait_for_keeper(&watched).await {
+                return Err(self.give_up(&watched, error).await);
             }
-            Ok(ended)
+            Ok(watched)
         })
     }
 
     /// A keeper that did not answer must not begin after all, and what it has begun is removed.
-    async fn give_up(&self, keeper: Pid, ended: &watch::Receiver<bool>, error: anyhow::Error) -> anyhow::Error {
-        if !*ended.borrow() {
-            // Its number is its own until the thread above has taken its exit code.
-            let _ = kill_process(keeper, Signal::KILL);
-            let _ = tokio::time::timeout(START, ended.clone().wait_for(|ended| *ended)).await;
-        }
+    async fn give_up(&self, keeper: &Watched, error: anyhow::Error) -> anyhow::Error {
+        keeper.kill();
+        has_ended(keeper).await;
         match sweep::one(&self.run_dir).await {
             Ok(Some(swept)) if !swept.leftovers.is_empty() => error.context(swept.to_string()),
             Ok(_) => error,
@@ -329,11 +341,11 @@ impl Session {
         }
     }
 
-    async fn wait_for_keeper(&self, ended: &watch::Receiver<bool>) -> Result<()> {
+    async fn wait_for_keeper(&self, keeper: &Watched) -> Result<()> {
         let poll = Poll { interval: Duration::from_millis(2), deadline: START };
         let answered = poll.until("the keeper to answer", async || {
             // Looked up first: a keeper that answered and ended since then is still one that answered.
-            let has_ended = *ended.borrow();
+            let has_ended = *keeper.ended.borrow();
             match socket::connect(&self.run_dir).await {
                 Ok(_) => Ok(Look::Ready(())),
                 Err(_) if has_ended => bail!("the keeper ended before it answered{}", log_of(&self.run_dir)),
@@ -342,6 +354,30 @@ impl Session {
         });
         answered.await
     }
+}
+
+/// What became of a run whose keeper could not tear it down.
+pub struct Replaced {
+    /// Why somebody else had to.
+    pub why: String,
+    /// What is still there.
+    pub leftovers: Vec<String>,
+}
+
+/// Tears down a run that was left up. What is left, and why its keeper did not do it, if it did not.
+pub async fn down(run_dir: &Path, reason: &str) -> Result<(Vec<String>, Option<String>)> {
+    let session = Session::new(RunSpec::read(run_dir)?, run_dir.to_owned());
+    if let Err(failure) = session.keeper.get_or_init(|| session.join()) {
+        bail!("{}", failure.message);
+    }
+    match session.ask_for_teardown(reason).await {
+        Some(report) => Ok((report.leftovers, None)),
+        None => session.sweep().await.map(|replaced| (replaced.leftovers, Some(replaced.why))),
+    }
+}
+
+async fn has_ended(keeper: &Watched) -> bool {
+    tokio::time::timeout(START, keeper.ended.clone().wait_for(|ended| *ended)).await.is_ok()
 }
 
 fn log_of(run_dir: &Path) -> String {
@@ -360,8 +396,4 @@ pub fn runtime() -> &'static tokio::runtime::Runtime {
         runtime.expect("threads can be started")
     });
     &RUNTIME
-}
-
-fn gone(error: anyhow::Error) -> anyhow::Error {
-    Failure::harness(error.context("the keeper does not answer")).into()
 }

@@ -16,6 +16,7 @@ mod probe;
 pub mod protocol;
 pub mod rig;
 pub mod serve;
+pub mod silence;
 pub mod socket;
 pub mod spec;
 pub mod stage;
@@ -96,6 +97,8 @@ pub struct AppRecord {
     pub planted: Vec<Planted>,
     pub operations: BTreeMap<crate::tier::Tier, OperationReport>,
     pub failures_before: BTreeMap<String, BTreeSet<String>>,
+    /// Services of which it was said that they have done their work.
+    pub done: BTreeSet<String>,
     pub snapshot: Option<Snapshot>,
     /// What became of the dumps that were ruined before the restore; `None` before it.
     pub restored: Option<Vec<protocol::Canary>>,
@@ -111,6 +114,7 @@ impl Default for AppRecord {
             planted: Vec::new(),
             operations: BTreeMap::new(),
             failures_before: BTreeMap::new(),
+            done: BTreeSet::new(),
             snapshot: None,
             restored: None,
         }
@@ -184,6 +188,7 @@ fn begin(run_dir: &Path, spec: &RunSpec) -> Result<(Arc<Journal>, tokio::net::Un
         recipe: spec.plan.recipe.to_string(),
         engine: spec.engine.name().into(),
         pid: std::process::id(),
+        started: spec::Client::look_up(std::process::id() as i32).map(|keeper| keeper.started),
     })?;
     journal.write(Event::Planned(Box::new(facts::Facts::of(spec))))?;
     if let Some(sabotage) = spec.sabotage {

@@ -150,8 +150,12 @@ fn down(run: &str) -> Result<ExitCode> {
     if !lock::exists(&dir) {
         bail!("run `{run}` is not up");
     }
-    let down = runtime()?.block_on(sweep::down(&dir, "asked for with `harness down`"));
-    let leftovers = down.with_context(|| format!("run `{run}` cannot be torn down"))?;
+    let (leftovers, replaced) = runtime()?
+        .block_on(harness::client::down(&dir, "asked for with `harness down`"))
+        .with_context(|| format!("run `{run}` cannot be torn down"))?;
+    if let Some(why) = replaced {
+        eprintln!("note: {why}");
+    }
     if leftovers.is_empty() {
         eprintln!("run `{run}` is torn down, nothing is left");
         return Ok(ExitCode::SUCCESS);

@@ -18,6 +18,7 @@ use tokio::sync::broadcast;
 
 use super::facts::Facts;
 use super::protocol::Invocation;
+use super::spec::Client;
 use crate::engine::abra::lint::Rule;
 use crate::engine::{Kind, Ledger};
 use crate::fault::{Failure, Fault};
@@ -52,6 +53,9 @@ pub enum Event {
         recipe: String,
         engine: String,
         pid: u32,
+        /// When the process started, as [`Client`] has it: its number alone may be another's later.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        started: Option<u64>,
     },
     Planned(Box<Facts>),
     Creating {
@@ -296,6 +300,14 @@ pub fn read(path: &Path) -> Result<Vec<Record>> {
             .with_context(|| format!("line {number} of the journal `{}` is broken", path.display()))?;
         records.push(record);
     }
+}
+
+/// The keeper's process. A journal that does not say when it started names none for certain.
+pub fn keeper(records: &[Record]) -> Option<Client> {
+    records.iter().find_map(|record| match record.event {
+        Event::RunStarted { pid, started: Some(started), .. } => Some(Client { pid: pid as i32, started }),
+        _ => None,
+    })
 }
 
 /// How often the app was created and deployed; a run is right only with 1.

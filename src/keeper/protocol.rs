@@ -73,6 +73,8 @@ pub enum Call {
         millis: u64,
         failure: Option<String>,
     },
+    /// Whether anybody is there.
+    Ping,
     /// Stream every journal record, past ones first.
     Watch,
     Teardown {

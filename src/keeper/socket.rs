@@ -36,6 +36,12 @@ pub async fn connect(run_dir: &Path) -> Result<Wire> {
     Ok(Wire::new(stream.with_context(|| format!("failed to reach the keeper at `{}`", run_dir.join(NAME).display()))?))
 }
 
+/// The same on a thread of its own.
+pub fn connect_blocking(run_dir: &Path) -> std::io::Result<std::os::unix::net::UnixStream> {
+    let (_dir, short) = short(run_dir).map_err(std::io::Error::other)?;
+    std::os::unix::net::UnixStream::connect(short)
+}
+
 /// A name for the socket that fits the kernel's 108 bytes, however deep the run directory lies: through the
 /// directory's own file descriptor, which must stay open while the name is used.
 fn short(run_dir: &Path) -> Result<(std::os::fd::OwnedFd, PathBuf)> {

@@ -1,22 +1,16 @@
 //! Cleaning up after runs whose keeper died: a lock that is free tells a dead run, its journal what to look for.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::journal::{self, Event, Journal, millis};
-use super::lock::{self, RunLock};
-use super::protocol::{Answer, Call, TeardownReport};
-use super::socket;
+use super::lock::RunLock;
 use super::teardown::remove_directories;
 use crate::config::state::create_private;
 use crate::engine::{self, Kind, Ledger as _};
-use crate::poll::{Look, Poll};
 use crate::process::orphans;
-
-/// A keeper that was told to tear down sweeps others' leftovers before it ends, within a minute.
-const END: Duration = Duration::from_secs(90);
 
 /// What became of one dead run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,37 +61,6 @@ pub async fn one(run_dir: &Path) -> Result<Option<Swept>> {
     journal.write_synced(Event::TeardownFinished { millis: millis(start.elapsed()), leftovers: leftovers.clone() })?;
     lock.release(leftovers.is_empty());
     Ok(Some(Swept { run, leftovers }))
-}
-
-/// Tears one run down by name: through its keeper, or by a sweep where that is gone. Returns what is left of it, when
-/// the keeper itself is gone, too.
-pub async fn down(run_dir: &Path, reason: &str) -> Result<Vec<String>> {
-    let report = ask_down(run_dir, reason).await;
-    let gone = Poll::within(END).until("the keeper's process to end", async || {
-        let lives = lock::exists(run_dir) && RunLock::probe(run_dir)?.is_none();
-        Ok(if lives { Look::NotYet("it still holds its lock".into()) } else { Look::Ready(()) })
-    });
-    match report {
-        Ok(report) => {
-            gone.await?;
-            Ok(report.leftovers)
-        }
-        Err(error) => {
-            // Its keeper may just be ending; a lock that is held longer belongs to one that lives and does not answer.
-            gone.await.with_context(|| format!("{error:#}"))?;
-            let swept = one(run_dir).await?;
-            Ok(swept.map(|swept| swept.leftovers).unwrap_or_default())
-        }
-    }
-}
-
-async fn ask_down(run_dir: &Path, reason: &str) -> Result<TeardownReport> {
-    let mut wire = socket::connect(run_dir).await?;
-    wire.send(&Call::Teardown { reason: reason.to_owned() }).await?;
-    match wire.receive().await? {
-        Some(Answer::TornDown(report)) => Ok(report),
-        other => bail!("the keeper answered with something else: {other:?}"),
-    }
 }
 
 /// What a keeper does at its start: dead runs are cleaned, and old records go. Troubles are notes: this run is not to

@@ -88,7 +88,7 @@ mod tests {
             settings,
             masks: Vec::new(),
         };
-        App::new(context, "/nowhere".into())
+        App::new(context, "/nowhere".into(), Default::default())
     }
 
     fn failure(deadline: Duration, function: for<'a> fn(&'a App) -> Answer<'a>) -> Failure {

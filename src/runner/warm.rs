@@ -18,13 +18,13 @@ use serde::{Deserialize, Serialize};
 
 use super::selection::{Selected, What};
 use super::trial::RecipeRun;
-use crate::client::{Session, runtime};
+use crate::client::{self, Session, runtime};
 use crate::config::Keep;
 use crate::config::state::create_private;
 use crate::keeper::journal::{self, Event};
+use crate::keeper::lock;
 use crate::keeper::protocol::{Answer, Call, Invocation, OwnedBy, Standing, TeardownReport};
 use crate::keeper::spec::RunSpec;
-use crate::keeper::{lock, sweep};
 use crate::poll::round;
 use crate::tier::Tier;
 use fingerprint::Fingerprint;
@@ -211,7 +211,7 @@ impl Need {
 
 /// Tears an app down, and proves that nothing is left of it before anything new is begun.
 fn remove(run_dir: &std::path::Path) -> Result<()> {
-    let leftovers = runtime().block_on(sweep::down(run_dir, "the next run could not go on with it"))?;
+    let (leftovers, _) = runtime().block_on(client::down(run_dir, "the next run could not go on with it"))?;
     if !leftovers.is_empty() {
         bail!("it still has: {}", leftovers.join(", "));
     }

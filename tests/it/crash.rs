@@ -84,7 +84,7 @@ pub fn sweep(world: &World) -> Vec<harness::keeper::sweep::Swept> {
 }
 
 /// The keeper of this world, if it is stopped.
-fn stopped_keeper(world: &World) -> Option<Pid> {
+pub fn stopped_keeper(world: &World) -> Option<Pid> {
     let keeper = world.processes().into_iter().find(|process| process.contains("__keeper"))?;
     let pid: i32 = keeper.split(' ').next()?.parse().ok()?;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -13,6 +13,7 @@ mod drills;
 mod editors;
 mod formats;
 mod green;
+mod hung;
 mod red;
 mod repo_local;
 #[allow(dead_code, reason = "each of the test programs uses its part")]

@@ -120,6 +120,12 @@ impl World {
         run.and_then(|run| std::fs::read_to_string(run.path().join("events.jsonl")).ok()).unwrap_or_default()
     }
 
+    /// A file of the only run of this world.
+    pub fn file_of_run(&self, name: &str) -> String {
+        let run = std::fs::read_dir(self.state().join("runs")).unwrap().next().unwrap().unwrap();
+        std::fs::read_to_string(run.path().join(name)).unwrap()
+    }
+
     /// Files below this world's state directory that hold a text.
     pub fn files_with(&self, text: &str) -> Vec<String> {
         let found = finish(&Run::new("grep", ["-rlF", "--", text, self.state().to_str().unwrap()]));
@@ -225,7 +231,8 @@ pub fn checkout() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a file or a tree, where there is one.
+pub fn copy(from: &Path, to: &Path) {
     if from.is_dir() {
         std::fs::create_dir_all(to).unwrap();
         for entry in std::fs::read_dir(from).unwrap().flatten() {
