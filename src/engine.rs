@@ -5,6 +5,7 @@
 //! all engines are judged by the same code.
 
 pub mod abra;
+mod ages;
 pub mod embedded;
 mod observation;
 mod proof;
@@ -26,6 +27,7 @@ use crate::recipe::name::RecipeName;
 use crate::recipe::secret::SecretValue;
 use crate::recipe::stack::Stack;
 use crate::recipe::version::Revision;
+pub use ages::Ages;
 pub use observation::{
     FileEntry, Health, LONGEST_LINE, LogLine, ServiceState, TaskPhase, TaskState, UpdateState, UpdateStatus,
 };

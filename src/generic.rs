@@ -1,11 +1,11 @@
 //! The checks that several generic assertions share. `generic/` says which tier makes which of them.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::app::{App, skip};
-use crate::engine::{Health, ServiceState, TaskPhase, TaskState};
+use crate::engine::{Ages, Health, ServiceState, TaskPhase, TaskState};
 use crate::keeper::converge::describe;
 use crate::keeper::protocol::Evidence;
 use crate::poll::{Look, Poll};
@@ -17,9 +17,10 @@ pub async fn services_are_stable(app: &App) -> Result<()> {
     let stable = app.settings().stable;
     let poll = Poll { interval: Duration::from_millis(25), deadline: stable + app.settings().call };
     let what = format!("every service to run for {} without a restart", humantime::format_duration(stable));
+    let ages = Ages::default();
     poll.until_seen(what, async || {
         let services = app.services().await?;
-        Ok(match unstable(&services, &evidence, stable)? {
+        Ok(match unstable(&services, &evidence, stable, &ages)? {
             Some(reason) => Look::NotYet(reason),
             None => Look::Ready(()),
         })
@@ -28,7 +29,7 @@ pub async fn services_are_stable(app: &App) -> Result<()> {
 }
 
 /// Why the services are not stable yet; an error when they no longer can be.
-fn unstable(services: &[ServiceState], evidence: &Evidence, stable: Duration) -> Result<Option<String>> {
+fn unstable(services: &[ServiceState], evidence: &Evidence, stable: Duration, ages: &Ages) -> Result<Option<String>> {
     let mut waiting = None;
     for name in evidence.images.keys() {
         let service = services.iter().find(|it| it.name == *name);
@@ -41,8 +42,8 @@ fn unstable(services: &[ServiceState], evidence: &Evidence, stable: Duration) ->
         }
         // What the engine was told is not what the compose files want: a service scaled to nothing is steady, too.
         let replicas = evidence.replicas.get(name).copied().unwrap_or(service.replicas);
-        let steady = service.wanted().filter(|task| is_steady(task, stable)).count();
-        if steady != replicas as usize {
+        let steady = service.wanted().filter(|task| is_steady(task, stable, ages)).count();
+        if steady + service.done() != replicas as usize {
             let tasks: Vec<String> = service.wanted().map(describe).collect();
             waiting = Some(format!("service `{name}`: {steady}/{replicas} tasks are steady ({})", tasks.join(", ")));
         }
@@ -50,11 +51,9 @@ fn unstable(services: &[ServiceState], evidence: &Evidence, stable: Duration) ->
     Ok(waiting)
 }
 
-fn is_steady(task: &TaskState, stable: Duration) -> bool {
+fn is_steady(task: &TaskState, stable: Duration, ages: &Ages) -> bool {
     let healthy = matches!(task.health, Health::None | Health::Healthy);
-    // A clock that was set back makes a task look younger than it is, never older.
-    let age = task.started_at.and_then(|started| SystemTime::now().duration_since(started).ok());
-    task.phase == TaskPhase::Running && healthy && age.is_some_and(|age| age >= stable)
+    task.phase == TaskPhase::Running && healthy && ages.has_run(task, stable)
 }
 
 /// The app answers through its own route with one of the accepted statuses, within the `call` deadline.
@@ -172,7 +171,10 @@ pub async fn no_secret_in_the_logs(app: &App) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::SystemTime;
+
     use crate::keeper::protocol::Deployed;
+    use crate::recipe::stack::RestartCondition;
     use crate::recipe::version::Revision;
 
     fn evidence(failures_before: &[&str]) -> Evidence {
@@ -217,7 +219,7 @@ mod tests {
     fn look(tasks: Vec<TaskState>, failures_before: &[&str]) -> Result<Option<String>> {
         let service =
             ServiceState { name: "app".into(), replicas: 1, spec_version: 1, tasks, ..ServiceState::default() };
-        unstable(&[service], &evidence(failures_before), Duration::from_secs(2))
+        unstable(&[service], &evidence(failures_before), Duration::from_secs(2), &Ages::default())
     }
 
     const OLD: Duration = Duration::from_secs(10);
@@ -242,15 +244,28 @@ mod tests {
     }
 
     #[test]
+    fn a_service_that_runs_once_is_stable_when_it_is_done_and_one_that_comes_back_is_not() {
+        let done = |restarts| {
+            let tasks = vec![TaskState { exit_code: Some(0), ..task(TaskPhase::Complete, OLD) }];
+            let (name, spec_version) = ("app".into(), 1);
+            let service = ServiceState { name, replicas: 1, restarts, spec_version, tasks, ..ServiceState::default() };
+            unstable(&[service], &evidence(&[]), Duration::ZERO, &Ages::default())
+        };
+        assert_eq!(done(RestartCondition::OnFailure).unwrap(), None);
+        let error = done(RestartCondition::Any).unwrap_err().to_string();
+        assert!(error.starts_with("service `app` must run without a restart, but 1 of its tasks ended"), "{error}");
+    }
+
+    #[test]
     fn a_service_that_is_scaled_to_nothing_is_not_stable() {
         let service = ServiceState { name: "app".into(), replicas: 0, ..ServiceState::default() };
-        let reason = unstable(&[service], &evidence(&[]), Duration::ZERO).unwrap().unwrap();
+        let reason = unstable(&[service], &evidence(&[]), Duration::ZERO, &Ages::default()).unwrap().unwrap();
         assert_eq!(reason, "service `app`: 0/1 tasks are steady ()");
     }
 
     #[test]
     fn a_service_that_is_gone_is_an_error() {
-        let error = unstable(&[], &evidence(&[]), Duration::ZERO).unwrap_err().to_string();
+        let error = unstable(&[], &evidence(&[]), Duration::ZERO, &Ages::default()).unwrap_err().to_string();
         assert_eq!(error, "service `app` is gone");
     }
 }

@@ -1,10 +1,12 @@
 //! What an engine sees of services and tasks, in Swarm's words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+
+use crate::recipe::stack::RestartCondition;
 
 /// One service as the engine sees it now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -15,6 +17,8 @@ pub struct ServiceState {
     pub image: String,
     /// Tasks wanted.
     pub replicas: u32,
+    /// What a task's end has to be for another to follow.
+    pub restarts: RestartCondition,
     /// `deploy.labels` of the current spec.
     pub labels: BTreeMap<String, String>,
     /// Grows with every accepted change of the spec.
@@ -31,9 +35,29 @@ impl ServiceState {
         self.tasks.iter().filter(|task| task.desired_running)
     }
 
-    /// Tasks of the current spec that ended by themselves: restarts after a crash.
+    /// Tasks of the current spec that ended by themselves and should not have: restarts after a crash.
     pub fn failures(&self) -> impl Iterator<Item = &TaskState> {
-        self.tasks.iter().filter(|task| task.spec_version == self.spec_version && task.failed())
+        let of_now = |task: &&TaskState| task.spec_version == self.spec_version;
+        self.tasks.iter().filter(of_now).filter(|task| task.failed() && !self.has_done(task))
+    }
+
+    /// How many of the replicas have done their work: a service that runs once, such as a migration, ends with code 0,
+    /// and its restart policy leaves it so.
+    pub fn done(&self) -> usize {
+        let mut slots = BTreeSet::new();
+        // The newest of each slot comes first, and it alone says how the slot is.
+        let newest = self.tasks.iter().filter(|task| slots.insert(task.slot));
+        newest.filter(|task| task.spec_version == self.spec_version && self.has_done(task)).count()
+    }
+
+    /// Whether all of its work is done. Swarm pauses the update of such a service, because the new task ends "early".
+    pub fn is_done(&self) -> bool {
+        self.replicas > 0 && self.done() == self.replicas as usize
+    }
+
+    /// What was stopped for its health may end with code 0 as well, and has done nothing.
+    fn has_done(&self, task: &TaskState) -> bool {
+        self.restarts != RestartCondition::Any && task.phase == TaskPhase::Complete && task.health != Health::Unhealthy
     }
 }
 
@@ -182,4 +206,52 @@ pub struct LogLine {
     /// `stdout` or `stderr`.
     pub stream: String,
     pub text: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(slot: u32, phase: TaskPhase) -> TaskState {
+        TaskState {
+            id: format!("job.{slot}.x"),
+            slot,
+            phase,
+            health: Health::None,
+            image: "job:1".into(),
+            digest: None,
+            spec_version: 1,
+            desired_running: false,
+            exit_code: Some(0),
+            error: String::new(),
+            started_at: None,
+            health_output: String::new(),
+            ever_ready: true,
+        }
+    }
+
+    fn counts(restarts: RestartCondition, tasks: Vec<TaskState>) -> (usize, usize) {
+        let service = ServiceState { name: "job".into(), restarts, spec_version: 1, tasks, ..Default::default() };
+        (service.done(), service.failures().count())
+    }
+
+    #[test]
+    fn only_a_task_that_ended_well_and_is_not_to_come_back_has_done_its_work() {
+        use RestartCondition::{Any, None, OnFailure};
+        let complete = || vec![task(1, TaskPhase::Complete)];
+        assert_eq!(counts(OnFailure, complete()), (1, 0));
+        assert_eq!(counts(None, complete()), (1, 0));
+        assert_eq!(counts(Any, complete()), (0, 1), "it comes back, and did not stay up");
+        assert_eq!(counts(OnFailure, vec![task(1, TaskPhase::Failed)]), (0, 1));
+        let sick = TaskState { health: Health::Unhealthy, ..task(1, TaskPhase::Complete) };
+        assert_eq!(counts(OnFailure, vec![sick]), (0, 1), "it was stopped for its health");
+        let old = TaskState { spec_version: 0, ..task(1, TaskPhase::Complete) };
+        assert_eq!(counts(OnFailure, vec![old]), (0, 0), "that was the work of another specification");
+    }
+
+    #[test]
+    fn the_newest_task_of_each_slot_says_how_the_slot_is() {
+        let tasks = vec![task(1, TaskPhase::Running), task(2, TaskPhase::Complete), task(1, TaskPhase::Complete)];
+        assert_eq!(counts(RestartCondition::OnFailure, tasks).0, 1);
+    }
 }

@@ -1,6 +1,6 @@
 //! Canaries: files that the harness puts into every named volume, so that data loss shows without any configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
@@ -142,18 +142,36 @@ pub async fn look(keeper: &Arc<Keeper>) -> Result<Vec<Canary>, Failure> {
     let proves = |canary: &Planted| !dropped.contains(&canary.volume) && (restored.is_none() || canary.backed_up);
     let planted: Vec<Planted> = planted.into_iter().filter(proves).collect();
     let mut canaries = restored.unwrap_or_default();
+    let mounts = Mounts { all: mounts(&stack), running: running(&engine).await.map_err(blame)? };
     for canary in planted {
-        canaries.push(look_at(keeper, &engine, &stack, canary).await.map_err(blame)?);
+        canaries.push(look_at(keeper, &engine, &mounts, canary).await.map_err(blame)?);
     }
     Ok(canaries)
 }
 
-async fn look_at(keeper: &Keeper, engine: &Rig, stack: &Stack, canary: Planted) -> Result<Canary> {
-    let mount = mounts(stack).remove(&canary.volume);
-    let (seen_through, found) = match mount {
+/// Where volumes can be seen.
+struct Mounts {
+    all: BTreeMap<String, Vec<(String, String)>>,
+    /// Services whose containers can be looked into: one that runs once and is done has none.
+    running: BTreeSet<String>,
+}
+
+async fn running(engine: &Rig) -> Result<BTreeSet<String>> {
+    let services = engine.services().await?;
+    Ok(services.into_iter().filter(|service| service.done() == 0).map(|service| service.name).collect())
+}
+
+async fn look_at(keeper: &Keeper, engine: &Rig, mounts: &Mounts, canary: Planted) -> Result<Canary> {
+    let mounting = mounts.all.get(&canary.volume).map(Vec::as_slice).unwrap_or_default();
+    let open = mounting.iter().find(|(service, _)| mounts.running.contains(service));
+    let (seen_through, found) = match open.or(mounting.first()) {
+        Some((service, _)) if open.is_none() => {
+            let read = engine.read_volume(&canary.volume, &canary.path).await?;
+            (format!("`{}` in the volume itself, because service `{service}` has done its work", canary.path), read)
+        }
         Some((service, target)) => {
             let path = format!("{}/{}", target.trim_end_matches('/'), canary.path);
-            let read = read_through(keeper, engine, &service, &path).await?;
+            let read = read_through(keeper, engine, service, &path).await?;
             (format!("`{path}` in service `{service}`"), read)
         }
         // The data may still lie there, but no user of the app will ever see it again.
@@ -174,13 +192,13 @@ async fn read_through(keeper: &Keeper, engine: &Rig, service: &str, path: &str) 
     .await
 }
 
-/// For each named volume, a service that mounts it and where.
-fn mounts(stack: &Stack) -> BTreeMap<String, (String, String)> {
-    let mut mounts = BTreeMap::new();
+/// For each named volume, the services that mount it and where.
+fn mounts(stack: &Stack) -> BTreeMap<String, Vec<(String, String)>> {
+    let mut mounts: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
     for (name, service) in &stack.services {
         for mount in &service.mounts {
             if let MountKind::Volume(volume) = &mount.kind {
-                mounts.entry(volume.clone()).or_insert_with(|| (name.clone(), mount.target.clone()));
+                mounts.entry(volume.clone()).or_default().push((name.clone(), mount.target.clone()));
             }
         }
     }

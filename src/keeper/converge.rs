@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::Keeper;
 use super::blame::blame;
 use super::outage::Outage;
-use crate::engine::{Health, ServiceState, TaskPhase, TaskState, UpdateState, UpdateStatus};
+use crate::engine::{Ages, Health, ServiceState, TaskPhase, TaskState, UpdateState, UpdateStatus};
 use crate::fault::{Failure, Fault};
 use crate::mask::Masks;
 use crate::poll::{Look, Poll};
-use crate::recipe::stack::Stack;
+use crate::recipe::stack::{RestartCondition, RestartPolicy, Stack};
 
 /// A service that failed this often since the deployment will not come up; waiting longer only costs time.
 const CRASH_LOOP: usize = 3;
@@ -27,6 +27,7 @@ pub struct Expect<'a> {
     pub stack: &'a Stack,
     /// Spec versions before the change.
     pub before: &'a BTreeMap<String, u64>,
+    pub ages: Ages,
 }
 
 /// Waits until every service of the stack runs what was deployed, or can no longer get there.
@@ -88,16 +89,17 @@ enum Verdict {
 
 fn judge(services: &[ServiceState], expect: &Expect<'_>) -> Verdict {
     let mut waiting = Vec::new();
-    for name in expect.stack.services.keys() {
+    for (name, declared) in &expect.stack.services {
         let Some(service) = services.iter().find(|service| service.name == *name) else {
             waiting.push(format!("service `{name}` does not exist yet"));
             continue;
         };
         let changed = expect.before.get(name) != Some(&service.spec_version);
-        if let Some(reason) = hopeless(service, changed) {
+        let ended = || if in_flight(service, changed) { None } else { for_ever(service, &declared.deploy.restart) };
+        if let Some(reason) = hopeless(service, changed).or_else(ended) {
             return Verdict::Never { service: name.clone(), reason };
         }
-        waiting.extend(unsettled_because(service, changed));
+        waiting.extend(unsettled_because(service, changed, &expect.ages));
     }
     if waiting.is_empty() { Verdict::Converged } else { Verdict::NotYet(waiting.join("; ")) }
 }
@@ -109,13 +111,14 @@ fn hopeless(service: &ServiceState, changed: bool) -> Option<String> {
     if let Some(update) = service.update.as_ref().filter(|_| changed) {
         let failed =
             matches!(update.state, UpdateState::Paused | UpdateState::RollbackCompleted | UpdateState::RollbackPaused);
-        if failed {
+        let is_done = update.state == UpdateState::Paused && service.is_done();
+        if failed && !is_done {
             let task = cause(service, update).map(|task| format!("; {}", describe(task))).unwrap_or_default();
             return Some(format!("the update of service `{name}` failed: {} ({}){task}", update.state, update.message));
         }
-        if matches!(update.state, UpdateState::Updating | UpdateState::RollbackStarted) {
-            return None;
-        }
+    }
+    if in_flight(service, changed) {
+        return None;
     }
     let failures: Vec<&TaskState> = service.failures().collect();
     if let Some(rejected) = failures.iter().find(|task| task.phase == TaskPhase::Rejected && !may_pass(task)) {
@@ -131,32 +134,48 @@ fn hopeless(service: &ServiceState, changed: bool) -> Option<String> {
     None
 }
 
+fn in_flight(service: &ServiceState, changed: bool) -> bool {
+    let update = service.update.as_ref().filter(|_| changed);
+    update.is_some_and(|update| matches!(update.state, UpdateState::Updating | UpdateState::RollbackStarted))
+}
+
+/// Why nothing of a slot will run any more: its task ended badly, and the restart policy grants it no other.
+fn for_ever(service: &ServiceState, policy: &RestartPolicy) -> Option<String> {
+    let attempts = match policy.condition {
+        RestartCondition::None => 0,
+        _ if policy.window.is_zero() => policy.max_attempts?,
+        _ => return None,
+    };
+    let runs = |slot: u32| service.wanted().any(|task| task.slot == slot);
+    let in_slot = |slot: u32| service.failures().filter(move |task| task.slot == slot).count() as u64;
+    // A failure that the Swarm itself tries again is none of the policy's.
+    let last = service
+        .failures()
+        .find(|task| task.phase != TaskPhase::Rejected && !runs(task.slot) && in_slot(task.slot) > attempts)?;
+    let name = &service.name;
+    Some(format!("service `{name}` does not stay up, and its restart policy allows no more: {}", describe(last)))
+}
+
 /// Swarm also rejects a task when a network is not ready on its node yet, and tries again by itself.
 fn may_pass(rejected: &TaskState) -> bool {
     rejected.error.contains("network")
 }
 
-fn unsettled_because(service: &ServiceState, changed: bool) -> Option<String> {
+fn unsettled_because(service: &ServiceState, changed: bool, ages: &Ages) -> Option<String> {
     let name = &service.name;
-    if let Some(update) = service.update.as_ref().filter(|_| changed)
-        && matches!(update.state, UpdateState::Updating | UpdateState::RollbackStarted)
-    {
+    if let Some(update) = service.update.as_ref().filter(|_| in_flight(service, changed)) {
         return Some(format!("service `{name}` is {}: {}", update.state, tasks(service)));
     }
     let settled = |task: &&TaskState| {
         task.phase == TaskPhase::Running
-            && (task.health == Health::Healthy || task.health == Health::None && has_run(task, STEADY))
+            && (task.health == Health::Healthy || task.health == Health::None && ages.has_run(task, STEADY))
             && task.spec_version == service.spec_version
     };
     let running = service.wanted().filter(settled).count();
-    if running == service.replicas as usize && service.wanted().count() == running {
+    if running + service.done() == service.replicas as usize && service.wanted().count() == running {
         return None;
     }
     Some(format!("service `{name}`: {running}/{} tasks run; {}", service.replicas, tasks(service)))
-}
-
-fn has_run(task: &TaskState, time: Duration) -> bool {
-    task.started_at.and_then(|started| SystemTime::now().duration_since(started).ok()).is_some_and(|age| age >= time)
 }
 
 fn tasks(service: &ServiceState) -> String {
@@ -209,7 +228,7 @@ async fn unsettled(keeper: &Keeper, expect: &Expect<'_>) -> Vec<String> {
     let Ok(services) = observe(keeper).await else { return Vec::new() };
     let unsettled = services.iter().filter(|service| {
         let changed = expect.before.get(&service.name) != Some(&service.spec_version);
-        expect.stack.services.contains_key(&service.name) && unsettled_because(service, changed).is_some()
+        expect.stack.services.contains_key(&service.name) && unsettled_because(service, changed, &expect.ages).is_some()
     });
     unsettled.map(|service| service.name.clone()).collect()
 }
@@ -233,6 +252,8 @@ pub async fn last_words(keeper: &Keeper, service: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
     use crate::recipe::stack::Service;
 
@@ -259,7 +280,8 @@ mod tests {
         let update = update.map(|state| UpdateStatus { state, message: "said Swarm".into() });
         let service =
             ServiceState { name: "app".into(), replicas: 1, spec_version: 2, update, tasks, ..Default::default() };
-        judge(&[service], &Expect { stack: &stack, before: &[("app".to_owned(), 1)].into() })
+        let before = [("app".to_owned(), 1)].into();
+        judge(&[service], &Expect { stack: &stack, before: &before, ages: Ages::default() })
     }
 
     #[test]
@@ -299,6 +321,55 @@ mod tests {
             reason,
             "service `app`: 0/1 tasks run; task `app.1.x` is running, its health check says \"refused\""
         );
+    }
+
+    /// What becomes of a service that runs once, under this policy.
+    fn once(condition: RestartCondition, tasks: Vec<TaskState>) -> Verdict {
+        once_updated(condition, None, tasks)
+    }
+
+    fn once_updated(condition: RestartCondition, update: Option<UpdateState>, tasks: Vec<TaskState>) -> Verdict {
+        let update = update.map(|state| UpdateStatus { state, message: "said Swarm".into() });
+        let restart = RestartPolicy { condition, ..RestartPolicy::default() };
+        let mut service = Service::default();
+        service.deploy.restart = restart;
+        let stack = Stack { services: [("app".to_owned(), service)].into(), ..Stack::default() };
+        let state = ServiceState {
+            name: "app".into(),
+            replicas: 1,
+            restarts: condition,
+            spec_version: 2,
+            update,
+            tasks,
+            ..Default::default()
+        };
+        judge(&[state], &Expect { stack: &stack, before: &BTreeMap::new(), ages: Ages::default() })
+    }
+
+    #[test]
+    fn a_service_that_runs_once_has_converged_when_it_ended_well() {
+        use RestartCondition::{Any, None, OnFailure};
+        let complete = || vec![TaskState { exit_code: Some(0), ..task(TaskPhase::Complete) }];
+        assert!(matches!(once(OnFailure, complete()), Verdict::Converged));
+        assert!(matches!(once(None, complete()), Verdict::Converged));
+        // Swarm sees an early end in it.
+        assert!(matches!(once_updated(OnFailure, Some(UpdateState::Paused), complete()), Verdict::Converged));
+        let back = once_updated(OnFailure, Some(UpdateState::RollbackCompleted), complete());
+        assert!(matches!(back, Verdict::Never { .. }), "that was the work of the old specification");
+        let Verdict::NotYet(reason) = once(Any, complete()) else { panic!("it comes back") };
+        assert_eq!(reason, "service `app`: 0/1 tasks run; task `app.1.x` is complete (exit code 0)");
+    }
+
+    #[test]
+    fn a_service_that_may_not_be_restarted_and_ended_badly_ends_the_wait() {
+        let Verdict::Never { reason, .. } = once(RestartCondition::None, vec![task(TaskPhase::Failed)]) else {
+            panic!()
+        };
+        let expected = "service `app` does not stay up, and its restart policy allows no more: task `app.1.x` is failed \
+                        (exit code 1)";
+        assert_eq!(reason, expected);
+        let again = once(RestartCondition::OnFailure, vec![task(TaskPhase::Failed)]);
+        assert!(matches!(again, Verdict::NotYet(_)), "it is tried again");
     }
 
     #[test]
@@ -369,7 +440,11 @@ mod tests {
     #[test]
     fn a_service_that_is_not_there_is_waited_for() {
         let stack = Stack { services: [("app".to_owned(), Service::default())].into(), ..Stack::default() };
-        let Verdict::NotYet(reason) = judge(&[], &Expect { stack: &stack, before: &BTreeMap::new() }) else { panic!() };
+        let Verdict::NotYet(reason) =
+            judge(&[], &Expect { stack: &stack, before: &BTreeMap::new(), ages: Ages::default() })
+        else {
+            panic!()
+        };
         assert_eq!(reason, "service `app` does not exist yet");
     }
 }

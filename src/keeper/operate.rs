@@ -18,7 +18,7 @@ use super::journal::{Event, millis};
 use super::protocol::{Deployed, OperationReport};
 use super::{AppRecord, DeployedState, Keeper};
 use crate::config::Settings;
-use crate::engine::{Deployment, FetchError, Origin, TaskState};
+use crate::engine::{Ages, Deployment, FetchError, Origin, TaskState};
 use crate::fault::{Failure, Fault};
 use crate::mask::Masks;
 use crate::recipe::AppState;
@@ -144,7 +144,7 @@ async fn deploy(keeper: &Arc<Keeper>, state: &AppState, form: Deployed, what: &s
         note(keeper, engine.take_notes())?;
         deployed.map_err(blame)?;
     }
-    let expect = Expect { stack, before: &before };
+    let expect = Expect { stack, before: &before, ages: Ages::default() };
     converge::wait(keeper, expect, converge_deadline(keeper, stack)).await?;
     publish(keeper, state).await?;
     converge::ready(keeper, converge_deadline(keeper, stack)).await?;
@@ -299,6 +299,10 @@ async fn note_failures(keeper: &Keeper) -> Result<(), Failure> {
                 new.len(),
                 converge::describe(last)
             );
+            keeper.journal.write(Event::Note { text }).map_err(Failure::infrastructure)?;
+        }
+        if service.done() > 0 && app.done.insert(service.name.clone()) {
+            let text = format!("service `{}` has ended with code 0, and its restart policy leaves it so", service.name);
             keeper.journal.write(Event::Note { text }).map_err(Failure::infrastructure)?;
         }
     }

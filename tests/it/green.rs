@@ -1,6 +1,6 @@
 //! Whole runs that must pass, and what they must show.
 
-use crate::runner::{Ended, World, working_copy};
+use crate::runner::{Ended, World, checkout, copy, working_copy};
 
 /// A passed run of the bundled recipe: every tier, nothing ignored, one deploy, nothing left.
 fn check(world: &World, ended: &Ended) {
@@ -129,4 +129,41 @@ fn a_base_with_a_lightweight_tag_is_deployed_as_chaos_from_its_commit() {
     assert!(ended.stderr.contains("install  deploy 1.0.0+1.27.4"), "{ended}");
     assert_eq!(ended.outcome("generic::install::deployed_what_was_asked_for"), Some("ok"), "{ended}");
     assert_eq!(ended.outcome("generic::upgrade::deployed_head"), Some("ok"), "{ended}");
+}
+
+#[test]
+fn a_service_that_runs_once_is_waited_for_until_it_is_done() {
+    let world = World::of_test_data();
+    let start = std::time::Instant::now();
+    let ended = world.run(&["--recipe", "runs-once"]);
+    assert_eq!(ended.code, 0, "{ended}");
+    let note = "service `migrate` has ended with code 0, and its restart policy leaves it so";
+    assert_eq!(ended.stderr.matches(note).count(), 1, "{ended}");
+    assert_eq!(ended.outcome("generic::upgrade::services_are_stable"), Some("ok"), "{ended}");
+    assert!(start.elapsed().as_secs() < 60, "nothing waits for it to run: {ended}");
+}
+
+/// The same with an end that is none: the restart policy forbids another task, and nobody waits for the deadline.
+#[test]
+fn a_service_that_runs_once_and_fails_ends_the_wait() {
+    let root = tempfile::tempdir().unwrap();
+    let data = checkout().join("tests/data");
+    std::fs::copy(data.join("harness.toml"), root.path().join("harness.toml")).unwrap();
+    copy(&data.join("recipes/runs-once"), &root.path().join("recipes/runs-once"));
+    let compose = root.path().join("recipes/runs-once/head/compose.yml");
+    let text = std::fs::read_to_string(&compose).unwrap();
+    let fails = text.replace("echo migrated > /srv/data/version", "echo the database is away; exit 7");
+    std::fs::write(&compose, fails.replace("condition: on-failure", "condition: none")).unwrap();
+    let world = World::new(root.path().to_owned());
+    let ended = world.run(&["--recipe", "runs-once"]);
+    assert_eq!(ended.with_outcome("FAILED"), ["tier::upgrade"], "{ended}");
+    let message = ended.message("tier::upgrade");
+    let said = [
+        "the update of service `migrate` failed: ",
+        "service `migrate` does not stay up, and its restart policy allows no more: ",
+    ];
+    assert!(said.iter().any(|said| message.starts_with(said)), "{message}");
+    assert!(message.contains("(exit code 7: task: non-zero exit (7))"), "{message}");
+    assert!(message.contains("the database is away"), "{message}");
+    assert_eq!(world.leftovers(), Vec::<String>::new());
 }

@@ -172,6 +172,7 @@ mod tests {
             name: "app".into(),
             image: "nginx".into(),
             replicas: 1,
+            restarts: Default::default(),
             labels,
             spec_version: version,
             update: None,

@@ -139,6 +139,7 @@ impl Record {
             name: name.to_owned(),
             image: self.spec.service.image.clone(),
             replicas: self.spec.service.deploy.mode.replicas(),
+            restarts: self.spec.service.deploy.restart.condition,
             labels: self.spec.service.deploy.labels.clone(),
             spec_version: self.spec_version,
             update: self.update.clone(),

@@ -5,13 +5,15 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use bollard::models::{
-    HealthStatusEnum, HealthcheckResult, Service, ServiceUpdateStatus, ServiceUpdateStatusStateEnum, Task, TaskState,
+    HealthStatusEnum, HealthcheckResult, Service, ServiceUpdateStatus, ServiceUpdateStatusStateEnum, Task, TaskSpec,
+    TaskSpecRestartPolicyConditionEnum, TaskState,
 };
 use bollard::query_parameters::{InspectContainerOptions, ListServicesOptionsBuilder, ListTasksOptionsBuilder};
 
 use super::super::{Health, ServiceState, TaskPhase, TaskState as Seen, UpdateState, UpdateStatus};
 use super::versions::Versions;
 use super::{Core, is_missing};
+use crate::recipe::stack::RestartCondition;
 
 /// Of a health check's output, this much is kept.
 const MAX_OUTPUT: usize = 400;
@@ -75,12 +77,22 @@ fn state(core: &Core, service: &Service, tasks: &[Task], observed: &mut Observed
     Some(ServiceState {
         image: without_digest(&image).0,
         replicas,
+        restarts: restarts(template),
         labels: labels(spec.labels.as_ref()),
         spec_version: observed.versions[&name].current,
         update: service.update_status.as_ref().and_then(|status| update(&name, status, &mut observed.causes)),
         tasks,
         name,
     })
+}
+
+/// A policy that says nothing is Swarm's own, which restarts whatever ends.
+fn restarts(template: &TaskSpec) -> RestartCondition {
+    match template.restart_policy.as_ref().and_then(|policy| policy.condition) {
+        Some(TaskSpecRestartPolicyConditionEnum::NONE) => RestartCondition::None,
+        Some(TaskSpecRestartPolicyConditionEnum::ON_FAILURE) => RestartCondition::OnFailure,
+        _ => RestartCondition::Any,
+    }
 }
 
 /// `deploy.labels`, without those that `docker stack` adds for itself.

@@ -21,7 +21,8 @@ pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     put_back(keeper, &plan, &snapshot, dumps).await.map_err(blame)?;
     let state = keeper.app.lock().await.deployed.state.clone().ok_or_else(missing)?;
     let deadline = keeper.spec.settings.backup;
-    converge::wait(keeper, converge::Expect { stack: &state.stack, before: &Default::default() }, deadline).await?;
+    let expect = converge::Expect { stack: &state.stack, before: &Default::default(), ages: Default::default() };
+    converge::wait(keeper, expect, deadline).await?;
     converge::ready(keeper, deadline).await?;
     super::note_failures(keeper).await
 }

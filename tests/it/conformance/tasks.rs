@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use harness::engine::{Health, ServiceState, TaskPhase, TaskState};
+use harness::recipe::stack::RestartCondition;
 
 use crate::recipe::Recipe;
 use crate::world::{World, brief};
@@ -163,8 +164,13 @@ services:
     let job = world.until("its end", "job", |service| service.tasks[0].failed()).await?;
     ensure!((job.tasks[0].phase, job.tasks[0].exit_code) == (TaskPhase::Complete, Some(0)), "{}", brief(&job));
     ensure!(job.tasks[0].error.is_empty(), "{}", brief(&job));
+    // It has done its work, and that is no failure.
+    ensure!((job.restarts, job.done()) == (RestartCondition::OnFailure, 1), "{}", brief(&job));
+    ensure!(job.failures().count() == 0 && job.wanted().count() == 0, "{}", brief(&job));
     let never = world.until("its end", "never", |service| service.tasks[0].failed()).await?;
     ensure!((never.tasks[0].phase, never.tasks[0].exit_code) == (TaskPhase::Failed, Some(7)), "{}", brief(&never));
+    ensure!((never.restarts, never.done()) == (RestartCondition::None, 0), "{}", brief(&never));
+    ensure!(never.failures().count() == 1, "{}", brief(&never));
     // The three attempts of the other service have taken longer than another one of these would have.
     for (name, tasks) in [("job", 1), ("never", 1), ("limited", 3)] {
         let service = world.service(name).await?;

@@ -322,9 +322,11 @@ impl World {
 
 /// A service and its newest tasks, a line each.
 pub fn brief(service: &ServiceState) -> String {
-    let ServiceState { name, image, replicas, labels, spec_version, update, tasks } = service;
-    let mut text =
-        format!("`{name}` {image} x{replicas} v{spec_version} {update:?} {labels:?}, {} tasks:", tasks.len());
+    let ServiceState { name, image, replicas, restarts, labels, spec_version, update, tasks } = service;
+    let mut text = format!(
+        "`{name}` {image} x{replicas} {restarts:?} v{spec_version} {update:?} {labels:?}, {} tasks:",
+        tasks.len()
+    );
     for task in tasks.iter().take(6) {
         text.push_str(&format!("\n    {task:?}"));
     }

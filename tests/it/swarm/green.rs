@@ -9,6 +9,7 @@ pub const CASES: &[crate::Case] = &[
     ("services_without_limits_get_those_of_the_policy", services_without_limits_get_those_of_the_policy),
     ("custom_html_passes_every_tier", custom_html_passes_every_tier),
     ("guestbook_passes_every_tier", guestbook_passes_every_tier),
+    ("a_service_that_runs_once_is_waited_for_until_it_is_done", runs_once),
     ("two_runs_at_once_do_not_meet", two_runs_at_once_do_not_meet),
     ("a_docker_context_says_where_the_swarm_is", a_docker_context_says_where_the_swarm_is),
 ];
@@ -75,6 +76,15 @@ fn services_without_limits_get_those_of_the_policy() {
 fn guestbook_passes_every_tier() {
     let world = World::of_checkout().on("swarm");
     check(&world, &world.run(&["--recipe", "guestbook"]));
+}
+
+fn runs_once() {
+    let world = World::of_test_data().on("swarm");
+    let ended = world.run(&["--recipe", "runs-once"]);
+    assert_eq!(ended.code, 0, "{ended}");
+    let note = "service `migrate` has ended with code 0, and its restart policy leaves it so";
+    assert_eq!(ended.stderr.matches(note).count(), 1, "{ended}");
+    assert_eq!(named(&stack(&ended.stderr)), Vec::<String>::new(), "{ended}");
 }
 
 fn two_runs_at_once_do_not_meet() {
