@@ -32,6 +32,7 @@ pub use observation::{
     FileEntry, Health, LONGEST_LINE, LogLine, ServiceState, TaskPhase, TaskState, UpdateState, UpdateStatus,
 };
 pub use proof::sweep;
+pub use swarm::Surroundings;
 
 /// Where an engine records what it is about to create, before it does: the keeper's journal, or a test's.
 pub trait Ledger: Send + Sync {
@@ -238,6 +239,15 @@ impl Engine {
         each!(self, engine => engine.fetch(images))
     }
 
+    /// What the server has beside the runs of the harness; `None` where nobody else is.
+    pub async fn surroundings(&self) -> Result<Option<Surroundings>> {
+        match self {
+            Engine::Embedded(_) => Ok(None),
+            Engine::Swarm(swarm) => swarm.surroundings().await.map(Some),
+            Engine::Abra(abra) => abra.swarm.surroundings().await.map(Some),
+        }
+    }
+
     /// Waits until something may have changed, and no longer than a moment: what to do between two looks.
     pub async fn changed(&self) {
         each!(self, engine => engine.changed())
@@ -367,6 +377,11 @@ impl Engine {
 /// Whether an error says that the engine's daemon could not be asked at all.
 pub fn is_out_of_reach(error: &anyhow::Error) -> bool {
     swarm::is_out_of_reach(error)
+}
+
+/// Whether an error says that a name which only this run should have is somebody else's.
+pub fn is_taken(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<swarm::NameTaken>().is_some()
 }
 
 /// A directory that nobody else may look into.

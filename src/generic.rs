@@ -63,11 +63,16 @@ pub async fn answers_over_http(app: &App) -> Result<()> {
     let poll = Poll { interval: Duration::from_millis(50), deadline: app.settings().call };
     // A status that is not accepted may still become one: an app that migrates answers 503 until it is done.
     let what = format!("`{}` of `{}` to answer with {accepted:?}", http.path, app.domain());
-    poll.until(what, async || {
+    let answered = poll.until(what, async || {
         let page = app.get(&http.path).await?;
         Ok(if accepted.contains(&page.status) { Look::Ready(()) } else { Look::NotYet(format!("{page:?}")) })
-    })
-    .await
+    });
+    if let Err(error) = answered.await {
+        // The way to the app leads past the daemon: where that is away, silence says nothing about the app.
+        app.services().await?;
+        return Err(error);
+    }
+    Ok(())
 }
 
 /// Every service runs the image that the compose files deployed last name for it: in its specification and in each

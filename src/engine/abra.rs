@@ -80,7 +80,7 @@ impl Abra {
 
     /// Makes the app known to abra, writes its `.env`, and has its secrets made: those that were made, by their keys.
     pub async fn prepare(&self, deployment: &Deployment) -> Result<BTreeMap<String, SecretValue>> {
-        app::prepare(self, deployment).await
+        self.swarm.while_alive(Box::pin(app::prepare(self, deployment))).await
     }
 
     /// `abra app deploy`. What abra says about convergence is a note: the harness waits by its own evidence.
@@ -90,12 +90,12 @@ impl Abra {
 
     /// `abra app backup create`, and a look into the snapshot that it made: one archive a volume in `dir`.
     pub async fn back_up(&self, volumes: &[String], dir: &Path) -> Result<(String, BTreeMap<String, Vec<FileEntry>>)> {
-        snapshot::create(self, volumes, dir).await
+        self.swarm.while_alive(Box::pin(snapshot::create(self, volumes, dir))).await
     }
 
     /// `abra app restore` of that very snapshot.
     pub async fn restore(&self, snapshot: &str) -> Result<()> {
-        snapshot::restore(self, snapshot).await
+        self.swarm.while_alive(Box::pin(snapshot::restore(self, snapshot))).await
     }
 
     /// `abra app undeploy`, which returns before the tasks are gone, and then everything that it leaves.

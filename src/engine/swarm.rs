@@ -5,6 +5,7 @@
 //! engine creates itself also carries the run's id. Commands, files, logs and volumes go through the daemon that is
 //! talked to: tasks on other nodes of a Swarm are observed, but not entered.
 
+mod alive;
 mod call;
 mod deploy;
 mod document;
@@ -14,6 +15,7 @@ mod files;
 mod hidden;
 pub mod host;
 mod images;
+mod inventory;
 mod logs;
 mod observe;
 mod planted;
@@ -42,6 +44,7 @@ use super::{
 use crate::recipe::secret::SecretValue;
 use crate::recipe::stack::Stack;
 
+pub use self::inventory::Surroundings;
 pub use self::preflight::{Checked, Wanted, preflight};
 pub use self::remove::sweep;
 
@@ -122,7 +125,8 @@ impl Swarm {
     }
 
     pub async fn fetch(&self, images: &[String]) -> Result<BTreeMap<String, String>, FetchError> {
-        images::fetch(&self.core.docker, images).await
+        let fetch = Box::pin(images::fetch(&self.core.docker, images));
+        alive::while_alive(&self.core.docker, fetch).await.map_err(FetchError::Unavailable)?
     }
 
     /// Waits for the next event of the stack, and not for long: events may be lost, polling is not.
@@ -131,12 +135,26 @@ impl Swarm {
     }
 
     pub async fn deploy(&self, deployment: &Deployment) -> Result<()> {
-        deploy::deploy(&self.core, deployment).await
+        self.while_alive(Box::pin(deploy::deploy(&self.core, deployment))).await
     }
 
     /// The same for whoever deploys by other means: what is going to be there is written down before and after.
     pub(super) async fn deploy_by(&self, stack: &Stack, deploying: impl Future<Output = Result<()>>) -> Result<()> {
-        deploy::by(&self.core, stack, deploying).await
+        self.while_alive(Box::pin(deploy::by(&self.core, stack, deploying))).await
+    }
+
+    /// Does what may take long, for as long as the daemon shows signs of life.
+    pub(super) async fn while_alive<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        alive::while_alive(&self.core.docker, work).await?
+    }
+
+    async fn call<T>(&self, work: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
+        alive::while_alive(&self.core.docker, work).await.map_err(CallError::Failed)?
+    }
+
+    /// What the server has beside the runs of the harness.
+    pub async fn surroundings(&self) -> Result<Surroundings> {
+        Surroundings::look(&self.core.docker).await
     }
 
     /// Remembers a secret's value; another one under the same name would be lost, and nobody would notice.
@@ -189,43 +207,43 @@ impl Swarm {
     }
 
     pub async fn exec(&self, exec: &Exec) -> Result<ExecOutput, CallError> {
-        call::exec(&self.core, exec).await
+        self.call(Box::pin(call::exec(&self.core, exec))).await
     }
 
     pub async fn logs(&self, service: &str, tail: Option<usize>) -> Result<Vec<LogLine>> {
-        logs::read(&self.core, service, tail)
+        self.while_alive(Box::pin(logs::read(&self.core, service, tail)))
             .await
             .with_context(|| format!("failed to read the log of service `{service}`"))
     }
 
     pub async fn read_file(&self, service: &str, path: &str) -> Result<Vec<u8>, CallError> {
-        files::read(&self.core, service, path).await
+        self.call(Box::pin(files::read(&self.core, service, path))).await
     }
 
     pub async fn write_file(&self, service: &str, path: &str, bytes: &[u8]) -> Result<(), CallError> {
-        files::write(&self.core, service, path, bytes).await
+        self.call(Box::pin(files::write(&self.core, service, path, bytes))).await
     }
 
     pub async fn write_volume(&self, volume: &str, path: &str, bytes: &[u8]) -> Result<()> {
-        volumes::write(&self.core, volume, path, bytes)
+        self.while_alive(Box::pin(volumes::write(&self.core, volume, path, bytes)))
             .await
             .with_context(|| format!("failed to write `{path}` in volume `{volume}`"))
     }
 
     pub async fn read_volume(&self, volume: &str, path: &str) -> Result<Option<Vec<u8>>> {
-        volumes::read(&self.core, volume, path)
+        self.while_alive(Box::pin(volumes::read(&self.core, volume, path)))
             .await
             .with_context(|| format!("failed to read `{path}` in volume `{volume}`"))
     }
 
     pub async fn archive_volume(&self, volume: &str, paths: &[String], archive: &Path) -> Result<Vec<FileEntry>> {
-        volumes::archive(&self.core, volume, paths, archive)
+        self.while_alive(Box::pin(volumes::archive(&self.core, volume, paths, archive)))
             .await
             .with_context(|| format!("failed to archive volume `{volume}`"))
     }
 
     pub async fn restore_volume(&self, volume: &str, archive: &Path) -> Result<()> {
-        volumes::restore(&self.core, volume, archive)
+        self.while_alive(Box::pin(volumes::restore(&self.core, volume, archive)))
             .await
             .with_context(|| format!("failed to restore volume `{volume}`"))
     }
@@ -324,7 +342,8 @@ fn status(error: &bollard::errors::Error) -> Option<u16> {
 }
 
 /// What the CLI says when the daemon, or the Swarm behind it, could not be asked: it passes no status on.
-const OUT_OF_REACH: [&str; 6] = [
+const OUT_OF_REACH: [&str; 7] = [
+    alive::HANGS,
     "Cannot connect to the Docker daemon",
     "error during connect",
     "The swarm does not have a leader",
@@ -344,6 +363,36 @@ pub fn is_out_of_reach(error: &anyhow::Error) -> bool {
     };
     let text = format!("{error:#}");
     error.downcast_ref::<Error>().is_some_and(broken) || OUT_OF_REACH.iter().any(|words| text.contains(words))
+}
+
+/// Why something could not be created: there is one of its name. The names of a run hold the run's own id, so that no
+/// recipe can be to blame.
+#[derive(Debug)]
+pub struct NameTaken(pub String);
+
+impl std::fmt::Display for NameTaken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let NameTaken(what) = self;
+        write!(f, "{what} exists already, although its name is this run's own: was it made beside the harness")
+    }
+}
+
+impl std::error::Error for NameTaken {}
+
+impl NameTaken {
+    /// The error of a creation through the API.
+    fn of(error: bollard::errors::Error, what: String) -> anyhow::Error {
+        match status(&error) {
+            Some(409) => anyhow::Error::from(error).context(NameTaken(what)),
+            _ => anyhow::Error::from(error).context(format!("failed to create {what}")),
+        }
+    }
+
+    /// Whether the CLI says so of a thing of this stack.
+    fn is_said(said: &str, stack: &str) -> bool {
+        let taken = ["code = AlreadyExists", "already exists", "name conflicts with an existing object"];
+        said.contains(&format!("{stack}_")) && taken.iter().any(|words| said.contains(words))
+    }
 }
 
 impl Trace {
@@ -402,5 +451,17 @@ mod tests {
         for others in ["", "zzbr", "zzbr-7bd4c", "zzbr-7bd4cf_brk_test", "zzbr-7bd4cf_other", "other"] {
             assert!(!is_it(others), "{others}");
         }
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_told_from_one_that_a_recipe_has_chosen() {
+        let said = |name: &str| {
+            format!(
+                "failed to create network {name}: Error response from daemon: network with name {name} already exists"
+            )
+        };
+        assert!(NameTaken::is_said(&said("wiki-3fa9c1_a_inner"), "wiki-3fa9c1_a"));
+        assert!(!NameTaken::is_said(&said("fixed"), "wiki-3fa9c1_a"), "the compose file names it so");
+        assert!(!NameTaken::is_said("failed to create service wiki-3fa9c1_a_app: no such image", "wiki-3fa9c1_a"));
     }
 }

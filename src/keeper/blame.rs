@@ -1,12 +1,87 @@
 //! Whose fault it is when an engine answers with an error.
 
-use crate::engine;
-use crate::fault::Failure;
+use std::path::Path;
 
-/// The recipe's, unless the engine could not even be asked, or is in trouble of its own.
+use crate::engine;
+use crate::fault::{Failure, Fault};
+
+/// The recipe's, unless the engine could not even be asked or is in trouble of its own, somebody else has what only this
+/// run should have, or this machine's disk is full.
 pub fn blame(error: anyhow::Error) -> Failure {
-    match engine::is_out_of_reach(&error) {
+    match engine::is_out_of_reach(&error) || engine::is_taken(&error) || is_out_of_space(&error) {
         true => Failure::infrastructure(error),
         false => Failure::recipe(error),
+    }
+}
+
+/// Whether the harness itself could not write. What a container of the app says about its own disk is not looked at.
+fn is_out_of_space(error: &anyhow::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    let causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    causes.into_iter().any(|cause| matches!(cause.kind(), StorageFull | QuotaExceeded))
+}
+
+/// With less than this free, anything may fail.
+const FULL: u64 = 1 << 20;
+
+/// A failure on a machine whose disk is full by now says nothing about the recipe: also an app's own program cannot
+/// write then.
+pub fn unless_full(failure: Failure, dir: &Path) -> Failure {
+    with_free(failure, free(dir), dir)
+}
+
+fn with_free(failure: Failure, free: Option<u64>, dir: &Path) -> Failure {
+    match (failure.fault, free) {
+        (Fault::Recipe | Fault::Assertion, Some(free)) if free < FULL => {
+            let (place, message) = (dir.display(), failure.message);
+            Failure::new(
+                Fault::Infrastructure,
+                format!("the disk is full: {free} bytes are free at `{place}`: {message}"),
+            )
+        }
+        _ => failure,
+    }
+}
+
+fn free(dir: &Path) -> Option<u64> {
+    // A file system that keeps no count says that it has no blocks at all.
+    let disk = rustix::fs::statvfs(dir).ok().filter(|disk| disk.f_blocks > 0)?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::swarm::NameTaken;
+    use anyhow::anyhow;
+
+    #[test]
+    fn only_what_a_recipe_can_do_is_blamed_on_it() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let taken = anyhow!("409").context(NameTaken("the secret `x`".into())).context("failed to deploy");
+        let cases = [
+            (anyhow!("no such image"), Fault::Recipe),
+            (anyhow!("the app said: No space left on device"), Fault::Recipe),
+            (anyhow::Error::from(full).context("failed to write the archive"), Fault::Infrastructure),
+            (anyhow!("Cannot connect to the Docker daemon"), Fault::Infrastructure),
+            (taken, Fault::Infrastructure),
+        ];
+        for (error, fault) in cases {
+            let text = format!("{error:#}");
+            assert_eq!(blame(error).fault, fault, "{text}");
+        }
+    }
+    #[test]
+    fn a_failure_on_a_disk_with_room_stays_what_it_is() {
+        let failure = Failure::new(Fault::Recipe, "the hook failed");
+        let dir = Path::new("/runs/a");
+        let kept = |free| with_free(failure.clone(), free, dir) == failure;
+        assert!(kept(Some(FULL)) && kept(None));
+        let message = "the disk is full: 4096 bytes are free at `/runs/a`: the hook failed";
+        assert_eq!(with_free(failure.clone(), Some(4096), dir), Failure::new(Fault::Infrastructure, message));
+        let harness = Failure::new(Fault::Harness, "a bug");
+        assert_eq!(with_free(harness.clone(), Some(0), dir), harness);
+        assert_eq!(free(Path::new("/proc")), None, "it keeps no count");
+        assert!(free(Path::new("/nowhere")).is_none() && free(Path::new("/")).is_some());
     }
 }

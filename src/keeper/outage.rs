@@ -29,13 +29,12 @@ impl Outage {
     }
 
     /// Looks until there is something to see, through an outage that passes.
-    pub async fn sit_out<T, F>(mut look: impl FnMut() -> F) -> Result<T>
+    pub async fn sit_out<T, F>(&self, mut look: impl FnMut() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
-        let outage = Outage::default();
         loop {
-            match outage.look(look()).await? {
+            match self.look(look()).await? {
                 Ok(seen) => return Ok(seen),
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
@@ -60,7 +59,10 @@ impl Outage {
                 return Ok(Ok(seen));
             }
             Ok(Err(error)) if engine::is_out_of_reach(&error) => error,
-            Ok(Err(error)) => return Err(error),
+            Ok(Err(error)) => {
+                *self.since() = None;
+                return Err(error);
+            }
             Err(_) => anyhow!("no answer within {}", humantime::format_duration(answer)),
         };
         let away = self.since().get_or_insert(start).elapsed();

@@ -42,6 +42,8 @@ pub struct Rig {
     /// The head, for the fault that installs it.
     head: AppState,
     memory: Mutex<Memory>,
+    /// Of all looks together: who comes later need not wait again for a daemon that was found to be away for long.
+    outage: Outage,
 }
 
 /// What a fault has to remember.
@@ -73,7 +75,7 @@ impl Deref for Rig {
 
 impl Rig {
     pub fn new(engine: Engine, sabotage: Option<Sabotage>, head: &AppState) -> Self {
-        Rig { engine, sabotage, head: head.clone(), memory: Mutex::default() }
+        Rig { engine, sabotage, head: head.clone(), memory: Mutex::default(), outage: Outage::default() }
     }
 
     fn is(&self, sabotage: Sabotage) -> bool {
@@ -122,7 +124,7 @@ impl Rig {
 
     /// Every service, seen through a short outage of the daemon.
     pub async fn services(&self) -> Result<Vec<ServiceState>> {
-        Outage::sit_out(|| self.services_now()).await
+        self.outage.sit_out(|| self.services_now()).await
     }
 
     /// Every service, at the first look.

@@ -20,6 +20,7 @@ use crate::client::{Entry, Session, runtime};
 use crate::config::Keep;
 use crate::config::cli::Cli;
 use crate::fault::{Failure, Fault};
+use crate::keeper::blame::unless_full;
 use crate::keeper::facts::{TrialFact, TrialKind};
 use crate::keeper::journal::{Outcome, Trial as Ended, millis};
 use crate::keeper::protocol::{Blocked, Call};
@@ -293,7 +294,12 @@ fn assert(
         Ok(()) => Verdict::Passed,
         Err(CallFailure::CouldNotLook(reason)) => Verdict::Ignored(reason),
         Err(CallFailure::Failed(failure)) => {
-            let logs = runtime().block_on(explain::logs(&run.session, &failure.to_string()));
+            let failure = unless_full(failure, &run.session.run_dir);
+            // Where the infrastructure is in trouble, so are the logs, and they have nothing to do with it.
+            let logs = match failure.fault {
+                Fault::Infrastructure => String::new(),
+                _ => runtime().block_on(explain::logs(&run.session, &failure.to_string())),
+            };
             let text = format!("{failure}{logs}\nrun only this again: {}", run.again(name));
             Verdict::Failed(Failure::new(failure.fault, text))
         }

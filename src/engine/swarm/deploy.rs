@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use bollard::models::{NetworkCreateRequest, SecretSpec};
 use bollard::query_parameters::{InspectNetworkOptions, ListSecretsOptions, ListSecretsOptionsBuilder};
 use data_encoding::BASE64;
 
 use super::super::{Deployment, Kind};
 use super::document::{self, Changes};
-use super::{Core, RUN_LABEL, STACK_LABEL, is_missing, observe};
+use super::{Core, NameTaken, RUN_LABEL, STACK_LABEL, is_missing, observe};
 use crate::process::Run;
 use crate::recipe::secret::SecretValue;
 use crate::recipe::stack::Stack;
@@ -100,7 +100,12 @@ async fn stack_deploy(core: &Core, file: &Path) -> Result<()> {
     if output.code != 0 {
         let said = String::from_utf8_lossy(&output.stderr);
         let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !is_chatter(line)).collect();
-        bail!("`docker stack deploy` exited with code {}: {}", output.code, said.join("; "));
+        let error = anyhow!("`docker stack deploy` exited with code {}: {}", output.code, said.join("; "));
+        return Err(if NameTaken::is_said(&said.join("; "), core.stack()) {
+            error.context(NameTaken("something of the stack".into()))
+        } else {
+            error
+        });
     }
     Ok(())
 }
@@ -158,7 +163,7 @@ async fn create_network(core: &Core, name: &str) -> Result<()> {
         ..NetworkCreateRequest::default()
     };
     let created = core.docker.create_network(request).await;
-    let id = created.with_context(|| format!("failed to create the network `{name}`"))?.id;
+    let id = created.map_err(|error| NameTaken::of(error, format!("the network `{name}`")))?.id;
     core.context.ledger.created(Kind::Network, name, &id)
 }
 
@@ -183,7 +188,7 @@ async fn secrets(core: &Core, deployment: &Deployment) -> Result<()> {
             ..SecretSpec::default()
         };
         let created = core.docker.create_secret(spec).await;
-        let id = created.with_context(|| format!("failed to create the secret `{}`", object.name))?.id;
+        let id = created.map_err(|error| NameTaken::of(error, format!("the secret `{}`", object.name)))?.id;
         core.context.ledger.created(Kind::Secret, &object.name, &id)?;
     }
     Ok(())

@@ -2,19 +2,25 @@
 //! of `config.json`, and the default socket.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use bollard::{API_DEFAULT_VERSION, Docker};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use super::alive::HANGS;
+
 /// The socket of a Docker on this machine.
 const LOCAL: &str = "unix:///var/run/docker.sock";
 
 /// One request may take this long; streams and pulls are bounded by their callers.
 const TIMEOUT: u64 = 120;
+
+/// The first request asks for no more than a version.
+const CONNECT: Duration = Duration::from_secs(15);
 
 /// A Docker, and how it was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +70,9 @@ impl Endpoint {
     pub async fn connect(&self) -> Result<Docker> {
         let attempt = || format!("failed to connect to Docker at `{}` ({})", self.host, self.origin);
         let docker = self.client().with_context(attempt)?;
-        docker.negotiate_version().await.with_context(attempt)
+        let agreed = tokio::time::timeout(CONNECT, docker.negotiate_version()).await;
+        let late = || anyhow!("{HANGS}it did not say its version within {}", humantime::format_duration(CONNECT));
+        agreed.map_err(|_| late()).and_then(|agreed| Ok(agreed?)).with_context(attempt)
     }
 
     fn client(&self) -> Result<Docker> {

@@ -8,6 +8,7 @@ use bollard::models::{LocalNodeState, Network, Service};
 use bollard::query_parameters::{ListNetworksOptions, ListServicesOptions};
 
 use super::super::FetchError;
+use super::alive::while_alive;
 use super::endpoint::Endpoint;
 use super::{STACK_LABEL, SwarmSpec, images};
 use crate::process::Run;
@@ -40,12 +41,16 @@ pub async fn preflight(endpoint: Endpoint, wanted: &Wanted<'_>) -> Result<Checke
         command().await?;
     }
     let docker = endpoint.connect().await?;
-    let node = manager(&docker, &endpoint).await?;
+    while_alive(&docker, Box::pin(examine(&docker, endpoint, wanted))).await?
+}
+
+async fn examine(docker: &Docker, endpoint: Endpoint, wanted: &Wanted<'_>) -> Result<Checked> {
+    let node = manager(docker, &endpoint).await?;
     let networks = docker.list_networks(None::<ListNetworksOptions>).await.context("failed to list the networks")?;
     let services = docker.list_services(None::<ListServicesOptions>).await.context("failed to list the services")?;
     let mut problems = taken(wanted, &services);
     let (own_networks, traefik) = external(wanted, &networks, &services, &mut problems);
-    let stand_ins = image_problems(&docker, wanted, &mut problems).await;
+    let stand_ins = image_problems(docker, wanted, &mut problems).await;
     if !problems.is_empty() {
         bail!("{}", problems.join("; "));
     }

@@ -1,26 +1,27 @@
 //! Teardown: services, containers, networks, configs, secrets, volumes, in that order, to a proven zero. A graceful
 //! stop is not waited for: what is about to be destroyed needs none.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use bollard::Docker;
 use bollard::errors::Error;
-use bollard::query_parameters::{
-    ListConfigsOptions, ListContainersOptionsBuilder, ListNetworksOptions, ListSecretsOptions, ListServicesOptions,
-    ListTasksOptionsBuilder, ListVolumesOptions, RemoveContainerOptionsBuilder, RemoveVolumeOptions,
-};
+use bollard::query_parameters::{ListTasksOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions};
 use futures_util::future::join_all;
 
 use super::super::Kind;
+use super::alive::HANGS;
+use super::inventory::everything;
 use super::{RUN_LABEL, STACK_LABEL, Trace, is_missing, of_stack, status};
 
 /// Docker's removals lag behind its answers: a network stays "in use" until the last container is really gone.
 const LIMIT: Duration = Duration::from_secs(45);
 /// How long the daemon may be out of reach.
 const OUTAGE: Duration = Duration::from_secs(20);
+/// What does not answer within this time is out of reach.
+const ANSWER: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(25);
 
 /// A thing of the stack: its kind, its name for people, and its id.
@@ -128,54 +129,22 @@ async fn remove_one(docker: &Docker, kind: Kind, id: &str) -> Result<(), Error> 
     }
 }
 
-/// Everything there is of the stack, by its label, by the run's label, and by its name.
+/// Everything there is of the stack, by its label, by the run's label, and by its name. A daemon that hangs is away.
 async fn inventory(docker: &Docker, stack: &str, run_id: &str) -> Result<Vec<Thing>> {
+    let listed = tokio::time::timeout(ANSWER, list(docker, stack, run_id)).await;
+    let late = || format!("{HANGS}it did not list what there is within {}", humantime::format_duration(ANSWER));
+    listed.unwrap_or_else(|_| Err(anyhow!(late())))
+}
+
+async fn list(docker: &Docker, stack: &str, run_id: &str) -> Result<Vec<Thing>> {
     let ours = Ours { stack, prefix: format!("{stack}_"), run_id };
     let tasks = ListTasksOptionsBuilder::default().filters(&of_stack(stack)).build();
-    let containers = ListContainersOptionsBuilder::default().all(true).build();
-    let (services, tasks, containers, networks, configs, secrets, volumes) = tokio::try_join!(
-        docker.list_services(None::<ListServicesOptions>),
-        docker.list_tasks(Some(tasks)),
-        docker.list_containers(Some(containers)),
-        docker.list_networks(None::<ListNetworksOptions>),
-        docker.list_configs(None::<ListConfigsOptions>),
-        docker.list_secrets(None::<ListSecretsOptions>),
-        docker.list_volumes(None::<ListVolumesOptions>),
-    )
-    .context("failed to list what there is of the stack")?;
-    let mut things = Vec::new();
-    let mut add = |kind: Kind, name: Option<String>, id: Option<String>, ours: bool| {
-        let (Some(name), true) = (name, ours) else { return };
-        things.push((kind, name.clone(), id.unwrap_or(name)));
-    };
-    for service in services {
-        let spec = service.spec.unwrap_or_default();
-        add(Kind::Service, spec.name.clone(), service.id, ours.are(spec.name.as_deref(), spec.labels.as_ref()));
-    }
-    for task in tasks {
-        add(Kind::Process, task.id.as_ref().map(|id| format!("task {id}")), task.id, true);
-    }
-    for container in containers {
-        let name = container.names.unwrap_or_default().first().map(|name| name.trim_start_matches('/').to_owned());
-        let is_ours = ours.are(name.as_deref(), container.labels.as_ref());
-        add(Kind::Container, name, container.id, is_ours);
-    }
-    for network in networks {
-        let is_ours = ours.are(network.name.as_deref(), network.labels.as_ref());
-        add(Kind::Network, network.name, network.id, is_ours);
-    }
-    for config in configs {
-        let spec = config.spec.unwrap_or_default();
-        add(Kind::Config, spec.name.clone(), config.id, ours.are(spec.name.as_deref(), spec.labels.as_ref()));
-    }
-    for secret in secrets {
-        let spec = secret.spec.unwrap_or_default();
-        add(Kind::Secret, spec.name.clone(), secret.id, ours.are(spec.name.as_deref(), spec.labels.as_ref()));
-    }
-    for volume in volumes.volumes.unwrap_or_default() {
-        let is_ours = ours.are(Some(&volume.name), Some(&volume.labels));
-        add(Kind::Volume, Some(volume.name.clone()), Some(volume.name), is_ours);
-    }
+    let tasks = async { docker.list_tasks(Some(tasks)).await.context("failed to list the tasks") };
+    let (objects, tasks) = tokio::try_join!(everything(docker), tasks)?;
+    let objects = objects.into_iter().filter(|object| ours.are(&object.name, &object.labels));
+    let mut things: Vec<Thing> = objects.map(|object| (object.kind, object.name, object.id)).collect();
+    let of_tasks = tasks.into_iter().filter_map(|task| task.id);
+    things.extend(of_tasks.map(|id| (Kind::Process, format!("task {id}"), id)));
     Ok(things)
 }
 
@@ -187,11 +156,11 @@ struct Ours<'a> {
 }
 
 impl Ours<'_> {
-    fn are(&self, name: Option<&str>, labels: Option<&std::collections::HashMap<String, String>>) -> bool {
-        let label = |key: &str| labels.and_then(|labels| labels.get(key)).map(String::as_str);
+    fn are(&self, name: &str, labels: &HashMap<String, String>) -> bool {
+        let label = |key: &str| labels.get(key).map(String::as_str);
         label(STACK_LABEL) == Some(self.stack)
             || label(RUN_LABEL) == Some(self.run_id)
-            || name.is_some_and(|name| name.starts_with(&self.prefix))
+            || name.starts_with(&self.prefix)
     }
 }
 
@@ -224,11 +193,11 @@ mod tests {
     fn a_thing_is_recognised_by_label_or_name_and_a_neighbours_is_not() {
         let ours = Ours { stack: "s_x", prefix: "s_x_".into(), run_id: "run1" };
         let label = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
-        assert!(ours.are(None, Some(&label(STACK_LABEL, "s_x"))));
-        assert!(ours.are(None, Some(&label(RUN_LABEL, "run1"))));
-        assert!(ours.are(Some("s_x_app"), None));
-        assert!(!ours.are(Some("s_x2_app"), Some(&label(STACK_LABEL, "s_x2"))));
-        assert!(!ours.are(Some("s_x"), None));
+        assert!(ours.are("app", &label(STACK_LABEL, "s_x")));
+        assert!(ours.are("app", &label(RUN_LABEL, "run1")));
+        assert!(ours.are("s_x_app", &HashMap::new()));
+        assert!(!ours.are("s_x2_app", &label(STACK_LABEL, "s_x2")));
+        assert!(!ours.are("s_x", &HashMap::new()));
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ pub const CASES: &[crate::Case] = &[
     ("every_fault_of_the_daemon_ends_in_the_right_verdict", every_fault_ends_in_the_right_verdict),
     ("a_run_killed_between_a_request_and_its_answer_leaves_nothing", killed_between_request_and_answer),
     ("a_daemon_that_goes_away_for_good_fails_the_run_and_is_cleaned_later", gone_for_good),
+    ("a_daemon_that_hangs_ends_the_run_in_bounded_time", hangs),
     ("a_daemon_that_is_restarted_is_waited_for", restarted),
     ("a_daemon_without_a_version_is_refused_before_anything", without_a_version),
 ];
@@ -41,10 +42,18 @@ struct Row {
     from: &'static str,
     rule: Rule,
     expected: Expected,
+    /// What the failure has to name, beside who is to blame.
+    says: &'static str,
 }
 
 const fn row(what: &'static str, from: &'static str, rule: Rule, expected: Expected) -> Row {
-    Row { what, from, rule, expected }
+    Row { what, from, rule, expected, says: "" }
+}
+
+impl Row {
+    const fn saying(self, says: &'static str) -> Row {
+        Row { says, ..self }
+    }
 }
 
 const fn rule(method: &'static str, path: &'static str, fault: Fault, times: usize) -> Rule {
@@ -53,9 +62,10 @@ const fn rule(method: &'static str, path: &'static str, fault: Fault, times: usi
 
 const STARTED: &str = "\"event\":\"operation_started\",\"tier\":\"install\"";
 const INSTALLED: &str = "\"event\":\"operation_finished\",\"tier\":\"install\"";
+const TAKEN: &str = "rpc error: code = AlreadyExists desc = name conflicts with an existing object";
 const UNAVAILABLE: &str = "rpc error: code = Unavailable desc = planted";
 
-const ROWS: [Row; 15] = [
+const ROWS: [Row; 18] = [
     row("events: none arrives", "", rule("GET", "/events", Fault::Silent, ALWAYS), Green),
     row("events: refused with 500", "", rule("GET", "/events", Fault::Answers(500, "planted"), ALWAYS), Green),
     row("services: 500, five times", STARTED, rule("GET", "/services", Fault::Answers(500, "planted"), 5), Green),
@@ -97,6 +107,27 @@ const ROWS: [Row; 15] = [
         rule("POST", "/services/create", Fault::Answers(503, UNAVAILABLE), ALWAYS),
         Infrastructure("tier::install"),
     ),
+    row(
+        "secrets: 409 on creation",
+        "",
+        rule("POST", "/secrets/create", Fault::Answers(409, TAKEN), ALWAYS),
+        Infrastructure("tier::install"),
+    )
+    .saying("_token_v1` exists already, although its name is this run's own"),
+    row(
+        "networks: 409 on creation",
+        "",
+        rule("POST", "/networks/create", Fault::Answers(409, TAKEN), ALWAYS),
+        Infrastructure("tier::install"),
+    )
+    .saying("_run_proxy` exists already, although its name is this run's own"),
+    row(
+        "services: 409 on creation by the CLI",
+        "",
+        rule("POST", "/services/create", Fault::Answers(409, TAKEN), ALWAYS),
+        Infrastructure("tier::install"),
+    )
+    .saying("exists already, although its name is this run's own"),
     row(
         "secrets: answer cut off on creation",
         "",
@@ -158,6 +189,11 @@ impl Row {
         });
         let what = self.what;
         assert!(!proxy.met().is_empty(), "{what}: nothing met the fault: {ended}");
+        assert!(
+            self.says.is_empty() || ended.stdout.contains(self.says),
+            "{what}: `{}` is not said: {ended}",
+            self.says
+        );
         match self.expected {
             Green => assert_eq!(ended.code, 0, "{what}: {ended}"),
             Infrastructure(trial) => blamed(what, &ended, trial),
@@ -243,6 +279,41 @@ fn gone_for_good() {
     proxy.come_back();
     sweep(&world);
     assert_eq!(named(&stack), Vec::<String>::new());
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+}
+
+/// A daemon that takes every request and answers none, from two moments on: in the middle of the deployment, where the
+/// docker command waits for it, and between two operations. Without a deadline of ours each request would take its own.
+fn hangs() {
+    std::thread::scope(|scope| {
+        for from in ["\"event\":\"creating\",\"kind\":\"service\"", INSTALLED] {
+            if from == INSTALLED || all() {
+                scope.spawn(move || hangs_from(from));
+            }
+        }
+    });
+}
+
+fn hangs_from(from: &str) {
+    let world = World::of_test_data().on("swarm");
+    let proxy = Proxy::start(Vec::new());
+    let run = world.command(&["--recipe", "whole"]).env("DOCKER_HOST", proxy.host());
+    let (ended, took) = std::thread::scope(|scope| {
+        let hung = scope.spawn(|| {
+            wait("the run to get to where the daemon hangs", || world.journal().contains(from));
+            proxy.hang();
+            std::time::Instant::now()
+        });
+        let ended = finish(&run.deadline(std::time::Duration::from_secs(400)));
+        (ended, hung.join().unwrap().elapsed())
+    });
+    blamed("hangs", &ended, "tier::teardown");
+    assert!(ended.with_outcome("FAILED").len() > 1, "{ended}");
+    assert!(took.as_secs() < 150, "it took {took:?}: {ended}");
+    tell(&format!("swarm: a daemon that hangs from `{from}` on ends the run after {} s", took.as_secs()));
+    proxy.come_back();
+    sweep(&world);
+    assert_eq!(named(&world.domain().replace('.', "_")), Vec::<String>::new());
     assert_eq!(world.leftovers(), Vec::<String>::new());
 }
 

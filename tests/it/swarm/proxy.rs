@@ -51,6 +51,8 @@ struct Shared {
     met: Mutex<Vec<String>>,
     /// Nobody answers, and what was open is closed.
     gone: AtomicBool,
+    /// Nobody answers, and nobody says so.
+    hangs: AtomicBool,
     open: Mutex<BTreeMap<u64, UnixStream>>,
     numbers: AtomicU64,
 }
@@ -88,8 +90,14 @@ impl Proxy {
         }
     }
 
+    /// The daemon hangs: it takes every request and answers none.
+    pub fn hang(&self) {
+        self.shared.hangs.store(true, Ordering::SeqCst);
+    }
+
     /// The daemon is back.
     pub fn come_back(&self) {
+        self.shared.hangs.store(false, Ordering::SeqCst);
         self.shared.gone.store(false, Ordering::SeqCst);
     }
 
@@ -126,7 +134,7 @@ impl Shared {
         let (head, rest) = read_head(&mut client)?;
         let request = head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1").to_owned();
         let takes_over = head.to_lowercase().contains("\r\nupgrade:");
-        let fault = self.fault_for(&request);
+        let fault = if self.hangs.load(Ordering::SeqCst) { Some(Fault::Silent) } else { self.fault_for(&request) };
         match fault {
             Some(Fault::Answers(status, message)) => return answer(&mut client, status, message),
             Some(Fault::Silent) => return wait_for_end(&mut client),
