@@ -9,6 +9,7 @@ pub mod journal;
 pub mod leaks;
 mod lint;
 pub mod lock;
+mod logs;
 pub mod operate;
 pub mod outage;
 pub mod owner;
@@ -20,6 +21,7 @@ pub mod silence;
 pub mod socket;
 pub mod spec;
 pub mod stage;
+mod surroundings;
 pub mod sweep;
 pub mod teardown;
 pub mod watch;
@@ -97,6 +99,8 @@ pub struct AppRecord {
     pub planted: Vec<Planted>,
     pub operations: BTreeMap<crate::tier::Tier, OperationReport>,
     pub failures_before: BTreeMap<String, BTreeSet<String>>,
+    /// What the server had beside the run before anything was deployed, where others use it too.
+    pub surroundings: Option<engine::Surroundings>,
     /// Services of which it was said that they have done their work.
     pub done: BTreeSet<String>,
     pub snapshot: Option<Snapshot>,
@@ -114,6 +118,7 @@ impl Default for AppRecord {
             planted: Vec::new(),
             operations: BTreeMap::new(),
             failures_before: BTreeMap::new(),
+            surroundings: None,
             done: BTreeSet::new(),
             snapshot: None,
             restored: None,

@@ -166,11 +166,13 @@ async fn identity(keeper: &Keeper) -> Result<Answer, Failure> {
 async fn leaks(keeper: &Keeper) -> Result<Vec<Leak>, Failure> {
     let secrets = keeper.app.lock().await.secrets.clone();
     let services = services(keeper).await?;
+    let mask = |(name, value): (&String, &SecretValue)| Ok((name.clone(), Masks::new([value.expose()])?));
+    let masks: Vec<(String, Masks)> = secrets.iter().map(mask).collect::<Result<_>>().map_err(Failure::harness)?;
     let mut leaks = Vec::new();
-    for (name, value) in &secrets {
-        let mask = Masks::new([value.expose()]).map_err(Failure::harness)?;
-        for service in &services {
-            let lines = keeper.engine().await?.logs(&service.name, None).await.map_err(Failure::infrastructure)?;
+    // A log may be large: it is read once, and no two are held at a time.
+    for service in services.iter().filter(|_| !masks.is_empty()) {
+        let lines = keeper.engine().await?.logs(&service.name, None).await.map_err(Failure::infrastructure)?;
+        for (name, mask) in &masks {
             let hits = lines.iter().enumerate().filter(|(_, line)| mask.finds(&line.text));
             leaks.extend(hits.map(|(at, _)| Leak {
                 secret: name.clone(),

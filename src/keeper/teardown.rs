@@ -9,14 +9,15 @@ use anyhow::{Context as _, Result};
 use super::journal::{self, Event, millis};
 use super::protocol::TeardownReport;
 use super::rig::Rig;
-use super::{Keeper, leaks};
+use super::{Keeper, leaks, logs, surroundings};
 use crate::engine::{self, Engine, Kind, Ledger as _};
 use crate::fault::Failure;
-use crate::mask::Masks;
-use crate::plain::plain;
 
 /// The engine's removals may take this long; what is then still there is reported as left over.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// The services' logs are read within this time, or not at all.
+const LOGS: Duration = Duration::from_secs(10);
 
 /// A look at what there is takes a moment.
 const LOOK: Duration = Duration::from_secs(15);
@@ -91,12 +92,15 @@ async fn end_operation(keeper: &Arc<Keeper>) {
 async fn remove_engine(keeper: &Keeper) -> Vec<String> {
     let Some(engine) = keeper.engine.write().await.take() else { return engine::sweep(&keeper.engine_dir()).await };
     let mut leftovers = Vec::new();
-    note(&mut leftovers, save_logs(keeper, &engine).await.context("failed to keep the logs"));
+    save_logs(keeper, &engine, &mut leftovers).await;
     match tokio::time::timeout(LIMIT, engine.remove()).await {
         Ok(Ok(left)) if left.is_empty() => leftovers.extend(second_look(&engine).await),
         Ok(Ok(left)) => leftovers.extend(named(left)),
         Ok(Err(error)) => leftovers.push(format!("{error:#}")),
         Err(_) => leftovers.push(format!("the engine did not end within {}", humantime::format_duration(LIMIT))),
+    }
+    if leftovers.is_empty() {
+        surroundings::compare(keeper, &engine).await;
     }
     leftovers
 }
@@ -114,20 +118,16 @@ fn named(left: Vec<(Kind, String)>) -> Vec<String> {
     left.into_iter().map(|(kind, name)| format!("{kind} `{name}`")).collect()
 }
 
-/// Keeps every service's log, masked: they are what a failed run is understood by.
-async fn save_logs(keeper: &Keeper, engine: &Rig) -> Result<()> {
-    let secrets = keeper.app.lock().await.secrets.clone();
-    let masks = Masks::new(secrets.values().map(|value| value.expose()))?;
-    let dir = keeper.dir.join("logs");
-    crate::config::state::create_private(&dir)?;
-    for service in engine.services().await? {
-        let lines = engine.logs(&service.name, None).await?;
-        let text: String = lines.iter().map(|line| format!("{} {} {}\n", line.task, line.stream, line.text)).collect();
-        let path = dir.join(format!("{}.log", service.name));
-        std::fs::write(&path, plain(&masks.mask(&text)))
-            .with_context(|| format!("failed to write `{}`", path.display()))?;
+/// Keeps every service's log. One that takes too long is worth no failure, and no more of teardown's time.
+async fn save_logs(keeper: &Keeper, engine: &Rig, leftovers: &mut Vec<String>) {
+    match tokio::time::timeout(LOGS, logs::save(keeper, engine)).await {
+        Ok(saved) => note(leftovers, saved.context("failed to keep the logs")),
+        Err(_) => {
+            let limit = humantime::format_duration(LOGS);
+            let text = format!("the logs of the services are not all kept: they were not read within {limit}");
+            note(leftovers, keeper.journal.write(Event::Note { text }));
+        }
     }
-    Ok(())
 }
 
 /// Removes what a run keeps in its directory beside the record of it, and says what could not be removed. The engine's

@@ -1,6 +1,6 @@
 //! Logs of a service, over all containers that its tasks have had and Docker still has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use anyhow::{Context as _, Result, bail};
 use bollard::container::LogOutput;
@@ -16,6 +16,11 @@ const SERVICE_NAME: &str = "com.docker.swarm.service.name";
 
 /// Bytes; Docker keeps longer lines in pieces of this size.
 const PIECE: usize = 16 * 1024;
+
+/// Of one container's log, the end that takes this much memory is read: an app may have logged gigabytes.
+const MAX_KEPT: usize = 64 << 20;
+/// What a line takes beside its text: its time, its task, and their places in memory.
+const LINE: usize = 250;
 
 /// A line with the time that Docker gave it, in RFC 3339 with nanoseconds of fixed width: it sorts as text.
 type Timed = (String, LogLine);
@@ -67,9 +72,13 @@ async fn of_container(core: &Core, id: &str, task: &str, tail: Option<usize>) ->
 #[derive(Default)]
 struct Lines {
     /// Time, stream and bytes.
-    lines: Vec<(String, &'static str, Vec<u8>)>,
-    /// By stream, the line that has not ended yet.
+    lines: VecDeque<(String, &'static str, Vec<u8>)>,
+    /// By stream, the number of the line that has not ended yet.
     open: BTreeMap<&'static str, usize>,
+    /// How many of the oldest lines are left out.
+    dropped: usize,
+    /// What the lines take.
+    size: usize,
 }
 
 impl Lines {
@@ -78,13 +87,25 @@ impl Lines {
         let space = piece.iter().position(|byte| *byte == b' ').unwrap_or(piece.len());
         let (time, text) = (&piece[..space], piece.get(space + 1..).unwrap_or_default());
         let at = self.open.remove(stream).unwrap_or_else(|| {
-            self.lines.push((String::from_utf8_lossy(time).into_owned(), stream, Vec::new()));
-            self.lines.len() - 1
+            self.lines.push_back((String::from_utf8_lossy(time).into_owned(), stream, Vec::new()));
+            self.size += LINE;
+            self.dropped + self.lines.len() - 1
         });
-        let line = &mut self.lines[at].2;
+        let line = &mut self.lines[at - self.dropped].2;
         line.extend_from_slice(text);
+        self.size += text.len();
         if !ends && line.len() < LONGEST_LINE {
             self.open.insert(stream, at);
+        }
+        self.keep(MAX_KEPT);
+    }
+
+    /// Leaves the oldest lines out until the others fit.
+    fn keep(&mut self, most: usize) {
+        while self.size > most && !self.open.values().any(|at| *at == self.dropped) {
+            let Some((_, _, text)) = self.lines.pop_front() else { return };
+            self.size -= LINE + text.len();
+            self.dropped += 1;
         }
     }
 
@@ -113,6 +134,18 @@ mod tests {
         let seen: Vec<_> = lines.of_task("t").into_iter().map(|(time, line)| (time, line.text)).collect();
         let seen: Vec<_> = seen.iter().map(|(time, text)| (time.as_str(), text.as_str())).collect();
         assert_eq!(seen, [("1", "a secret"), ("2", "other"), ("4", ""), ("5", "ä")]);
+    }
+
+    #[test]
+    fn of_a_log_that_is_too_large_the_end_is_kept() {
+        let mut lines = Lines::default();
+        (0..10).for_each(|number| lines.add("stdout", format!("{number} line {number}\n").as_bytes()));
+        lines.add("stderr", b"x op");
+        lines.keep(3 * (LINE + 6));
+        lines.add("stderr", b"y en\n");
+        lines.keep(3 * (LINE + 6));
+        let seen: Vec<_> = lines.of_task("t").into_iter().map(|(_, line)| line.text).collect();
+        assert_eq!(seen, ["line 8", "line 9", "open"]);
     }
 
     #[test]

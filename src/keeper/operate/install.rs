@@ -7,7 +7,7 @@ use crate::engine::{Engine, EngineContext, Kind, Ledger as _};
 use crate::fault::Failure;
 use crate::keeper::protocol::Deployed;
 use crate::keeper::rig::Rig;
-use crate::keeper::{Keeper, lint};
+use crate::keeper::{Keeper, lint, surroundings};
 use crate::recipe::checkout::Checkout;
 
 /// Checks the recipe out, starts the engine, lets the overlay prepare, and deploys the base, or the head when there is
@@ -16,6 +16,7 @@ pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     let (checkout, engine) = tokio::join!(check_out(keeper), start(keeper));
     *keeper.engine.write().await = Some(Rig::new(engine?, keeper.spec.sabotage, &keeper.spec.head));
     keeper.app.lock().await.checkout = Some(checkout?);
+    surroundings::remember(keeper).await;
     lint::begin(keeper);
     let spec = &keeper.spec;
     let (state, form) = match &spec.base {
