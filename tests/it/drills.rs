@@ -7,7 +7,11 @@ use crate::runner::{World, tell};
 
 /// Runs the drill in a world of its own.
 pub fn drill(world: &World, recipe: &str, faults: &[Sabotage], whole: bool) -> Score {
-    let run = world.command(&["--recipe", recipe]);
+    drill_of(world.command(&["--recipe", recipe]), faults, whole)
+}
+
+/// The same with a command line of the runner.
+pub fn drill_of(run: harness::process::Run, faults: &[Sabotage], whole: bool) -> Score {
     let drill = Drill { runner: run.program.into(), arguments: run.args, env: run.env, at_once: 3, whole };
     tokio::runtime::Runtime::new().unwrap().block_on(drill.run(faults, |row| tell(&row.to_string()))).unwrap()
 }

@@ -32,6 +32,7 @@ pub fn cannot_be_planted(spec: &RunSpec) -> Option<String> {
         Sabotage::RouterAnswersForADeadApp | Sabotage::RouteIsCut | Sabotage::OldContainerAnswers => {
             spec.head.route.as_ref().err().cloned()
         }
+        Sabotage::ExecFailsSilently if is_abra => Some("abra's bot runs the hooks".into()),
         Sabotage::ExecFailsSilently => {
             let hooks = spec.head.backup.services.iter().any(|it| it.pre_hook.is_some()) && limited(&spec.head.backup);
             (!hooks).then(|| "no backup hook writes what the labels put into the snapshot".into())

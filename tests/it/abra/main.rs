@@ -10,6 +10,9 @@
 #[path = "../swarm/docker.rs"]
 mod docker;
 mod doctor;
+#[allow(dead_code, reason = "each of the test programs uses its part")]
+#[path = "../drills.rs"]
+mod drills;
 mod fake;
 mod green;
 mod quirks;
@@ -26,6 +29,7 @@ mod runner;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 #[path = "../running.rs"]
 mod running;
+mod sabotage;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 #[path = "../swarm/traefik.rs"]
 mod traefik;
@@ -45,7 +49,7 @@ fn main() -> ExitCode {
     if missing.is_none() && !arguments.list {
         fake::make_proxy_network();
     }
-    let cases = [green::CASES, quirks::CASES, refused::CASES].concat();
+    let cases = [green::CASES, quirks::CASES, refused::CASES, sabotage::CASES].concat();
     let mut trials: Vec<Trial> = cases.into_iter().map(|case| trial(case, missing.clone())).collect();
     let missing = missing.or_else(|| if arguments.list { None } else { doctor::missing() });
     trials.extend(doctor::CASES.iter().map(|case| trial(*case, missing.clone())));
