@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use super::blame::blame;
+use super::blame::{blame, unless_full};
 use super::converge::{self, Expect};
 use super::journal::{Event, millis};
 use super::protocol::{Deployed, OperationReport};
@@ -58,7 +58,7 @@ pub async fn perform(keeper: &Arc<Keeper>, tier: Tier, what: String) -> Result<(
         Ok(()) => plant(keeper, tier).await,
         failed => failed,
     };
-    let result = masked(keeper, result).await;
+    let result = masked(keeper, result).await.map_err(|failure| unless_full(failure, &keeper.dir));
     let took = start.elapsed();
     let finished = Event::OperationFinished { tier, millis: millis(took), failure: result.as_ref().err().cloned() };
     keeper.journal.write(finished).map_err(Failure::infrastructure)?;

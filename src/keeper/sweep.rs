@@ -133,6 +133,8 @@ impl std::fmt::Display for Swept {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     fn run_dir(state: &Path, name: &str) -> PathBuf {
@@ -194,5 +196,59 @@ mod tests {
         let left: Vec<_> = run_dirs(state.path()).unwrap();
         let names: Vec<_> = left.iter().map(|dir| dir.file_name().unwrap().to_str().unwrap()).collect();
         assert_eq!(names, ["b", "unfinished"], "the run's own record and an unfinished one stay");
+    }
+
+    /// As old as the clock said when each was asked for, days later.
+    fn asked_for(dir: &Path, days: u64) {
+        let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(days * 24 * 3600);
+        File::options().write(true).open(dir.join("run.json")).unwrap().set_modified(time).unwrap();
+    }
+
+    /// The clock was set back by a year: the own run and one that goes on look older than all that are over.
+    #[test]
+    fn a_clock_that_was_set_back_costs_no_run_that_goes_on_its_record() {
+        let state = tempfile::tempdir().unwrap();
+        for (name, days, finished) in
+            [("past-1", 800, true), ("past-2", 900, true), ("live", 400, false), ("own", 401, false)]
+        {
+            let dir = run_dir(state.path(), name);
+            asked_for(&dir, days);
+            if finished {
+                Journal::open(&dir).unwrap().write(Event::TeardownFinished { millis: 1, leftovers: vec![] }).unwrap();
+            }
+        }
+        let live = RunLock::take(&runs_dir(state.path()).join("live")).unwrap();
+        forget_old(state.path(), "own", 1).unwrap();
+        let names: Vec<String> = run_dirs(state.path())
+            .unwrap()
+            .iter()
+            .map(|dir| dir.file_name().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(names, ["live", "own", "past-2"]);
+        drop(live);
+    }
+
+    /// A dead run's journal names its keeper by number, and the number is somebody else's by now.
+    #[tokio::test]
+    async fn whoever_has_the_number_of_a_dead_keeper_is_not_touched() {
+        let state = tempfile::tempdir().unwrap();
+        let dead = run_dir(state.path(), "dead");
+        drop(RunLock::take(&dead).unwrap());
+        let mut other = crate::process::command("sleep").arg("600").spawn().unwrap();
+        let started = Event::RunStarted {
+            run_id: "dead".into(),
+            recipe: "wiki".into(),
+            engine: "embedded".into(),
+            pid: other.id(),
+            started: Some(1),
+        };
+        let journal = Journal::open(&dead).unwrap();
+        journal.write(started).unwrap();
+        journal.creating(Kind::Process, "dead").unwrap();
+        journal.created(Kind::Process, "dead", &other.id().to_string()).unwrap();
+        assert_eq!(all(state.path()).await.unwrap().len(), 1);
+        assert!(other.try_wait().unwrap().is_none(), "the other process must go on");
+        other.kill().unwrap();
+        other.wait().unwrap();
     }
 }

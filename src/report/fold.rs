@@ -286,3 +286,52 @@ fn before(at: &str, millis: u64) -> String {
         None => at.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn green() -> Vec<Record> {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/runs/green/events.jsonl");
+        journal::read(dir.as_ref()).unwrap()
+    }
+
+    /// The journal of a run during which the clock jumped by this much at every record, one at a time.
+    fn with_jump(days: i64, at: usize) -> Vec<Record> {
+        let day = Duration::from_secs(24 * 3600) * days.unsigned_abs() as u32;
+        let jump = |time: SystemTime| if days < 0 { time - day } else { time + day };
+        let mut records = green();
+        for record in records.iter_mut().skip(at) {
+            let time = humantime::parse_rfc3339(&record.at).unwrap();
+            record.at = humantime::format_rfc3339_millis(jump(time)).to_string();
+        }
+        records
+    }
+
+    #[test]
+    fn a_clock_that_jumps_changes_no_verdict_and_no_time_that_an_operation_took() {
+        let right = fold(&green()).unwrap();
+        let essence = |results: &Results| {
+            let operations = results.tiers.iter().filter_map(|tier| Some(tier.operation.as_ref()?.millis));
+            let trials = results.trials().map(|(_, trial)| (trial.name.clone(), trial.outcome, trial.millis));
+            (
+                (results.verdict, results.level.reached, results.deploys),
+                (operations.collect::<Vec<_>>(), trials.collect::<Vec<_>>()),
+                results.teardown.as_ref().map(|teardown| (teardown.millis, teardown.leftovers.clone())),
+            )
+        };
+        for at in 0..green().len() {
+            for days in [-1, 1] {
+                let jumped = fold(&with_jump(days, at)).unwrap();
+                assert_eq!(essence(&jumped), essence(&right), "a jump of {days} days at record {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_that_ends_before_it_began_took_no_time() {
+        assert_eq!(fold(&with_jump(-1, 5)).unwrap().millis, 0);
+        assert_eq!(between("2026-11-25T10:00:01Z", "2026-11-25T10:00:00Z"), 0);
+        assert_eq!(between("2026-11-25T10:00:00Z", "2026-11-25T10:00:01Z"), 1000);
+    }
+}

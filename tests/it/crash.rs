@@ -17,6 +17,8 @@ pub enum Victim {
     Runner,
     Keeper,
     Both,
+    /// The whole machine: of the journal only what was synced is there afterwards.
+    Machine,
 }
 
 const VICTIMS: [Victim; 3] = [Victim::Runner, Victim::Keeper, Victim::Both];
@@ -54,10 +56,14 @@ pub fn crash(world: &World, (halt, victim): &Point) -> bool {
             // The runner cleans up after its keeper before it ends.
             assert_eq!(world.leftovers(), Vec::<String>::new(), "{}", running.said.lock().unwrap());
         }
-        Victim::Both => {
+        Victim::Both | Victim::Machine => {
             running.signal(Signal::KILL);
             kill_process(keeper, Signal::KILL).unwrap();
             running.end();
+            if *victim == Victim::Machine {
+                end_all(world);
+                drop_unsynced(world);
+            }
             wait("the processes to end", || world.processes().is_empty());
             // A process that is just ending shows no name any more, and may still hold the lock: then the next sweep
             // finds it free.
@@ -72,6 +78,41 @@ pub fn crash(world: &World, (halt, victim): &Point) -> bool {
     assert_eq!(world.files_with(SECRET), Vec::<String>::new());
     assert!(!running.said.lock().unwrap().contains(SECRET));
     true
+}
+
+/// A machine without power runs nothing: neither the app's processes nor a command that was under way.
+fn end_all(world: &World) {
+    for process in world.processes() {
+        let pid = process.split(' ').next().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
+        // One that ends meanwhile is what is wanted.
+        let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
+    }
+}
+
+/// Events that are synced before anything goes on.
+const SYNCED: [&str; 5] = ["run_started", "creating", "created", "deploying", "teardown_finished"];
+
+fn is_synced(line: &str) -> bool {
+    SYNCED.iter().any(|event| line.contains(&format!("\"event\":\"{event}\"")))
+}
+
+/// Cuts the journal off behind its last synced record, as a power loss may.
+fn drop_unsynced(world: &World) {
+    let run = std::fs::read_dir(world.state().join("runs")).unwrap().next().unwrap().unwrap();
+    let path = run.path().join("events.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    while lines.last().is_some_and(|line| !is_synced(line)) {
+        lines.pop();
+    }
+    std::fs::write(&path, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+}
+
+/// The records behind which a power loss costs most: the last ones before each that is synced.
+pub fn before_each_sync(journal: &str) -> Vec<Point> {
+    let lines: Vec<&str> = journal.lines().collect();
+    let costs = |at: &usize| !is_synced(lines[*at]) && lines.get(at + 1).is_none_or(|next| is_synced(next));
+    (0..lines.len()).filter(costs).map(|at| (format!("after:{}", at + 1), Victim::Machine)).collect()
 }
 
 /// Sweeps the dead runs of a world, on a thread of its own: whoever waits is in a runtime already.
@@ -131,12 +172,16 @@ pub fn crash_at_each(
     reached.into_inner()
 }
 
-/// How many records a whole run writes, and which of them say that something was created.
-pub fn records(world: &World) -> (usize, Vec<usize>) {
+/// The journal of a whole run.
+pub fn journal(world: &World) -> String {
     let ended = world.run(&["--recipe", "whole"]);
     assert_eq!(ended.code, 0, "{ended}");
-    let run = std::fs::read_dir(world.state().join("runs")).unwrap().next().unwrap().unwrap();
-    let journal = std::fs::read_to_string(run.path().join("events.jsonl")).unwrap();
+    world.file_of_run("events.jsonl")
+}
+
+/// How many records a whole run writes, and which of them say that something was created.
+pub fn records(world: &World) -> (usize, Vec<usize>) {
+    let journal = journal(world);
     let created = |line: &str| line.contains("\"event\":\"created\"");
     let numbers = journal.lines().enumerate().filter(|(_, line)| created(line)).map(|(at, _)| at + 1);
     (journal.lines().count(), numbers.collect())

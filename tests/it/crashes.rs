@@ -1,6 +1,6 @@
 //! Broken-off runs on the embedded engine, as `crash.rs` breaks them off.
 
-use crate::crash::{Victim, all, crash_at_each, points, records};
+use crate::crash::{Victim, all, before_each_sync, crash_at_each, journal, points, records};
 use crate::runner::{World, tell};
 
 #[test]
@@ -12,6 +12,16 @@ fn a_sigkill_after_any_record_leaves_nothing() {
     let reached = crash_at_each(&points, 4, World::of_test_data, |_| {});
     assert!(reached * 10 >= points.len() * 9, "only {reached} of {} runs got to their point", points.len());
     tell(&format!("embedded: {reached} crash points in a run of {count} records, with zero leftovers"));
+}
+
+#[test]
+fn a_power_loss_that_costs_what_was_not_synced_leaves_nothing() {
+    let points = before_each_sync(&journal(&World::of_test_data()));
+    let points: Vec<_> = points.into_iter().step_by(if all() { 1 } else { 3 }).collect();
+    assert!(!points.is_empty(), "every record is synced");
+    let reached = crash_at_each(&points, 4, World::of_test_data, |_| {});
+    assert!(reached * 10 >= points.len() * 9, "only {reached} of {} runs got to their point", points.len());
+    tell(&format!("embedded: {reached} power losses with unsynced records dropped, with zero leftovers"));
 }
 
 #[test]

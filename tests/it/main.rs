@@ -12,6 +12,7 @@ mod docs;
 mod drills;
 mod editors;
 mod formats;
+mod full;
 mod green;
 mod hung;
 mod red;
