@@ -214,11 +214,15 @@ impl Session {
             Err(_) => {
                 let limit = humantime::format_duration(TEARDOWN);
                 self.silence.because(format!("it did not end its teardown within {limit}, so it was killed"));
-                if let Some(Ok(keeper)) = self.keeper.get() {
-                    keeper.kill();
-                }
+                self.kill();
                 None
             }
+        }
+    }
+
+    fn kill(&self) {
+        if let Some(Ok(keeper)) = self.keeper.get() {
+            keeper.kill();
         }
     }
 
@@ -275,7 +279,11 @@ impl Session {
         let log = format!("its log is `{}`", self.run_dir.join("keeper.log").display());
         let mut leftovers = Vec::new();
         if !self.keeper_has_ended().await {
-            leftovers.push("the keeper's own process, which does not answer and does not end".into());
+            // One that lives on would hold on to everything that has to be swept.
+            self.kill();
+            if !self.keeper_has_ended().await {
+                leftovers.push("the keeper's own process, which does not answer and does not end".into());
+            }
         }
         let why = match self.silence.reason() {
             Some(reason) => format!("the keeper was given up: {reason}; {log}"),

@@ -200,7 +200,12 @@ impl Journal {
 
     /// The same for a keeper, which tests stop at a record of their choice.
     pub fn open_for_keeper(run_dir: &Path) -> Result<Self> {
-        Ok(Journal { halt: halt::from_env(), ..Journal::open(run_dir)? })
+        Ok(Journal { halt: halt::from_env(halt::KEEPER), ..Journal::open(run_dir)? })
+    }
+
+    /// The same for a sweep.
+    pub fn open_for_sweep(run_dir: &Path) -> Result<Self> {
+        Ok(Journal { halt: halt::from_env(halt::SWEEP), ..Journal::open(run_dir)? })
     }
 
     /// From now on these values are masked in every record, and no others.

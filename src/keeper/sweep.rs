@@ -52,7 +52,7 @@ pub async fn one(run_dir: &Path) -> Result<Option<Swept>> {
     let run = run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     // The run's commands are marked with the directory itself, not with a link to it.
     let run_dir = &std::fs::read_link(run_dir).unwrap_or_else(|_| run_dir.to_owned());
-    let journal = Journal::open(run_dir)?;
+    let journal = Journal::open_for_sweep(run_dir)?;
     // A command that goes on would create anew what is removed now.
     let mut leftovers = orphans::end(run_dir).await;
     leftovers.extend(engine::sweep(&run_dir.join("engine")).await);

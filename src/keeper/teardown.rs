@@ -11,7 +11,7 @@ use super::protocol::TeardownReport;
 use super::rig::Rig;
 use super::{Keeper, leaks, logs, surroundings};
 use crate::engine::{self, Engine, Kind, Ledger as _};
-use crate::fault::Failure;
+use crate::fault::{Failure, panic_text};
 
 /// The engine's removals may take this long; what is then still there is reported as left over.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -29,6 +29,20 @@ pub async fn run(keeper: &Arc<Keeper>, reason: &str) -> TeardownReport {
     if let Some(report) = &*done {
         return report.clone();
     }
+    // On a task of its own: whoever asked may be cut off, and a panic must not end in a keeper that lives on for nothing.
+    let task = tokio::spawn({
+        let (keeper, reason) = (keeper.clone(), reason.to_owned());
+        async move { tear_down(&keeper, &reason).await }
+    });
+    let report = match task.await {
+        Ok(report) => report,
+        Err(error) => after_panic(keeper, &panic_text(error)).await,
+    };
+    *done = Some(report.clone());
+    report
+}
+
+async fn tear_down(keeper: &Arc<Keeper>, reason: &str) -> TeardownReport {
     let start = Instant::now();
     keeper.progress(|progress| progress.down = true);
     // A full disk must not keep anything from being removed: the journal's failure is said, not obeyed.
@@ -49,9 +63,22 @@ pub async fn run(keeper: &Arc<Keeper>, reason: &str) -> TeardownReport {
             .push(format!("the journal cannot be read, so nobody knows how often the app was deployed: {error:#}"));
         0
     });
-    let report = TeardownReport { leftovers, deploys, expected_deploys: expected(keeper, deploys), took, kept: false };
-    *done = Some(report.clone());
-    report
+    TeardownReport { leftovers, deploys, expected_deploys: expected(keeper, deploys), took, kept: false }
+}
+
+/// What a teardown that panicked has not removed is removed as a sweep would; that it panicked fails the run.
+async fn after_panic(keeper: &Arc<Keeper>, panicked: &str) -> TeardownReport {
+    let start = Instant::now();
+    let mut leftovers = engine::sweep(&keeper.engine_dir()).await;
+    let engine_is_clean = leftovers.is_empty();
+    leftovers
+        .extend(remove_directories(&keeper.dir, engine_is_clean, |dir| keeper.journal.removed(Kind::Directory, dir)));
+    leftovers.push(format!("nobody knows what else: teardown panicked: {panicked}"));
+    let took = start.elapsed();
+    let finished = Event::TeardownFinished { millis: millis(took), leftovers: leftovers.clone() };
+    note(&mut leftovers, keeper.journal.write_synced(finished));
+    let deploys = keeper.journal.read().map_or(0, |records| journal::deploy_count(&records));
+    TeardownReport { leftovers, deploys, expected_deploys: expected(keeper, deploys), took, kept: false }
 }
 
 /// The report of a run that stays up on purpose: nothing is removed, but the count must be right all the same.

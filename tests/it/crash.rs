@@ -80,6 +80,19 @@ pub fn crash(world: &World, (halt, victim): &Point) -> bool {
     true
 }
 
+/// A run that is dead, with everything that it had: both of its processes are killed once it is installed.
+pub fn dead_run(world: &World) -> Running {
+    let mut running = world.start(&["--recipe", "whole"]);
+    running.wait_for("install  done in");
+    let keeper = running.keeper(world);
+    kill_process(keeper, Signal::STOP).unwrap();
+    running.signal(Signal::KILL);
+    running.end();
+    kill_process(keeper, Signal::KILL).unwrap();
+    wait("the processes to end", || world.processes().is_empty());
+    running
+}
+
 /// A machine without power runs nothing: neither the app's processes nor a command that was under way.
 fn end_all(world: &World) {
     for process in world.processes() {
@@ -128,8 +141,7 @@ pub fn sweep(world: &World) -> Vec<harness::keeper::sweep::Swept> {
 pub fn stopped_keeper(world: &World) -> Option<Pid> {
     let keeper = world.processes().into_iter().find(|process| process.contains("__keeper"))?;
     let pid: i32 = keeper.split(' ').next()?.parse().ok()?;
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.trim_start().starts_with('T').then(|| Pid::from_raw(pid))?
+    crate::running::is_stopped(pid).then(|| Pid::from_raw(pid))?
 }
 
 /// Every point of a run with this many records, each for every victim; or, without `all`, some of each.

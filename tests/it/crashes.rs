@@ -48,3 +48,66 @@ fn a_journal_that_fails_from_any_record_on_is_an_infrastructure_error_and_leaves
         count.div_ceil(step)
     ));
 }
+
+/// In an operation, in a question, at the beginning or in the middle of teardown: whoever wrote the record panics.
+#[test]
+fn a_panic_of_the_keeper_at_any_record_leaves_nothing_and_is_named() {
+    let (count, _) = records(&World::of_test_data());
+    let step = if all() { 3 } else { 11 };
+    let mut named = 0;
+    for record in (1..=count).step_by(step) {
+        let world = World::of_test_data();
+        let run = world.command(&["--recipe", "whole"]).env("RECIPE_HARNESS_TEST_HALT", format!("panic:{record}"));
+        let ended = crate::runner::finish(&run);
+        // What only tells how a trial went can be told again by the client.
+        assert!([0, 101].contains(&ended.code), "record {record}: {ended}");
+        assert_eq!(ended.stdout.matches("\ntest result: ").count(), 1, "record {record}: {ended}");
+        let panic = format!("a panic that is planted at record {record}");
+        let is_named = format!("{}{}", ended.stdout, ended.stderr).contains(&panic);
+        assert!(is_named || ended.code == 0, "record {record}: {ended}");
+        named += usize::from(is_named);
+        let left = world.leftovers();
+        assert!(left.iter().all(|it| it.ends_with("/lock")), "record {record}: {left:?}: {ended}");
+        let swept = crate::crash::sweep(&world);
+        assert!(swept.iter().all(|run| run.leftovers.is_empty()), "record {record}: {swept:?}");
+        assert_eq!(world.leftovers(), Vec::<String>::new(), "record {record}: {ended}");
+    }
+    assert!(named > 0, "no panic was ever told");
+    tell(&format!("embedded: a panic of the keeper at each of {} records, with zero leftovers", count.div_ceil(step)));
+}
+
+/// The sweep of a dead run is itself killed at each of its records; the next one does what is left to do.
+#[test]
+fn a_sweep_that_is_killed_is_finished_by_the_next() {
+    let mut killed = 0;
+    for record in 1..20 {
+        let world = World::of_test_data();
+        let mut running = crate::crash::dead_run(&world);
+        assert!(!world.leftovers().is_empty(), "nobody has cleaned up yet");
+        let sweep = harness::process::Run::new(env!("CARGO_BIN_EXE_harness-command"), ["sweep"]);
+        let sweep = sweep.env("HARNESS_STATE", world.state());
+        let halted = sweep.clone().env("RECIPE_HARNESS_TEST_HALT_SWEEP", format!("before:{record}"));
+        let mut command = harness::process::command(&halted.program);
+        command.args(&halted.args);
+        let mut sweeping = crate::running::Running::start(command, &halted);
+        let mut stopped = false;
+        crate::running::wait("the sweep to stop at its record, or to end", || {
+            stopped = sweeping.is_stopped();
+            stopped || sweeping.has_ended()
+        });
+        if stopped {
+            sweeping.signal(rustix::process::Signal::KILL);
+            killed += 1;
+        }
+        sweeping.end();
+        let again = crate::runner::finish(&sweep);
+        assert_eq!(again.code, 0, "record {record}: {again}");
+        assert_eq!(world.leftovers(), Vec::<String>::new(), "record {record}: {again}");
+        running.end();
+        if !stopped {
+            break;
+        }
+    }
+    assert!(killed > 1, "a sweep of a dead run writes records");
+    tell(&format!("embedded: a sweep killed at each of its {killed} records, with zero leftovers"));
+}

@@ -59,6 +59,11 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Whether the process has been stopped by a signal.
+    pub fn is_stopped(&self) -> bool {
+        is_stopped(self.child.id() as i32)
+    }
+
     /// Whether the runner has ended by itself.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
@@ -85,6 +90,12 @@ pub fn keeper(run: &std::path::Path) -> Pid {
     let journal = std::fs::read_to_string(run.join("events.jsonl")).unwrap();
     let first: serde_json::Value = serde_json::from_str(journal.lines().next().unwrap()).unwrap();
     Pid::from_raw(first["pid"].as_i64().unwrap() as i32).unwrap()
+}
+
+/// Whether a process has been stopped by a signal.
+pub fn is_stopped(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, fields)| fields.trim_start().starts_with('T'))
 }
 
 /// Waits until something is so, for as long as a slow machine may need.

@@ -1,12 +1,16 @@
-//! For tests of crashes: at a chosen record the keeper stops as if it had been killed there, or its journal fails. Builds
+//! For tests of crashes: at a chosen record the keeper stops as if it had been killed there, panics, or finds that its
+//! journal fails. Builds
 //! without debug assertions have none of it, and the variable has to be set on purpose.
 
 use std::io;
 
 use nix::sys::signal::{Signal, raise};
 
-/// `before:7` and `after:7` stop the whole process around the seventh record, `fail:7` fails from it on.
-const VARIABLE: &str = "RECIPE_HARNESS_TEST_HALT";
+/// For a keeper: `before:7` and `after:7` stop the whole process around the seventh record, `fail:7` fails from it on, and
+/// at `panic:7` whoever writes it panics.
+pub const KEEPER: &str = "RECIPE_HARNESS_TEST_HALT";
+/// The same for a sweep.
+pub const SWEEP: &str = "RECIPE_HARNESS_TEST_HALT_SWEEP";
 
 /// What happens, and at which record, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,14 +18,15 @@ pub enum Halt {
     Before(usize),
     After(usize),
     FailFrom(usize),
+    Panic(usize),
 }
 
-/// What the environment asks for.
-pub fn from_env() -> Option<Halt> {
+/// What the environment asks for under this name.
+pub fn from_env(variable: &str) -> Option<Halt> {
     if !cfg!(debug_assertions) {
         return None;
     }
-    parse(&std::env::var(VARIABLE).ok()?)
+    parse(&std::env::var(variable).ok()?)
 }
 
 fn parse(text: &str) -> Option<Halt> {
@@ -31,6 +36,7 @@ fn parse(text: &str) -> Option<Halt> {
         "before" => Some(Halt::Before(record)),
         "after" => Some(Halt::After(record)),
         "fail" => Some(Halt::FailFrom(record)),
+        "panic" => Some(Halt::Panic(record)),
         _ => None,
     }
 }
@@ -40,6 +46,7 @@ impl Halt {
     pub fn before(self, number: usize) -> io::Result<()> {
         match self {
             Halt::Before(at) if at == number => stop(),
+            Halt::Panic(at) if at == number => panic!("a panic that is planted at record {number}"),
             Halt::FailFrom(at) if number >= at => Err(io::ErrorKind::StorageFull.into()),
             _ => Ok(()),
         }
