@@ -18,6 +18,7 @@ mod runner;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 #[path = "../running.rs"]
 mod running;
+mod toml;
 
 use std::process::ExitCode;
 
@@ -28,6 +29,8 @@ const XMLLINT: Tool = Tool { program: "xmllint", from: "Debian's package `libxml
 const NEXTEST: Tool = Tool { program: "cargo-nextest", from: "`cargo install cargo-nextest --locked`" };
 
 const CHROMIUM: Tool = Tool { program: "chromedriver", from: "Debian's packages `chromium` and `chromium-driver`" };
+
+const TAPLO: Tool = Tool { program: "taplo", from: "PyPI's package `taplo`" };
 
 const GDB: Tool = Tool { program: "gdb", from: "Debian's package `gdb`" };
 
@@ -52,9 +55,11 @@ fn main() -> ExitCode {
         let missing = if arguments.list { None } else { tool.missing() };
         trials.extend(cases.iter().map(|case| trial(*case, missing.clone())));
     }
-    // No registry of CI's has it, so that it is not asked for there either.
-    let missing = if arguments.list { None } else { editor::missing() };
-    trials.extend(editor::CASES.iter().map(|case| ignorable(*case, missing.clone(), false)));
+    // Debian has neither, so that they are not asked for in CI either.
+    for (missing, cases) in [(editor::missing as fn() -> _, editor::CASES), (|| TAPLO.missing(), toml::CASES)] {
+        let missing = if arguments.list { None } else { missing() };
+        trials.extend(cases.iter().map(|case| ignorable(*case, missing.clone(), false)));
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
