@@ -13,6 +13,9 @@ use crate::keeper::journal::{self, Event, Record, Trial};
 use crate::plan::{Action, SkipKind, Step};
 use crate::tier::Tier;
 
+/// How the note begins that tells of operations which another process has asked for.
+pub const REUSED: &str = "the app was reused";
+
 /// The results of a run; `None` of a journal that ends before the run was even described.
 pub fn fold(records: &[Record]) -> Option<Results> {
     let facts = records.iter().find_map(|record| match &record.event {
@@ -72,7 +75,7 @@ fn invocation(records: &[Record], facts: &Facts) -> (usize, Facts) {
     let Some((at, invocation)) = records.iter().enumerate().rev().find_map(resumed) else { return (0, facts) };
     let deployed = records.iter().find(|record| matches!(record.event, Event::Deploying { in_place: false, .. }));
     if let Some(deployed) = deployed {
-        facts.notes.push(format!("the app was reused: an earlier run deployed it at {}", deployed.at));
+        facts.notes.push(format!("{REUSED}: an earlier run deployed it at {}", deployed.at));
     }
     facts.arguments = invocation.arguments;
     facts.trials = invocation.trials;

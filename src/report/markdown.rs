@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::fold::REUSED;
 use super::results::{Outcome, Results, TierResult, TrialResult};
 use super::seconds;
 use crate::keeper::journal::Downtime;
@@ -36,6 +37,9 @@ pub fn render(results: &Results) -> String {
     let _ = writeln!(out, "**Level {}**, {}. {}\n", results.level.reached, results.level.meaning, raise(results));
     if let Some(downtime) = &results.downtime {
         let _ = writeln!(out, "- {}", text(&downtime_line(downtime)));
+    }
+    for note in results.notes.iter().filter(|note| note.starts_with(REUSED)) {
+        let _ = writeln!(out, "- {}", text(note));
     }
     for stand_in in results.stand_ins.iter().take(SHOWN) {
         let _ = writeln!(out, "- {}", text(stand_in));

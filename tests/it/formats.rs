@@ -3,8 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use harness::keeper::journal;
+use harness::fault::Fault;
+use harness::keeper::journal::{self, Event, Outcome, Record};
+use harness::keeper::protocol::Invocation;
+use harness::keeper::spec::Client;
 use harness::report::files;
+use harness::report::fold::fold;
 use harness::report::results::{Results, Verdict};
 
 use crate::runner::checkout;
@@ -93,6 +97,42 @@ fn a_run_full_of_hostile_strings() {
     let junit = read(&run, "junit.xml");
     assert!(junit.contains("<error message=") && junit.contains(r#"type="infrastructure""#), "{junit}");
     assert!(!junit.contains("<script"), "{junit}");
+}
+
+#[test]
+fn of_a_reused_app_the_operations_are_the_whole_runs_and_the_trials_the_last_ones() {
+    let green = checkout().join("tests/data/runs/green").join(journal::FILE);
+    let mut records = journal::read(&green).unwrap();
+    let down = records.iter().position(|it| matches!(it.event, Event::TeardownStarted { .. })).unwrap();
+    records.truncate(down);
+    let Some(Event::TrialFinished(mut again)) = records.iter().rev().map(|it| it.event.clone()).find(
+        |event| matches!(event, Event::TrialFinished(trial) if trial.name.starts_with("overlays::custom_html::custom")),
+    ) else {
+        panic!("the recorded run has no such trial")
+    };
+    let Event::Planned(facts) = &records[1].event else { panic!("{:?}", records[1]) };
+    let resumed = Invocation {
+        client: Client { pid: 1, started: 1 },
+        arguments: "--recipe custom-html".into(),
+        trials: facts.trials.clone(),
+        selected: [again.name.clone()].into(),
+    };
+    let deployed = records.iter().find(|it| matches!(it.event, Event::Deploying { in_place: false, .. }));
+    let note = format!("the app was reused: an earlier run deployed it at {}", deployed.unwrap().at);
+    (again.outcome, again.fault, again.message) = (Outcome::Failed, Some(Fault::Recipe), "expected 1, seen 2".into());
+    let name = again.name.clone();
+    let events = [Event::Left { millis: 600_000 }, Event::Resumed(Box::new(resumed)), Event::TrialFinished(again)];
+    records.extend(events.map(Record::now));
+
+    let results = fold(&records).unwrap();
+    assert_eq!((results.counts.passed, results.counts.failed, results.deploys), (0, 1, 1), "{:?}", results.counts);
+    assert_eq!(results.verdict, Verdict::Failed);
+    assert_eq!(results.failures().map(|(_, trial)| (&trial.name, trial.attempts)).collect::<Vec<_>>(), [(&name, 1)]);
+    assert!(results.tiers[..4].iter().all(|tier| tier.operation.as_ref().is_some_and(|it| it.ended)));
+    assert!(results.notes.contains(&note), "{:?}", results.notes);
+    assert!(files::summary(&results).contains("- the app was reused: "), "{}", files::summary(&results));
+    let first = fold(&records[..down]).unwrap();
+    assert!(!first.notes.contains(&note) && !files::summary(&first).contains("reused"));
 }
 
 #[test]
