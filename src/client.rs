@@ -1,5 +1,6 @@
 //! The assertion's side of a run: it starts the keeper when the first trial needs it, and sees that it ends.
 
+mod down;
 mod watchdog;
 
 use std::collections::BTreeSet;
@@ -16,7 +17,7 @@ use crate::app::App;
 use crate::config::state::create_private;
 use crate::fault::{Failure, Fault};
 use crate::keeper::journal::{self, Record};
-use crate::keeper::lock::RunLock;
+use crate::keeper::lock::{self, RunLock};
 use crate::keeper::protocol::{Answer, Blocked, Call, Context, TeardownReport};
 use crate::keeper::silence::Silence;
 use crate::keeper::socket::{self, Wire};
@@ -26,12 +27,16 @@ use crate::mask::Masks;
 use crate::poll::{Look, Poll};
 use crate::process;
 use crate::tier::Tier;
+pub use down::{Down, down};
 use watchdog::Watched;
 
 /// A keeper that lives and has not answered by then never will. It is long, because many runs may start at once.
 const START: Duration = Duration::from_secs(30);
 /// Teardown reports within its own limit; this is that and a margin.
 const TEARDOWN: Duration = Duration::from_secs(90);
+
+/// A keeper that has torn down sweeps what dead runs have left before it ends, within a minute.
+const END: Duration = Duration::from_secs(90);
 
 /// One run, as the test process sees it.
 pub struct Session {
@@ -292,6 +297,7 @@ impl Session {
         let swept = sweep::one(&self.run_dir).await.with_context(|| format!("{why}, and the sweep after it failed"))?;
         match swept {
             Some(swept) => leftovers.extend(swept.leftovers),
+            None if !lock::exists(&self.run_dir) => {}
             None => leftovers.push(format!("everything in `{}`, whose lock is still held", self.run_dir.display())),
         }
         Ok(Replaced { why, leftovers })
@@ -372,20 +378,8 @@ pub struct Replaced {
     pub leftovers: Vec<String>,
 }
 
-/// Tears down a run that was left up. What is left, and why its keeper did not do it, if it did not.
-pub async fn down(run_dir: &Path, reason: &str) -> Result<(Vec<String>, Option<String>)> {
-    let session = Session::new(RunSpec::read(run_dir)?, run_dir.to_owned());
-    if let Err(failure) = session.keeper.get_or_init(|| session.join()) {
-        bail!("{}", failure.message);
-    }
-    match session.ask_for_teardown(reason).await {
-        Some(report) => Ok((report.leftovers, None)),
-        None => session.sweep().await.map(|replaced| (replaced.leftovers, Some(replaced.why))),
-    }
-}
-
 async fn has_ended(keeper: &Watched) -> bool {
-    tokio::time::timeout(START, keeper.ended.clone().wait_for(|ended| *ended)).await.is_ok()
+    tokio::time::timeout(END, keeper.ended.clone().wait_for(|ended| *ended)).await.is_ok()
 }
 
 fn log_of(run_dir: &Path) -> String {

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
+use harness::client::Down;
 use harness::config::state;
 use harness::doctor::{self, Asked};
 use harness::keeper::{lock, sweep};
@@ -150,9 +151,8 @@ fn down(run: &str) -> Result<ExitCode> {
     if !lock::exists(&dir) {
         bail!("run `{run}` is not up");
     }
-    let (leftovers, replaced) = runtime()?
-        .block_on(harness::client::down(&dir, "asked for with `harness down`"))
-        .with_context(|| format!("run `{run}` cannot be torn down"))?;
+    let down = runtime()?.block_on(harness::client::down(&dir, "asked for with `harness down`"));
+    let Down { leftovers, replaced } = down.with_context(|| format!("run `{run}` cannot be torn down"))?;
     if let Some(why) = replaced {
         eprintln!("note: {why}");
     }

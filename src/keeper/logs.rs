@@ -1,4 +1,4 @@
-//! The services' logs, as a run keeps them: masked, harmless, and no more than the end of each.
+//! The services' logs, as a run keeps them: masked, and no more than the end of each.
 
 use anyhow::{Context as _, Result};
 
@@ -23,6 +23,7 @@ pub async fn save(keeper: &Keeper, engine: &Rig) -> Result<()> {
         // One more than is kept shows whether there are more.
         let lines = engine.logs(&service.name, Some(LINES + 1)).await?;
         let path = dir.join(format!("{}.log", service.name));
+        // What a reader's terminal would act on stays text.
         let text = plain(&masks.mask(&end(&lines, LINES, BYTES)));
         std::fs::write(&path, text).with_context(|| format!("failed to write `{}`", path.display()))?;
     }

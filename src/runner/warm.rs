@@ -211,9 +211,9 @@ impl Need {
 
 /// Tears an app down, and proves that nothing is left of it before anything new is begun.
 fn remove(run_dir: &std::path::Path) -> Result<()> {
-    let (leftovers, _) = runtime().block_on(client::down(run_dir, "the next run could not go on with it"))?;
-    if !leftovers.is_empty() {
-        bail!("it still has: {}", leftovers.join(", "));
+    let down = runtime().block_on(client::down(run_dir, "the next run could not go on with it"))?;
+    if !down.leftovers.is_empty() {
+        bail!("it still has: {}", down.leftovers.join(", "));
     }
     Ok(())
 }

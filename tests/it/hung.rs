@@ -104,10 +104,7 @@ fn down_asks_a_keeper_that_answers_and_says_so_of_one_that_is_done() {
     let command = Run::new(env!("CARGO_BIN_EXE_harness-command"), ["down", &torn_down]);
     let again = finish(&command.env("HARNESS_STATE", world.state()));
     assert_eq!(again.code, 2, "{again}");
-    assert_eq!(
-        again.stderr.trim(),
-        format!("error: run `{torn_down}` cannot be torn down: came too late: the app is torn down")
-    );
+    assert_eq!(again.stderr.trim(), format!("error: run `{torn_down}` is not up"));
 }
 
 /// A world with one recipe of the test data, and an overlay for it.

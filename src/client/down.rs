@@ -1,0 +1,32 @@
+//! Tearing down a run by name, whoever has begun it: through its keeper, or after it.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use anyhow::Result;
+
+use super::Session;
+use super::watchdog::Watched;
+use crate::keeper::journal;
+use crate::keeper::spec::RunSpec;
+
+/// How it went.
+pub struct Down {
+    /// What is still there; empty is the proven zero.
+    pub leftovers: Vec<String>,
+    /// Why the keeper did not do it, where somebody else had to.
+    pub replaced: Option<String>,
+}
+
+/// Tears a run down, and returns when its keeper is gone, too. One that answers nothing is killed.
+pub async fn down(run_dir: &Path, reason: &str) -> Result<Down> {
+    let records = journal::read(&run_dir.join(journal::FILE)).unwrap_or_default();
+    let session = Session::new(RunSpec::read(run_dir)?, run_dir.to_owned());
+    let keeper = Watched::stranger(run_dir, journal::keeper(&records), &session.silence);
+    let session = Session { keeper: OnceLock::from(Ok(keeper)), ..session };
+    if let Some(report) = session.ask_for_teardown(reason).await {
+        return Ok(Down { leftovers: report.leftovers, replaced: None });
+    }
+    let replaced = session.sweep().await?;
+    Ok(Down { leftovers: replaced.leftovers, replaced: Some(replaced.why) })
+}
