@@ -27,6 +27,7 @@ use crate::mask::Masks;
 use crate::poll::{Look, Poll};
 use crate::process;
 use crate::tier::Tier;
+use down::Replaced;
 pub use down::{Down, down};
 use watchdog::Watched;
 
@@ -276,7 +277,7 @@ impl Session {
 
     async fn keeper_has_ended(&self) -> bool {
         let Some(Ok(keeper)) = self.keeper.get() else { return true };
-        has_ended(keeper).await
+        keeper.has_ended(END).await
     }
 
     /// Cleans up after a keeper that died. Its lock is free only once its process is gone altogether.
@@ -347,7 +348,7 @@ impl Session {
     /// A keeper that did not answer must not begin after all, and what it has begun is removed.
     async fn give_up(&self, keeper: &Watched, error: anyhow::Error) -> anyhow::Error {
         keeper.kill();
-        has_ended(keeper).await;
+        keeper.has_ended(END).await;
         match sweep::one(&self.run_dir).await {
             Ok(Some(swept)) if !swept.leftovers.is_empty() => error.context(swept.to_string()),
             Ok(_) => error,
@@ -368,18 +369,6 @@ impl Session {
         });
         answered.await
     }
-}
-
-/// What became of a run whose keeper could not tear it down.
-pub struct Replaced {
-    /// Why somebody else had to.
-    pub why: String,
-    /// What is still there.
-    pub leftovers: Vec<String>,
-}
-
-async fn has_ended(keeper: &Watched) -> bool {
-    tokio::time::timeout(END, keeper.ended.clone().wait_for(|ended| *ended)).await.is_ok()
 }
 
 fn log_of(run_dir: &Path) -> String {

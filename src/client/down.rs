@@ -18,6 +18,14 @@ pub struct Down {
     pub replaced: Option<String>,
 }
 
+/// What became of a run whose keeper could not tear it down.
+pub struct Replaced {
+    /// Why somebody else had to.
+    pub why: String,
+    /// What is still there.
+    pub leftovers: Vec<String>,
+}
+
 /// Tears a run down, and returns when its keeper is gone, too. One that answers nothing is killed.
 pub async fn down(run_dir: &Path, reason: &str) -> Result<Down> {
     let records = journal::read(&run_dir.join(journal::FILE)).unwrap_or_default();

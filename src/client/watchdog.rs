@@ -82,6 +82,11 @@ impl Watched {
         Watched { process, ended }
     }
 
+    /// Whether the process has ended, at the latest within this time.
+    pub async fn has_ended(&self, within: Duration) -> bool {
+        tokio::time::timeout(within, self.ended.clone().wait_for(|ended| *ended)).await.is_ok()
+    }
+
     /// Ends a keeper that is not good for anything any more.
     pub fn kill(&self) {
         if let Some(process) = &self.process {

@@ -47,5 +47,21 @@ which of the recipe's own assertions no fault turned red: they may still see som
 plants one fault. The header, the journal and the exit code say so: such a run proves nothing about the recipe.
 
 `tests/it/sabotage.rs` plants every fault on the embedded engine, and fails if one survives or if a generic assertion is
-seen to be turned red by none; `tests/it/swarm/sabotage.rs` plants them on a Swarm.
+seen to be turned red by none; `tests/it/swarm/sabotage.rs` plants them on a Swarm, and `tests/it/abra/sabotage.rs` those
+nine that have room between abra and the app, through the stand-in for abra.
+
+Of the bundled `custom-html`, with its overlays, on the embedded engine, this printed (most of the rows left out):
+
+    $ cargo run -- sabotage --recipe custom-html --overlays -- --engine embedded
+    not there  secret-is-printed                       the recipe has no secret
+    killed     volume-is-emptied                4.1 s  generic::upgrade::volumes_are_kept, overlays::custom_html::upgrade::seeded_page_survives
+    killed     backup-stores-nothing            4.1 s  generic::backup::snapshot_holds_every_volume, generic::restore::changes_since_the_backup_are_undone, overlays::custom_html::backup::snapshot_holds_the_keepsake, overlays::custom_html::restore::ruined_page_is_back
+    …
+    sabotages killed 21/21, generic assertions killed 22/25, 4 faults not planted
+    overlays::custom_html::backup::snapshot_holds_the_keepsake: turned red by 2 faults
+    overlays::custom_html::custom::requests_are_logged: turned red by 1 faults
+    overlays::custom_html::install::a_first_page_is_served: turned red by 2 faults
+    overlays::custom_html::install::a_missing_page_is_not_found: turned red by 2 faults
+    overlays::custom_html::restore::ruined_page_is_back: turned red by 3 faults
+    overlays::custom_html::upgrade::seeded_page_survives: turned red by 2 faults
 ";

@@ -1,5 +1,7 @@
 //! Broken-off runs on the embedded engine, as `crash.rs` breaks them off.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::crash::{Victim, all, before_each_sync, crash_at_each, journal, points, records};
 use crate::runner::{World, tell};
 
@@ -53,27 +55,38 @@ fn a_journal_that_fails_from_any_record_on_is_an_infrastructure_error_and_leaves
 #[test]
 fn a_panic_of_the_keeper_at_any_record_leaves_nothing_and_is_named() {
     let (count, _) = records(&World::of_test_data());
-    let step = if all() { 3 } else { 11 };
-    let mut named = 0;
-    for record in (1..=count).step_by(step) {
-        let world = World::of_test_data();
-        let run = world.command(&["--recipe", "whole"]).env("RECIPE_HARNESS_TEST_HALT", format!("panic:{record}"));
-        let ended = crate::runner::finish(&run);
-        // What only tells how a trial went can be told again by the client.
-        assert!([0, 101].contains(&ended.code), "record {record}: {ended}");
-        assert_eq!(ended.stdout.matches("\ntest result: ").count(), 1, "record {record}: {ended}");
-        let panic = format!("a panic that is planted at record {record}");
-        let is_named = format!("{}{}", ended.stdout, ended.stderr).contains(&panic);
-        assert!(is_named || ended.code == 0, "record {record}: {ended}");
-        named += usize::from(is_named);
-        let left = world.leftovers();
-        assert!(left.iter().all(|it| it.ends_with("/lock")), "record {record}: {left:?}: {ended}");
-        let swept = crate::crash::sweep(&world);
-        assert!(swept.iter().all(|run| run.leftovers.is_empty()), "record {record}: {swept:?}");
-        assert_eq!(world.leftovers(), Vec::<String>::new(), "record {record}: {ended}");
-    }
-    assert!(named > 0, "no panic was ever told");
-    tell(&format!("embedded: a panic of the keeper at each of {} records, with zero leftovers", count.div_ceil(step)));
+    let points: Vec<usize> = (1..=count).step_by(if all() { 3 } else { 11 }).collect();
+    let (next, named) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while let Some(record) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    named.fetch_add(usize::from(panics_at(*record)), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert!(named.into_inner() > 0, "no panic was ever told");
+    tell(&format!("embedded: a panic of the keeper at each of {} records, with zero leftovers", points.len()));
+}
+
+/// Whether the run says the panic.
+fn panics_at(record: usize) -> bool {
+    let world = World::of_test_data();
+    let run = world.command(&["--recipe", "whole"]).env("RECIPE_HARNESS_TEST_HALT", format!("panic:{record}"));
+    let ended = crate::runner::finish(&run);
+    // What only tells how a trial went can be told again by the client.
+    assert!([0, 101].contains(&ended.code), "record {record}: {ended}");
+    assert_eq!(ended.stdout.matches("\ntest result: ").count(), 1, "record {record}: {ended}");
+    let panic = format!("a panic that is planted at record {record}");
+    let is_named = format!("{}{}", ended.stdout, ended.stderr).contains(&panic);
+    assert!(is_named || ended.code == 0, "record {record}: {ended}");
+    let left = world.leftovers();
+    assert!(left.iter().all(|it| it.ends_with("/lock")), "record {record}: {left:?}: {ended}");
+    let swept = crate::crash::sweep(&world);
+    assert!(swept.iter().all(|run| run.leftovers.is_empty()), "record {record}: {swept:?}");
+    assert_eq!(world.leftovers(), Vec::<String>::new(), "record {record}: {ended}");
+    is_named
 }
 
 /// The sweep of a dead run is itself killed at each of its records; the next one does what is left to do.

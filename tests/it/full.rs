@@ -15,7 +15,7 @@ const BLAMES: [&str; 2] =
 #[test]
 fn a_disk_that_fills_up_is_never_the_recipes_fault_and_leaves_nothing() {
     let (count, _) = records(&World::of_test_data());
-    let step = if all() { 6 } else { 17 };
+    let step = if all() { 8 } else { 17 };
     let mut points = 0;
     for record in (3..count).step_by(step) {
         let world = World::of_test_data();

@@ -3,7 +3,7 @@
 use harness::process::Run;
 
 use crate::docker::{docker, named, stack};
-use crate::runner::{Ended, World, checkout};
+use crate::runner::{Ended, World, checkout, finish, tell};
 
 pub const CASES: &[crate::Case] = &[
     ("services_without_limits_get_those_of_the_policy", services_without_limits_get_those_of_the_policy),
@@ -11,6 +11,7 @@ pub const CASES: &[crate::Case] = &[
     ("guestbook_passes_every_tier", guestbook_passes_every_tier),
     ("a_service_that_runs_once_is_waited_for_until_it_is_done", runs_once),
     ("two_runs_at_once_do_not_meet", two_runs_at_once_do_not_meet),
+    ("ten_runs_at_once_do_not_meet", ten_runs_at_once_do_not_meet),
     ("a_docker_context_says_where_the_swarm_is", a_docker_context_says_where_the_swarm_is),
 ];
 
@@ -100,6 +101,34 @@ fn two_runs_at_once_do_not_meet() {
     assert_ne!(one, other);
 }
 
+/// Two recipes, five runs of each; outside CI a few, because all of them keep a small machine busy for a minute.
+fn ten_runs_at_once_do_not_meet() {
+    let runs = if crate::crash::all() { 10 } else { 3 };
+    let world = World::of_test_data().on("swarm");
+    let ended: Vec<Ended> = std::thread::scope(|scope| {
+        let run = |number: usize| {
+            let recipe = if number % 2 == 0 { "no-backup" } else { "runs-once" };
+            let run = world.command(&["--recipe", recipe]).deadline(std::time::Duration::from_secs(400));
+            scope.spawn(move || finish(&run))
+        };
+        let runs: Vec<_> = (0..runs).map(run).collect();
+        runs.into_iter().map(|run| run.join().unwrap()).collect()
+    });
+    let mut stacks = std::collections::BTreeSet::new();
+    for ended in &ended {
+        assert_eq!(ended.code, 0, "{ended}");
+        assert!(ended.stderr.contains("deploy-count = 1 (expect 1)"), "{ended}");
+        // What the neighbours do is nobody's concern.
+        let beside = ended.stderr.lines().find(|line| line.contains("the server changed beside it"));
+        assert!(!beside.is_some_and(|line| line.contains("_harness_test_")), "{beside:?}");
+        assert_eq!(named(&stack(&ended.stderr)), Vec::<String>::new(), "{ended}");
+        stacks.insert(stack(&ended.stderr));
+    }
+    assert_eq!(stacks.len(), runs, "{stacks:?}");
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+    tell(&format!("swarm: {runs} runs at once, with zero leftovers"));
+}
+
 /// A context that leads to the same daemon proves that both the API and the CLI follow it.
 fn a_docker_context_says_where_the_swarm_is() {
     let world = World::of_checkout().on("swarm");
@@ -109,7 +138,7 @@ fn a_docker_context_says_where_the_swarm_is() {
     docker(arguments.to_vec());
     let run = world.command(&["--recipe", "custom-html", "--tiers", "install"]);
     let run = run.env("DOCKER_CONFIG", &config).env("DOCKER_CONTEXT", "elsewhere");
-    let ended = crate::runner::finish(&run);
+    let ended = finish(&run);
     assert_eq!(ended.code, 0, "{ended}");
     assert!(ended.stderr.contains("(DOCKER_CONTEXT `elsewhere`)"), "{ended}");
     assert_eq!(named(&stack(&ended.stderr)), Vec::<String>::new(), "{ended}");

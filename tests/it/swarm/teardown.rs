@@ -3,7 +3,7 @@
 use rustix::process::{Signal, kill_process};
 
 use crate::docker::{docker, named, stack};
-use crate::runner::World;
+use crate::runner::{World, tell};
 use crate::running::wait;
 
 pub const CASES: &[crate::Case] = &[
@@ -43,6 +43,7 @@ fn changed_beside() {
     assert_eq!(code, 0, "a warning fails nothing: {said}");
     let warning = said.lines().find(|line| line.contains("WARNING: during this run the server changed beside it: "));
     let warning = warning.unwrap_or_else(|| panic!("nothing is said: {said}"));
+    tell(warning);
     assert!(warning.contains(&format!("volume `{volume}` is new")), "{warning}");
     assert!(warning.contains(&format!("network `{network}` is gone")), "{warning}");
     assert!(!warning.contains("_harness_test_"), "another run is nobody's concern: {warning}");
