@@ -10,6 +10,7 @@ pub mod embedded;
 mod observation;
 mod proof;
 pub mod swarm;
+pub mod usage;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,6 +34,7 @@ pub use observation::{
 };
 pub use proof::sweep;
 pub use swarm::Surroundings;
+pub use usage::{Measured, TaskUsage, Used};
 
 /// Where an engine records what it is about to create, before it does: the keeper's journal, or a test's.
 pub trait Ledger: Send + Sync {
@@ -350,6 +352,21 @@ impl Engine {
     /// Unpacks an archive over a volume; files that the archive does not name stay, as with backup-bot-two.
     pub async fn restore_volume(&self, volume: &str, archive: &Path) -> Result<()> {
         each!(self, engine => engine.restore_volume(volume, archive))
+    }
+
+    /// What every running container of the app uses now.
+    pub async fn usage(&self) -> Result<Vec<TaskUsage>> {
+        each!(self, engine => engine.usage())
+    }
+
+    /// The bytes of all files in a volume (by its key in the stack): a file with several names counts once.
+    pub async fn volume_size(&self, volume: &str) -> Result<u64> {
+        each!(self, engine => engine.volume_size(volume))
+    }
+
+    /// The bytes of an image as it lies here, by its reference.
+    pub async fn image_size(&self, image: &str) -> Result<u64> {
+        each!(self, engine => engine.image_size(image))
     }
 
     /// Whether a port of the service's newest running container accepts a connection now.

@@ -37,6 +37,7 @@ mod state;
 mod task;
 mod traces;
 mod update;
+mod usage;
 mod volumes;
 mod wire;
 
@@ -54,9 +55,11 @@ use self::publish::Published;
 use self::traces::{Facts, Process};
 use super::{
     CallError, Deployment, EngineContext, Exec, ExecOutput, FetchError, FileEntry, Kind, LogLine, ServiceState,
+    TaskUsage,
 };
 use crate::recipe::stack::Stack;
 
+pub use self::pod::executable;
 pub use self::preflight::preflight;
 pub use self::remove::{Swept, sweep};
 pub use self::stage::stage;
@@ -181,6 +184,18 @@ impl Embedded {
 
     pub async fn restore_volume(&self, volume: &str, archive: &Path) -> Result<()> {
         volumes::restore(&self.core, volume, archive).await
+    }
+
+    pub async fn usage(&self) -> Result<Vec<TaskUsage>> {
+        usage::tasks(&self.core).await
+    }
+
+    pub async fn volume_size(&self, volume: &str) -> Result<u64> {
+        usage::volume(&self.core, volume).await
+    }
+
+    pub async fn image_size(&self, image: &str) -> Result<u64> {
+        usage::image(&self.core, image).await
     }
 
     pub async fn connects(&self, service: &str, port: u16) -> Result<bool> {

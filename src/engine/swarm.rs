@@ -22,14 +22,16 @@ mod planted;
 mod preflight;
 mod publish;
 mod remove;
+mod trace;
+mod usage;
 mod versions;
 mod volumes;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use bollard::Docker;
 use serde::{Deserialize, Serialize};
 
@@ -37,8 +39,10 @@ use self::endpoint::Endpoint;
 use self::events::Events;
 use self::observe::Observed;
 use self::publish::Published;
+use self::trace::Trace;
 use super::{
     CallError, Deployment, EngineContext, Exec, ExecOutput, FetchError, FileEntry, Kind, LogLine, ServiceState,
+    TaskUsage,
 };
 
 use crate::recipe::secret::SecretValue;
@@ -54,9 +58,6 @@ const STACK_LABEL: &str = "com.docker.stack.namespace";
 /// The label of what the engine creates itself: the run's id.
 const RUN_LABEL: &str = "recipe-harness.run";
 
-/// The file in the engine's directory that a sweep finds the stack by.
-const TRACE: &str = "swarm.json";
-
 /// What the preflight found out about a Swarm.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwarmSpec {
@@ -70,14 +71,6 @@ pub struct SwarmSpec {
     pub traefik: Vec<String>,
     /// External networks that every run gets one of its own in the place of.
     pub own_networks: Vec<String>,
-}
-
-/// What a sweep needs to know of a run.
-#[derive(Debug, Serialize, Deserialize)]
-struct Trace {
-    stack: String,
-    run_id: String,
-    endpoint: Endpoint,
 }
 
 /// A stack on a Swarm.
@@ -248,6 +241,18 @@ impl Swarm {
             .with_context(|| format!("failed to restore volume `{volume}`"))
     }
 
+    pub async fn usage(&self) -> Result<Vec<TaskUsage>> {
+        usage::tasks(&self.core).await.context("failed to observe what the stack uses")
+    }
+
+    pub async fn volume_size(&self, volume: &str) -> Result<u64> {
+        usage::volume(&self.core, volume).await.with_context(|| format!("failed to measure volume `{volume}`"))
+    }
+
+    pub async fn image_size(&self, image: &str) -> Result<u64> {
+        usage::image(&self.core, image).await.with_context(|| format!("failed to measure image `{image}`"))
+    }
+
     pub async fn connects(&self, service: &str, port: u16) -> Result<bool> {
         publish::connects(&self.core, service, port).await
     }
@@ -392,51 +397,6 @@ impl NameTaken {
     fn is_said(said: &str, stack: &str) -> bool {
         let taken = ["code = AlreadyExists", "already exists", "name conflicts with an existing object"];
         said.contains(&format!("{stack}_")) && taken.iter().any(|words| said.contains(words))
-    }
-}
-
-impl Trace {
-    fn path(dir: &Path) -> PathBuf {
-        dir.join(TRACE)
-    }
-
-    /// Writes and syncs the trace, before anything is created that it would have to lead to.
-    fn write(&self, dir: &Path) -> Result<()> {
-        use std::io::Write as _;
-        use std::os::unix::fs::DirBuilderExt as _;
-        let path = Trace::path(dir);
-        let write = || {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-            let mut file = std::fs::File::create(&path)?;
-            file.write_all(&serde_json::to_vec(self)?)?;
-            file.sync_all()
-        };
-        write().with_context(|| format!("failed to write `{}`", path.display()))
-    }
-
-    fn read(dir: &Path) -> Result<Option<Trace>> {
-        let path = Trace::path(dir);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).with_context(|| format!("failed to read `{}`", path.display())),
-        };
-        let trace: Trace =
-            serde_json::from_slice(&bytes).with_context(|| format!("failed to understand `{}`", path.display()))?;
-        // A stack without a name would be every stack.
-        if trace.stack.is_empty() {
-            bail!("`{}` names no stack", path.display());
-        }
-        Ok(Some(trace))
-    }
-
-    fn forget(dir: &Path) -> Result<()> {
-        match std::fs::remove_file(Trace::path(dir)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).context("failed to remove the trace of the stack")
-            }
-            _ => Ok(()),
-        }
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::super::{Health, ServiceState, TaskPhase, TaskState, UpdateStatus};
 use super::container::Container;
+use super::image::Root;
 use super::spec::Spec;
 
 /// Tasks remembered for each service; of the ended ones the oldest are forgotten first.
@@ -30,6 +31,8 @@ pub struct State {
     pub volumes: BTreeMap<String, String>,
     /// Directories of the volumes that exist, by name.
     pub volume_dirs: BTreeMap<String, PathBuf>,
+    /// What the image references of tasks resolved to.
+    pub images: BTreeMap<String, Root>,
     /// Digests of secrets and configs, by name.
     pub files: BTreeMap<String, [u8; 32]>,
     /// Nothing is started any more.

@@ -101,6 +101,7 @@ async fn live(core: &Arc<Core>, service: &str, id: &str, delay: Duration, stop: 
             return End { phase: TaskPhase::Rejected, exit_code: None, error };
         }
     };
+    core.change(|state| state.images.insert(reference, image.root.clone()));
     let Some(plan) = core.change(|state| plan(state, service, id, &image)) else { return End::shutdown(None) };
     match container::start(core, &plan, &image).await {
         Ok(running) => supervise(core, &plan, &image, running, stop).await,

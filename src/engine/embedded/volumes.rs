@@ -46,7 +46,7 @@ pub async fn restore(core: &Core, volume: &str, archive: &Path) -> Result<()> {
     restored.map(drop).with_context(|| format!("failed to restore volume `{volume}`"))
 }
 
-async fn call<T: DeserializeOwned>(
+pub async fn call<T: DeserializeOwned>(
     core: &Core,
     volume: &str,
     action: VolumeAction,

@@ -247,11 +247,16 @@ async fn tasks(core: &Core, service: &str) -> Result<Vec<Task>> {
     Ok(tasks)
 }
 
+/// Whether its container's processes run.
+pub fn runs(task: &Task) -> bool {
+    matches!(state(task), Some(TaskState::RUNNING | TaskState::STARTING))
+}
+
 fn state(task: &Task) -> Option<TaskState> {
     task.status.as_ref().and_then(|status| status.state)
 }
 
-fn container(task: &Task) -> Option<String> {
+pub fn container(task: &Task) -> Option<String> {
     task.status.as_ref()?.container_status.as_ref()?.container_id.clone().filter(|id| !id.is_empty())
 }
 

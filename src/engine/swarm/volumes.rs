@@ -19,6 +19,8 @@ use super::{Core, RUN_LABEL, STACK_LABEL, files, is_missing};
 
 /// Where the volume is mounted in its helper.
 const ROOT: &str = "/volume";
+/// All of it; Docker takes `.` at the end as the content of a directory.
+pub const WHOLE: &str = "/volume/.";
 
 pub async fn write(core: &Core, volume: &str, path: &str, bytes: &[u8]) -> Result<()> {
     let helper = helper(core, volume).await?;
@@ -161,8 +163,7 @@ fn below(path: &str) -> Result<String> {
         Path::new(path).components().any(|part| matches!(part, Component::ParentDir | Component::Prefix(_)));
     ensure!(!leads_out, "`{path}` leads out of the volume");
     let inside = normal(Path::new(path));
-    // Docker takes `.` at the end as the content of a directory.
-    Ok(if inside.as_os_str().is_empty() { format!("{ROOT}/.") } else { format!("{ROOT}/{}", inside.display()) })
+    Ok(if inside.as_os_str().is_empty() { WHOLE.to_owned() } else { format!("{ROOT}/{}", inside.display()) })
 }
 
 /// A file of the volume, in whose path no link may lead out of the volume: what it leads to is the helper's own, and
@@ -177,7 +178,7 @@ async fn file(core: &Core, helper: &str, path: &str) -> Result<String> {
 }
 
 /// The container that has the volume mounted; made at the first call, removed with everything else.
-async fn helper(core: &Core, key: &str) -> Result<String> {
+pub async fn helper(core: &Core, key: &str) -> Result<String> {
     let mut helpers = core.helpers.lock().await;
     if let Some(helper) = helpers.get(key) {
         return Ok(helper.clone());

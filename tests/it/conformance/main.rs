@@ -24,6 +24,7 @@ mod objects;
 mod removal;
 mod tasks;
 mod updates;
+mod usage;
 mod volumes;
 
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         objects::CASES,
         network::CASES,
         containers::CASES,
+        usage::CASES,
         removal::CASES,
     ]
     .concat();

@@ -48,6 +48,9 @@ pub(super) struct Stats {
     pub(super) devices_skipped: u64,
     /// Entries that belong to the unpacking user instead of the owner that the image names.
     pub(super) chowns_failed: u64,
+    /// Of all files that are there in the end.
+    #[serde(default)]
+    pub(super) bytes: Option<u64>,
 }
 
 /// What the stage is told, as one line of JSON.

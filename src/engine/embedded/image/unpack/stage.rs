@@ -11,6 +11,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, chdir, getegid, geteuid, pivot_root};
 
+use super::super::super::super::usage::content_size;
 use super::layer::Root;
 use super::{Layer, Order, Stats, decode};
 
@@ -39,7 +40,8 @@ fn run() -> Result<Stats> {
     // The rename that follows must not reach the disk before the files do.
     let directory = File::open("/").context("failed to open the root directory")?;
     rustix::fs::syncfs(&directory).context("failed to write the files to disk")?;
-    Ok(root.stats)
+    let bytes = content_size(Path::new("/")).context("failed to look through the files")?;
+    Ok(Stats { bytes: Some(bytes), ..root.stats })
 }
 
 fn open(layer: &Layer) -> Result<File> {
