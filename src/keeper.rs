@@ -15,6 +15,7 @@ pub mod outage;
 pub mod owner;
 mod probe;
 pub mod protocol;
+mod read_back;
 pub mod rig;
 pub mod serve;
 pub mod silence;

@@ -2,19 +2,18 @@
 //! exists and before the app is deployed.
 
 use std::fs;
-use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use anyhow::{Context as _, Result};
 
 use crate::engine::embedded::cage::{Given, How};
 use crate::fault::{Failure, Fault};
 use crate::keeper::Keeper;
 use crate::keeper::journal::Event;
+use crate::keeper::read_back::read_back;
 use crate::mask::{Masks, SHORTEST};
 use crate::recipe::AppState;
 use crate::recipe::secret::SecretValue;
@@ -94,7 +93,7 @@ async fn steps(keeper: &Arc<Keeper>, state: &AppState, code: &Code, env: String)
             if full { format!(", and had filled the {} MiB that it may write", MAX_WORK >> 20) } else { String::new() };
         return Err(Failure::new(fault, format!("`{name}` {}{full}: {last}", ended.how)));
     }
-    let env = read_back(left, "app.env").and_then(|env| env.context("it removed the app's `.env`"));
+    let env = read_back(left, "app.env", MAX_FILE).and_then(|env| env.context("it removed the app's `.env`"));
     env.and_then(|bytes| String::from_utf8(bytes).context("the app's `.env` is no text")).map_err(failed)
 }
 
@@ -140,7 +139,7 @@ fn work_dir(keeper: &Keeper, env: &str) -> Result<tempfile::TempDir> {
 async fn take_secrets(keeper: &Keeper, state: &AppState, work: &OwnedFd) -> Result<()> {
     let mut app = keeper.app.lock().await;
     for (key, object) in &state.stack.secrets {
-        let Some(value) = read_back(work, &format!("secrets/{key}"))? else { continue };
+        let Some(value) = read_back(work, &format!("secrets/{key}"), MAX_FILE)? else { continue };
         let value = String::from_utf8(value).with_context(|| format!("the secret `{key}` is no text"))?;
         let value = value.trim_end_matches('\n');
         if value.len() < SHORTEST {
@@ -151,31 +150,6 @@ async fn take_secrets(keeper: &Keeper, state: &AppState, work: &OwnedFd) -> Resu
         app.secrets.insert(object.name.clone(), SecretValue::new(value));
     }
     super::hide(keeper, &app)
-}
-
-/// Reads a file of a directory that hostile code wrote to: a link in it could lead to any file of this machine.
-fn read_back(dir: &OwnedFd, name: &str) -> Result<Option<Vec<u8>>> {
-    let failed = || format!("failed to read `{name}`");
-    // Without waiting: a pipe in the place of the file would never open.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let file = match rustix::fs::openat2(dir, name, flags, Mode::empty(), resolve) {
-        Ok(file) => fs::File::from(file),
-        Err(rustix::io::Errno::NOENT) => return Ok(None),
-        Err(rustix::io::Errno::LOOP) => {
-            bail!("`{name}` is a symbolic link, or lies behind one: links are not followed")
-        }
-        Err(error) => return Err(error).with_context(failed),
-    };
-    if !file.metadata().with_context(failed)?.is_file() {
-        bail!("`{name}` is no file");
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).with_context(failed)?;
-    if bytes.len() as u64 > MAX_FILE {
-        bail!("`{name}` has more than {MAX_FILE} bytes");
-    }
-    Ok(Some(bytes))
 }
 
 /// The state again, with the `.env` as the scripts left it.
@@ -192,33 +166,4 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     file.and_then(|mut file| file.write_all(bytes)).with_context(|| format!("failed to write `{}`", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::symlink;
-
-    #[test]
-    fn a_file_is_read_back_and_a_way_out_is_not_taken() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str| dir.path().join(name);
-        let opened = OwnedFd::from(fs::File::open(dir.path()).unwrap());
-        let error = |name: &str| read_back(&opened, name).unwrap_err().to_string();
-        fs::write(at("file"), "x").unwrap();
-        assert_eq!(read_back(&opened, "file").unwrap(), Some(b"x".to_vec()));
-        assert_eq!(read_back(&opened, "none").unwrap(), None);
-        symlink("/etc/shadow", at("link")).unwrap();
-        symlink("/etc", at("folder")).unwrap();
-        for name in ["link", "folder/shadow"] {
-            let expected = format!("`{name}` is a symbolic link, or lies behind one: links are not followed");
-            assert_eq!(error(name), expected);
-        }
-        fs::create_dir(at("dir")).unwrap();
-        assert_eq!(error("dir"), "`dir` is no file");
-        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
-        assert_eq!(error("pipe"), "`pipe` is no file");
-        fs::write(at("large"), vec![0; MAX_FILE as usize + 1]).unwrap();
-        assert_eq!(error("large"), "`large` has more than 1048576 bytes");
-    }
 }
