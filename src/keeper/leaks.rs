@@ -25,16 +25,8 @@ pub fn new_canary() -> String {
 /// One sentence for every file of the run's directory that holds a secret or the canary, and for every one that could
 /// not be read.
 pub async fn search(keeper: &Keeper) -> Vec<String> {
-    let secrets = keeper.app.lock().await.secrets.clone();
-    let mut searches: Vec<(String, Result<Masks>)> = secrets
-        .iter()
-        .map(|(name, value)| (format!("the value of the secret `{name}`"), Masks::new([value.expose()])))
-        .collect();
-    if let Ok(canary) = std::env::var(CANARY) {
-        searches.push((CANARY_TEXT.into(), Masks::new([canary.as_str()])));
-    }
     let mut found = Vec::new();
-    for (what, masks) in searches {
+    for (what, masks) in searches(keeper).await {
         // What was decided before there was any secret may say the same by chance: a supplied one can be a plain word.
         let before = |file: &String| *file == "run.json" && what != CANARY_TEXT;
         match masks.and_then(|masks| files_with(&keeper.dir, &masks)) {
@@ -46,17 +38,43 @@ pub async fn search(keeper: &Keeper) -> Vec<String> {
     found
 }
 
-/// The files below a directory in which one of the values stands, in any of its encodings.
+/// What must stand nowhere, each with its name.
+async fn searches(keeper: &Keeper) -> Vec<(String, Result<Masks>)> {
+    let secrets = keeper.app.lock().await.secrets.clone();
+    let secrets = secrets.iter();
+    let mut searches: Vec<(String, Result<Masks>)> = secrets
+        .map(|(name, value)| (format!("the value of the secret `{name}`"), Masks::new([value.expose()])))
+        .collect();
+    if let Ok(canary) = std::env::var(CANARY) {
+        searches.push((CANARY_TEXT.into(), Masks::new([canary.as_str()])));
+    }
+    searches
+}
+
+/// What of all that must stand nowhere stands in a text.
+pub async fn stands_in(keeper: &Keeper, text: &[u8]) -> Result<Option<String>> {
+    for (what, masks) in searches(keeper).await {
+        if masks?.finds_bytes(text) {
+            return Ok(Some(what));
+        }
+    }
+    Ok(None)
+}
+
+/// The files and directories below a directory in whose content or name one of the values stands, in any encoding.
 pub fn files_with(dir: &Path, masks: &Masks) -> Result<Vec<String>> {
     let (mut directories, mut found) = (vec![dir.to_owned()], Vec::new());
     while let Some(current) = directories.pop() {
         for entry in fs::read_dir(&current).with_context(|| format!("failed to list `{}`", current.display()))? {
             let entry = entry.with_context(|| format!("failed to list `{}`", current.display()))?;
             let kind = entry.file_type().with_context(|| format!("failed to look at `{}`", entry.path().display()))?;
+            let is_named = masks.finds_bytes(entry.file_name().as_encoded_bytes());
+            if is_named || kind.is_file() && holds(&entry.path(), masks)? {
+                let name = entry.path().strip_prefix(dir).unwrap_or(&entry.path()).display().to_string();
+                found.push(masks.mask(&name));
+            }
             if kind.is_dir() {
                 directories.push(entry.path());
-            } else if kind.is_file() && holds(&entry.path(), masks)? {
-                found.push(entry.path().strip_prefix(dir).unwrap_or(&entry.path()).display().to_string());
             }
         }
     }
@@ -102,6 +120,11 @@ mod tests {
         fs::write(dir.path().join("logs/app.log"), text).unwrap();
         fs::write(dir.path().join("keeper.log"), &canary).unwrap();
         assert_eq!(files_with(dir.path(), &masks).unwrap(), ["keeper.log", "logs/app.log"]);
+        // A name is read by everybody who lists the directory; it is not repeated.
+        fs::create_dir(dir.path().join(format!("of {canary}"))).unwrap();
+        fs::write(dir.path().join(format!("logs/{canary}.log")), "").unwrap();
+        let named = ["keeper.log", "logs/***.log", "logs/app.log", "of ***"];
+        assert_eq!(files_with(dir.path(), &masks).unwrap(), named);
         assert!(files_with(&dir.path().join("none"), &masks).unwrap_err().to_string().starts_with("failed to list"));
     }
 }
