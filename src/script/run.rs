@@ -134,6 +134,7 @@ pub async fn in_cage(argv: Vec<String>, code: &Code, stage: &Stage<'_>, more: Ve
         door: stage.door.clone(),
         deadline: stage.deadline,
         limits: Limits::within(stage.deadline),
+        ..Cage::default()
     };
     let ended = cage.run(dir.path()).await?;
     dir.close().context("failed to remove a cage's directory")?;

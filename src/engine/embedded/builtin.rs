@@ -1,6 +1,7 @@
 //! The programs of the built-in image: small, without dependencies, and hidden in the harness's own executable.
 
 mod curl;
+pub mod photograph;
 mod static_web;
 
 use std::fs;
@@ -19,7 +20,8 @@ pub const WEB_ROOT: &str = "/usr/share/nginx/html";
 pub const STANDS_IN_FOR: &str = "HARNESS_STANDS_IN_FOR";
 
 type Program = fn(&[String]) -> ExitCode;
-const PROGRAMS: [(&str, Program); 2] = [("static-web", static_web::main), ("curl", curl::main)];
+const PROGRAMS: [(&str, Program); 3] =
+    [("static-web", static_web::main), ("curl", curl::main), ("photograph", photograph::main)];
 
 /// Runs the program of this name with this process's arguments; `None` when there is none.
 pub fn run(name: &str) -> Option<ExitCode> {

@@ -24,7 +24,9 @@ use tokio::task::JoinHandle;
 use super::core::bridge_index;
 use super::pod::Pod;
 use super::stage::Stage;
-use super::stage::container::{ContainerEvent, ContainerSpec, Interface, Limit, MountSource, MountSpec, RootSpec};
+use super::stage::container::{
+    Builtin, ContainerEvent, ContainerSpec, Interface, Limit, MountSource, MountSpec, RootSpec,
+};
 use super::stage::pod::{Bridge, Scratch};
 use super::state::{self, PREFIX};
 pub use watch::Limits;
@@ -39,12 +41,21 @@ const CABLE: u32 = 2_000_000;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// The limits of every process in a cage.
-const LIMITS: [Limit; 6] = [
+const PROGRAM: [Limit; 6] = [
     Limit::AddressSpace(4 << 30),
     Limit::FileSize(256 << 20),
     Limit::OpenFiles(1024),
     // Counted over the whole cage, whose user has no other processes.
     Limit::Processes(256),
+    Limit::Cores(0),
+    Limit::SharedMemory(64 << 20),
+];
+
+/// A browser reserves far more addresses than it uses, and each of its many threads counts as a process.
+const BROWSER: [Limit; 5] = [
+    Limit::FileSize(256 << 20),
+    Limit::OpenFiles(4096),
+    Limit::Processes(1024),
     Limit::Cores(0),
     Limit::SharedMemory(64 << 20),
 ];
@@ -57,11 +68,22 @@ pub struct Cage {
     pub env: Vec<(String, String)>,
     pub working_dir: String,
     pub mounts: Vec<Given>,
+    /// This executable, where one of its own programs is to run: `builtin::BIN` has them.
+    pub own: Option<PathBuf>,
+    pub kind: Kind,
     /// The way to the app, if there is one.
     pub door: Option<Door>,
     pub deadline: Duration,
     /// What all its processes may use together.
     pub limits: Limits,
+}
+
+/// What a program is, and with it what each of its processes may use.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Kind {
+    #[default]
+    Program,
+    Browser,
 }
 
 /// A directory of this machine that the program sees.
@@ -191,6 +213,11 @@ impl Cage {
 
     fn spec(&self, dir: &Path, gateway: Ipv4Addr) -> ContainerSpec {
         let [a, b, c, d] = gateway.octets();
+        let builtin = self.own.clone().map(|program| Builtin { program, stands_in_for: "cage".into() });
+        let limits = match self.kind {
+            Kind::Program => PROGRAM.to_vec(),
+            Kind::Browser => BROWSER.to_vec(),
+        };
         let mounts = self.mounts.iter().map(|given| MountSpec {
             source: MountSource::Directory(given.from.clone()),
             target: given.target.clone(),
@@ -199,7 +226,7 @@ impl Cage {
         });
         ContainerSpec {
             hostname: "cage".into(),
-            root: RootSpec::Userland { builtin: None },
+            root: RootSpec::Userland { builtin },
             dir: dir.to_owned(),
             argv: self.argv.clone(),
             env: self.env.clone(),
@@ -216,7 +243,7 @@ impl Cage {
                 address: Ipv4Addr::new(a, b, c, d + 1),
                 prefix: PREFIX,
             }],
-            limits: LIMITS.to_vec(),
+            limits,
         }
     }
 
