@@ -59,7 +59,11 @@ fn measure(runner: &Path) -> Sample {
     let shared = std::env::temp_dir().join("recipe-harness-bench");
     let start = Instant::now();
     let mut command = process::command(runner);
-    command.args(["--recipe", "custom-html", "--run-dir"]).arg(state.path().join("run")).env("HARNESS_STATE", shared);
+    command
+        .args(["--recipe", "custom-html", "--run-dir"])
+        .arg(state.path().join("run"))
+        .env("HARNESS_STATE", shared)
+        .env("HARNESS_SCREENSHOTS", "0");
     command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
     let mut child = command.spawn().unwrap();
     let memory = watch(child.id(), state.path(), || child.try_wait().unwrap().is_some());

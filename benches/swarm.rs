@@ -43,7 +43,7 @@ fn script([recipe, base, head]: [&str; 3]) -> f64 {
 fn harness(runner: &Path, recipe: &str) -> f64 {
     let mut command = process::command(runner);
     command.args(["--recipe", recipe, "--engine", "swarm"]);
-    command.env("HARNESS_STATE", std::env::temp_dir().join("recipe-harness-bench"));
+    command.env("HARNESS_SCREENSHOTS", "0").env("HARNESS_STATE", std::env::temp_dir().join("recipe-harness-bench"));
     time(command)
 }
 

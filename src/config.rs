@@ -63,8 +63,17 @@ pub struct Settings {
     pub call: Duration,
     pub stable: Duration,
     pub https: Https,
+    pub screenshots: Screenshots,
     /// What compose files may declare: `recipe.toml` on top of `harness.toml`.
     pub policy: Policy,
+}
+
+/// Whether pictures of the app are taken, and with what.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Screenshots {
+    pub on: bool,
+    /// Instead of the Chromium on `PATH`.
+    pub chromium: Option<PathBuf>,
 }
 
 /// How an app behind a Traefik is asked over `https://<domain>`.
@@ -135,7 +144,7 @@ impl Config {
             keep_runs: harness.keep_runs.unwrap_or(50),
             images: harness.embedded.images.clone(),
             approved: approved(env, &harness, root),
-            settings: settings(recipe_toml, &harness),
+            settings: settings(recipe_toml, &harness, screenshots(env, &harness)?),
             recipe,
             overlay,
         })
@@ -149,7 +158,18 @@ fn approved(env: Env<'_>, harness: &HarnessToml, root: &Path) -> PathBuf {
     root.join(given.as_deref().unwrap_or("repo-local-approved.txt"))
 }
 
-fn settings(recipe_toml: RecipeToml, harness: &HarnessToml) -> Settings {
+fn screenshots(env: Env<'_>, harness: &HarnessToml) -> Result<Screenshots> {
+    let on = match env("HARNESS_SCREENSHOTS").as_deref() {
+        None | Some("") => harness.screenshots.unwrap_or(true),
+        Some("1") => true,
+        Some("0") => false,
+        Some(value) => bail!("HARNESS_SCREENSHOTS is `{value}`: write `1` or `0`"),
+    };
+    let given = env("HARNESS_CHROMIUM").filter(|path| !path.is_empty()).map(PathBuf::from);
+    Ok(Screenshots { on, chromium: given.or_else(|| harness.chromium.clone()) })
+}
+
+fn settings(recipe_toml: RecipeToml, harness: &HarnessToml, screenshots: Screenshots) -> Settings {
     let deadlines = recipe_toml.deadlines.or(&harness.deadlines);
     Settings {
         deploy: deadlines.deploy,
@@ -158,6 +178,7 @@ fn settings(recipe_toml: RecipeToml, harness: &HarnessToml) -> Settings {
         call: deadlines.call.unwrap_or(Duration::from_secs(30)),
         stable: recipe_toml.stable.unwrap_or(Duration::from_secs(1)),
         https: https(harness),
+        screenshots,
         policy: recipe_toml.policy.clone().and(&harness.policy),
         recipe_toml,
     }
@@ -348,6 +369,21 @@ mod tests {
         let by_env = resolve(&[], &[("CCCI_SKIP_GENERIC_UPGRADE", "1")], "", "").unwrap().skip_generic;
         assert_eq!(by_env, BTreeSet::from([Tier::Upgrade]));
         assert_eq!(resolve(&[], &[("CCCI_SKIP_GENERIC", "1")], "", "").unwrap().skip_generic.len(), 5);
+    }
+
+    #[test]
+    fn pictures_are_taken_unless_harness_toml_or_the_environment_says_no() {
+        let screenshots = |env: &[(&str, &str)], harness: &str| {
+            let Screenshots { on, chromium } = resolve(&[], env, harness, "").unwrap().settings.screenshots;
+            (on, chromium.map(|path| path.display().to_string()))
+        };
+        assert_eq!(screenshots(&[], ""), (true, None));
+        let harness = "screenshots = false\nchromium = \"/opt/one\"";
+        assert_eq!(screenshots(&[], harness), (false, Some("/opt/one".into())));
+        let env = [("HARNESS_SCREENSHOTS", "1"), ("HARNESS_CHROMIUM", "/opt/two")];
+        assert_eq!(screenshots(&env, harness), (true, Some("/opt/two".into())));
+        let line = refusal(&[], &[("HARNESS_SCREENSHOTS", "no")], "", "");
+        assert_eq!(line, "HARNESS_SCREENSHOTS is `no`: write `1` or `0`");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod logs;
 pub mod operate;
 pub mod outage;
 pub mod owner;
+pub mod photo;
 mod probe;
 pub mod protocol;
 mod read_back;
@@ -25,6 +26,7 @@ pub mod stage;
 mod surroundings;
 pub mod sweep;
 pub mod teardown;
+pub mod usage;
 pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,6 +81,10 @@ pub struct Keeper {
     pub fetching: StdMutex<Option<AbortHandle>>,
     /// The linting of the head beside the tiers.
     pub linting: StdMutex<Option<JoinHandle<()>>>,
+    /// What is measured beside the assertions of a tier.
+    pub measuring: StdMutex<Option<usage::Measuring>>,
+    /// The picture that is being taken.
+    pub photographing: StdMutex<Option<photo::Photographing>>,
     /// Held by work on the disk that runs on a thread of its own, which ending the operation does not end.
     pub disk: StdMutex<()>,
     /// Teardown happens once; who comes later gets the same report.
@@ -219,6 +225,8 @@ impl Keeper {
             operation: StdMutex::default(),
             fetching: StdMutex::default(),
             linting: StdMutex::default(),
+            measuring: StdMutex::default(),
+            photographing: StdMutex::default(),
             disk: StdMutex::default(),
             teardown: Mutex::default(),
             owner: tokio::sync::watch::Sender::new(owner),
@@ -256,6 +264,13 @@ impl Keeper {
     pub fn stop_fetching(&self) {
         let fetching = self.fetching.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         fetching.inspect(AbortHandle::abort);
+    }
+
+    /// Waits for what is still looked at beside the assertions, and journals it: the app is about to change, or a report
+    /// to be made.
+    pub async fn settle(&self) {
+        usage::settle(self).await;
+        photo::settle(self).await;
     }
 
     /// Where the run's private checkout of the recipe lies.

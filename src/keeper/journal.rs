@@ -17,8 +17,10 @@ use serde_json::Value;
 use tokio::sync::broadcast;
 
 use super::facts::Facts;
+use super::photo::Picture;
 use super::protocol::Invocation;
 use super::spec::Client;
+use super::usage::TierUsage;
 use crate::engine::abra::lint::Rule;
 use crate::engine::{Kind, Ledger};
 use crate::fault::{Failure, Fault};
@@ -93,6 +95,13 @@ pub enum Event {
     },
     /// What a visitor would have seen of the app while an operation changed it.
     Probed(Downtime),
+    /// The app as a visitor sees it after an operation.
+    Photographed {
+        tier: Tier,
+        picture: Picture,
+    },
+    /// What the app used during an operation and after it.
+    Measured(Box<TierUsage>),
     OperationFinished {
         tier: Tier,
         millis: u64,

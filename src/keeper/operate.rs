@@ -16,7 +16,7 @@ use super::blame::{blame, unless_full};
 use super::converge::{self, Expect};
 use super::journal::{Event, millis};
 use super::protocol::{Deployed, OperationReport};
-use super::{AppRecord, DeployedState, Keeper};
+use super::{AppRecord, DeployedState, Keeper, photo, usage};
 use crate::config::Settings;
 use crate::engine::{Ages, Deployment, FetchError, Origin, TaskState};
 use crate::fault::{Failure, Fault};
@@ -44,16 +44,7 @@ pub async fn perform(keeper: &Arc<Keeper>, tier: Tier, what: String) -> Result<(
     keeper.journal.write(Event::OperationStarted { tier, what: what.clone() }).map_err(Failure::infrastructure)?;
     let swallows = keeper.spec.sabotage == Some(Sabotage::TimeOutIsSwallowed);
     let deadline = if swallows { AT_ONCE } else { deadline(keeper, tier) };
-    let operation = operation(keeper, tier);
-    tokio::pin!(operation);
-    let result = match tokio::time::timeout(deadline, &mut operation).await {
-        Ok(result) => result,
-        Err(_) if swallows => operation.await,
-        Err(_) => Err(Failure::new(
-            Fault::Recipe,
-            format!("the operation did not end within {}", humantime::format_duration(deadline)),
-        )),
-    };
+    let (result, looks) = usage::during(keeper, within(deadline, swallows, operation(keeper, tier))).await;
     let result = match result {
         Ok(()) => plant(keeper, tier).await,
         failed => failed,
@@ -62,10 +53,29 @@ pub async fn perform(keeper: &Arc<Keeper>, tier: Tier, what: String) -> Result<(
     let took = start.elapsed();
     let finished = Event::OperationFinished { tier, millis: millis(took), failure: result.as_ref().err().cloned() };
     keeper.journal.write(finished).map_err(Failure::infrastructure)?;
+    usage::after(keeper, tier, looks).await;
     result?;
+    photo::begin(keeper, tier);
     let limit = keeper.spec.settings.recipe_toml.budget.get(&tier).map_or(deadline, |budget| budget.0.min(deadline));
     keeper.app.lock().await.operations.insert(tier, OperationReport { what, took, limit });
     Ok(())
+}
+
+/// An operation that does not end in time is the recipe's fault; a planted fault waits on all the same.
+async fn within(
+    deadline: Duration,
+    swallows: bool,
+    operation: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    tokio::pin!(operation);
+    match tokio::time::timeout(deadline, &mut operation).await {
+        Ok(result) => result,
+        Err(_) if swallows => operation.await,
+        Err(_) => Err(Failure::new(
+            Fault::Recipe,
+            format!("the operation did not end within {}", humantime::format_duration(deadline)),
+        )),
+    }
 }
 
 /// What a planted fault does once an operation is done.

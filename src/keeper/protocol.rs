@@ -17,6 +17,9 @@ use crate::recipe::version::Revision;
 use crate::recipe::version::Version;
 use crate::tier::Tier;
 
+/// Why a run is torn down that has come to its end.
+pub const ENDED: &str = "the run ended";
+
 /// What a client asks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -77,6 +80,7 @@ pub enum Call {
     Ping,
     /// Stream every journal record, past ones first.
     Watch,
+    /// With the reason [`ENDED`], whatever is still looked at is looked at to its end.
     Teardown {
         reason: String,
     },

@@ -50,8 +50,12 @@ async fn talk(keeper: &Arc<Keeper>, mut wire: Wire) -> Result<()> {
                 wire.send(&Answer::TornDown(report)).await?;
                 keeper.finished.notify_one();
             }
-            Call::Keep => wire.send(&keeper.keep().map_or_else(Answer::Failed, Answer::TornDown)).await?,
+            Call::Keep => {
+                keeper.settle().await;
+                wire.send(&keeper.keep().map_or_else(Answer::Failed, Answer::TornDown)).await?;
+            }
             Call::Leave { limit } => {
+                keeper.settle().await;
                 wire.send(&keeper.leave(limit).map_or_else(Answer::Failed, Answer::TornDown)).await?;
             }
             call => wire.send(&answer(keeper, call).await).await?,

@@ -121,6 +121,8 @@ fn look(progress: &mut Progress, plan: &crate::plan::Plan, tier: Tier) -> Option
 /// Performs one step: hooks in the client, the operation here. The outcome is in the keeper's progress; the operation
 /// goes on to its end even if the client that drove it is gone.
 async fn drive(keeper: &Arc<Keeper>, tier: Tier, wire: &mut Wire) {
+    // What is still looked at is the tier before: hooks change it already.
+    keeper.settle().await;
     let action = keeper.spec.plan.step(tier).map(|step| step.action.clone());
     let result = match action {
         Some(Action::Operate(what)) => {

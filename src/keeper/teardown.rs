@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::journal::{self, Event, millis};
-use super::protocol::TeardownReport;
+use super::protocol::{ENDED, TeardownReport};
 use super::rig::Rig;
-use super::{Keeper, leaks, logs, surroundings};
+use super::{Keeper, leaks, logs, photo, surroundings};
 use crate::engine::{self, Engine, Kind, Ledger as _};
 use crate::fault::{Failure, panic_text};
 
@@ -44,6 +44,10 @@ pub async fn run(keeper: &Arc<Keeper>, reason: &str) -> TeardownReport {
 
 async fn tear_down(keeper: &Arc<Keeper>, reason: &str) -> TeardownReport {
     let start = Instant::now();
+    if reason == ENDED {
+        photo::settle(keeper).await;
+    }
+    photo::stop(keeper).await;
     keeper.progress(|progress| progress.down = true);
     // A full disk must not keep anything from being removed: the journal's failure is said, not obeyed.
     let mut leftovers = Vec::new();
@@ -110,6 +114,7 @@ async fn end_operation(keeper: &Arc<Keeper>) {
             tokio::task::yield_now().await;
         }
     }
+    super::usage::settle(keeper).await;
     super::lint::end(keeper).await;
     let keeper = keeper.clone();
     // Only the lock is wanted: whoever held it has ended, and nobody takes it any more.

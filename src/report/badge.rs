@@ -38,7 +38,7 @@ pub fn render(results: &Results) -> String {
 }
 
 /// Dark enough for white text at every level.
-fn colour(level: u8) -> &'static str {
+pub fn colour(level: u8) -> &'static str {
     match level {
         0 => "#b3261e",
         1 => "#9a5b00",
@@ -49,7 +49,7 @@ fn colour(level: u8) -> &'static str {
 }
 
 /// Text for XML, without what XML cannot hold.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let plain: String = text.chars().filter(|c| !c.is_control() && !['\u{fffe}', '\u{ffff}'].contains(c)).collect();
     plain.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

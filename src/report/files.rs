@@ -8,13 +8,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::results::Results;
-use super::{badge, fold, html, junit, markdown};
+use super::{badge, card, fold, html, junit, markdown};
 use crate::keeper::facts::Facts;
 use crate::keeper::journal::{self, Event, Record, Trial};
 use crate::keeper::spec::RunSpec;
 
 /// The names of the files that a run directory gets.
-pub const NAMES: [&str; 5] = ["results.json", "junit.xml", "summary.md", "badge.svg", "report.html"];
+pub const NAMES: [&str; 7] =
+    ["results.json", "junit.xml", "summary.md", "badge.svg", "card.svg", "report.html", CARD_PNG];
+
+/// The only one that is no text.
+pub const CARD_PNG: &str = "card.png";
 
 /// Makes the reports of a run from its journal, as its keeper does at its end: also where the client is dead.
 pub fn of_dir(run_dir: &Path) -> Result<Results> {
@@ -46,12 +50,16 @@ pub fn results(spec: &RunSpec, run_dir: &Path, ended: &[Trial]) -> Results {
 /// Writes the reports into a run directory.
 pub fn write(run_dir: &Path, results: &Results) -> Result<()> {
     let logs = logs(run_dir);
+    let card = card::render(results);
+    let picture = card::png(&card)?;
     for (name, content) in NAMES.into_iter().zip([
-        json(results)?,
-        junit::render(&[(results, &logs)])?,
-        markdown::render(results),
-        badge::render(results),
-        html::render(results, &logs)?,
+        json(results)?.into_bytes(),
+        junit::render(&[(results, &logs)])?.into_bytes(),
+        markdown::with_card(results).into_bytes(),
+        badge::render(results).into_bytes(),
+        card.into_bytes(),
+        html::render(results, &logs, |file| std::fs::read(run_dir.join(file)).ok())?.into_bytes(),
+        picture,
     ]) {
         put(&run_dir.join(name), &content)?;
     }
@@ -62,7 +70,7 @@ pub fn write(run_dir: &Path, results: &Results) -> Result<()> {
 pub fn write_junit(path: &Path, runs: &[(PathBuf, Results)]) -> Result<()> {
     let logs: Vec<_> = runs.iter().map(|(dir, _)| logs(dir)).collect();
     let runs: Vec<_> = runs.iter().zip(&logs).map(|((_, results), logs)| (results, logs.as_slice())).collect();
-    put(path, &junit::render(&runs)?)
+    put(path, junit::render(&runs)?.as_bytes())
 }
 
 /// The summary in Markdown.
@@ -95,7 +103,7 @@ fn logs(run_dir: &Path) -> Vec<(String, String)> {
 }
 
 /// Whole or not at all: a reader never sees half a file, whoever else writes it again.
-fn put(path: &Path, content: &str) -> Result<()> {
+fn put(path: &Path, content: &[u8]) -> Result<()> {
     let failed = || format!("failed to write `{}`", path.display());
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let file = tempfile::NamedTempFile::new_in(dir).with_context(failed)?;

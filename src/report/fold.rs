@@ -10,6 +10,8 @@ use super::results::{
 use crate::fault::Fault;
 use crate::keeper::facts::{Facts, TrialFact, TrialKind};
 use crate::keeper::journal::{self, Event, Record, Trial};
+use crate::keeper::photo::Picture;
+use crate::keeper::usage::TierUsage;
 use crate::plan::{Action, SkipKind, Step};
 use crate::tier::Tier;
 
@@ -105,6 +107,8 @@ fn tier(step: &Step, facts: &Facts, records: &[Record], own: &[Record]) -> TierR
         generic_opted_out: facts.skip_generic.contains(&step.tier),
         operation,
         hooks: hooks(step.tier, records),
+        usage: usage(step.tier, records),
+        picture: picture(step.tier, records),
         trials,
     }
 }
@@ -136,6 +140,20 @@ fn hooks(tier: Tier, records: &[Record]) -> Vec<Hook> {
         _ => None,
     };
     records.iter().filter_map(hook).collect()
+}
+
+fn usage(tier: Tier, records: &[Record]) -> Option<TierUsage> {
+    records.iter().find_map(|record| match &record.event {
+        Event::Measured(usage) if usage.tier == tier => Some((**usage).clone()),
+        _ => None,
+    })
+}
+
+fn picture(tier: Tier, records: &[Record]) -> Option<Picture> {
+    records.iter().find_map(|record| match &record.event {
+        Event::Photographed { tier: of, picture } if *of == tier => Some(picture.clone()),
+        _ => None,
+    })
 }
 
 /// A trial that was repeated counts as it ended last. What ends after teardown has begun is broken off by it, and says

@@ -1,4 +1,4 @@
-//! Past runs beside each other: what has become slower since the last green run, and which assertions are flaky.
+//! Past runs beside each other: what has become slower or larger since the last green run, and which assertions are flaky.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -7,13 +7,8 @@ use std::time::Duration;
 
 use super::markdown::printable;
 use super::results::{Outcome, Results, SCHEMA, Verdict};
-use super::seconds;
+use super::{amount, seconds};
 use crate::tier::Tier;
-
-/// A time is a regression when it is longer by this factor …
-const FACTOR: f64 = 1.5;
-/// … and by this many milliseconds: on a busy machine short times vary a lot.
-const LEAST: u64 = 1000;
 
 /// The results of every run below a directory, oldest first. What is not there, or of another format, is left out.
 pub fn read(runs_dir: &Path) -> Vec<Results> {
@@ -36,13 +31,13 @@ pub fn render(runs: &[Results]) -> String {
         let _ = writeln!(out, "{}", printable(recipe));
         let _ = writeln!(
             out,
-            "  {:<24}  {:<10}  {:<8}  {:<14}  level  install  upgrade  downtime",
+            "  {:<24}  {:<10}  {:<8}  {:<14}  level  install  upgrade  downtime  memory   images",
             "when", "head", "engine", "verdict"
         );
         for (at, run) in runs.iter().enumerate() {
             let _ = writeln!(out, "  {}", line(run));
-            for slower in regressions(run, &runs[..at]) {
-                let _ = writeln!(out, "    slower: {slower}");
+            for worse in regressions(run, &runs[..at]) {
+                let _ = writeln!(out, "    {worse}");
             }
         }
         for flaky in flaky(&runs) {
@@ -53,43 +48,89 @@ pub fn render(runs: &[Results]) -> String {
 }
 
 fn line(run: &Results) -> String {
-    let time = |value: Option<u64>| value.map_or_else(|| "-".into(), |millis| seconds(Duration::from_millis(millis)));
-    let [install, upgrade, downtime] = times(run).map(|(_, value)| time(value));
+    let cells = figures(run).map(|figure| {
+        let width = figure.name.len().max(7);
+        format!("{:<width$}", figure.value.map_or_else(|| "-".into(), figure.words))
+    });
     let verdict = match run.verdict {
         Verdict::Error => "error",
         verdict => verdict.words(),
     };
-    format!(
-        "{:<24}  {:<10}  {:<8}  {verdict:<14}  {:<5}  {install:<7}  {upgrade:<7}  {downtime}",
+    let line = format!(
+        "{:<24}  {:<10}  {:<8}  {verdict:<14}  {:<5}  {}",
         run.started,
         printable(&run.head).chars().take(10).collect::<String>(),
         run.engine,
-        run.level.reached
-    )
+        run.level.reached,
+        cells.join("  ")
+    );
+    line.trim_end().to_owned()
 }
 
-/// What is compared: how long until the app was healthy, and how long it did not answer.
-fn times(run: &Results) -> [(&'static str, Option<u64>); 3] {
+/// One thing that is compared between runs.
+struct Figure {
+    name: &'static str,
+    /// What it is called that there is more of it.
+    more: &'static str,
+    value: Option<u64>,
+    /// After which tier it was measured: only the same is compared.
+    after: Option<Tier>,
+    words: fn(u64) -> String,
+    limit: Limit,
+}
+
+/// A figure is a regression when it is larger by this factor, and by this much: small ones vary a lot.
+struct Limit {
+    factor: f64,
+    least: u64,
+}
+
+/// On a busy machine even the same work takes longer.
+const TIME: Limit = Limit { factor: 1.5, least: 1000 };
+const MEMORY: Limit = Limit { factor: 1.5, least: 16 << 20 };
+/// An image is the same wherever it is looked at.
+const IMAGES: Limit = Limit { factor: 1.2, least: 10 << 20 };
+
+/// How long until the app was healthy, how long it did not answer, and what it needs.
+fn figures(run: &Results) -> [Figure; 5] {
     let operation = |tier| {
         let tier = run.tiers.iter().find(|it| it.tier == tier)?;
         tier.operation.as_ref().filter(|it| it.ended && it.failure.is_none()).map(|it| it.millis)
     };
-    let downtime = run.downtime.as_ref().map(|downtime| downtime.millis);
-    [("install", operation(Tier::Install)), ("upgrade", operation(Tier::Upgrade)), ("downtime", downtime)]
+    let time = |name, value| Figure { name, more: "slower", value, after: None, words: millis, limit: TIME };
+    let usage = amount::telling(run);
+    let after = usage.map(|usage| usage.tier);
+    let size = |name, value, limit| Figure { name, more: "larger", value, after, words: amount::bytes, limit };
+    let memory = usage.and_then(|usage| amount::memory(usage).amount());
+    let images = usage.and_then(|usage| amount::images(usage).amount());
+    [
+        time("install", operation(Tier::Install)),
+        time("upgrade", operation(Tier::Upgrade)),
+        time("downtime", run.downtime.as_ref().map(|downtime| downtime.millis)),
+        size("memory", memory, MEMORY),
+        size("images", images, IMAGES),
+    ]
+}
+
+fn millis(millis: u64) -> String {
+    seconds(Duration::from_millis(millis))
 }
 
 /// Against the last green run before it on the same engine.
 fn regressions(run: &Results, before: &[&Results]) -> Vec<String> {
     let green = |it: &&&Results| it.verdict == Verdict::Passed && it.engine == run.engine;
     let Some(green) = before.iter().rev().find(green) else { return Vec::new() };
-    let pairs = times(run).into_iter().zip(times(green));
-    let slower = pairs.filter_map(|((name, now), (_, then))| {
-        let (now, then) = (now?, then?);
-        let is_slower = now as f64 > then as f64 * FACTOR && now > then + LEAST;
-        let [now, then] = [now, then].map(|millis| seconds(Duration::from_millis(millis)));
-        is_slower.then(|| format!("{name} {now}, in the last green run ({}) {then}", green.started))
+    let pairs = figures(run).into_iter().zip(figures(green));
+    let worse = pairs.filter(|(figure, then)| figure.after == then.after).filter_map(|(figure, then)| {
+        let (now, then) = (figure.value?, then.value?);
+        let Limit { factor, least } = figure.limit;
+        let is_worse = now as f64 > then as f64 * factor && now > then + least;
+        let [now, then] = [now, then].map(figure.words);
+        is_worse.then(|| {
+            format!("{}: {} {now}, in the last green run ({}) {then}", figure.more, figure.name, green.started)
+        })
     });
-    slower.collect()
+    worse.collect()
 }
 
 /// Assertions that passed and failed at the same commit on the same engine, from evidence and not from a guess.
@@ -149,6 +190,37 @@ mod tests {
             results.engine = "swarm".into();
         };
         assert!(!render(&[run(1, upgrade_takes(600)), run(2, swarm)]).contains("slower"));
+    }
+
+    fn uses(memory: u64, image: u64) -> impl FnOnce(&mut Results) {
+        use crate::engine::Measured;
+        use crate::keeper::usage::ServiceUsage;
+        move |results| {
+            let usage = results.tiers[1].usage.as_mut().unwrap();
+            let memory = Measured::Amount(memory << 20);
+            let service = ServiceUsage { memory_peak: memory.clone(), cpu_millis: Measured::Amount(1), memory };
+            usage.services = [("app".to_owned(), service)].into();
+            usage.images = [("nginx:1".to_owned(), Measured::Amount(image << 20))].into();
+        }
+    }
+
+    #[test]
+    fn what_needs_much_more_than_the_last_green_run_is_told() {
+        let text = render(&[run(1, uses(30, 100)), run(2, uses(60, 121))]);
+        let green = "in the last green run (2026-11-01T10:00:00.000Z)";
+        for line in [
+            format!("    larger: memory 60.0 MiB, {green} 30.0 MiB\n"),
+            format!("    larger: images 121.0 MiB, {green} 100.0 MiB\n"),
+        ] {
+            assert!(text.contains(&line), "{text}");
+        }
+        // A little more, or of little, is none; and what was not measured is compared with nothing.
+        assert!(!render(&[run(1, uses(30, 100)), run(2, uses(44, 119))]).contains("larger"));
+        assert!(!render(&[run(1, uses(2, 10)), run(2, uses(17, 19))]).contains("larger"));
+        let unmeasured = |results: &mut Results| results.tiers[1].usage = None;
+        assert!(!render(&[run(1, unmeasured), run(2, uses(600, 900))]).contains("larger"), "after another tier");
+        let nothing = |results: &mut Results| results.tiers.iter_mut().for_each(|tier| tier.usage = None);
+        assert!(!render(&[run(1, nothing), run(2, uses(600, 900))]).contains("larger"));
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! One self-contained page: complete without scripts, without a request to anywhere, on a phone and in the dark.
 
+mod pictures;
+mod usage;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -22,8 +25,8 @@ const AGAIN: &str = "\nrun only this again: ";
 /// Of a log only the end is shown: a browser has to hold it.
 const LOG_END: usize = 512 << 10;
 
-/// The whole page.
-pub fn render(results: &Results, logs: &Logs) -> Result<String> {
+/// The whole page; `read` gives a file of the run's directory.
+pub fn render(results: &Results, logs: &Logs, read: impl Fn(&str) -> Option<Vec<u8>>) -> Result<String> {
     let page = Page {
         style: STYLE,
         script: SCRIPT,
@@ -46,6 +49,8 @@ pub fn render(results: &Results, logs: &Logs) -> Result<String> {
         bars: bars(results),
         changes: results.changes.iter().map(change).collect(),
         downtime: results.downtime.as_ref().map(|downtime| printable(&downtime_line(downtime))),
+        usage: usage::view(results),
+        pictures: pictures::view(results, read),
         no_changes: match results.base {
             Some(_) => "The head defines the app as the base does.",
             None => "There was no base to compare with.",
@@ -79,6 +84,8 @@ struct Page<'a> {
     bars: Vec<Bar>,
     changes: Vec<ChangeView>,
     downtime: Option<String>,
+    usage: usage::UsageView,
+    pictures: Vec<pictures::PictureView>,
     no_changes: &'static str,
     logs: Vec<LogView>,
     facts: Vec<(String, String)>,

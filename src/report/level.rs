@@ -195,6 +195,8 @@ mod tests {
             generic_opted_out: false,
             operation: tier.has_operation().then_some(done),
             hooks: vec![],
+            usage: None,
+            picture: None,
             trials,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::fold::REUSED;
 use super::results::{Outcome, Results, TierResult, TrialResult};
-use super::seconds;
+use super::{amount, seconds};
 use crate::keeper::journal::Downtime;
 use crate::plain::acts;
 
@@ -20,6 +20,12 @@ const LONGEST: usize = 400;
 const LIMIT: usize = 60 << 10;
 /// What is left of that for the end, which names the run.
 const END: usize = 8 << 10;
+
+/// The summary where the card lies beside it; elsewhere a picture without an address would only be broken.
+pub fn with_card(results: &Results) -> String {
+    let alt = format!("{} {}: {}", results.recipe, results.versions(), results.verdict.words());
+    format!("{}\n![{}](card.png)\n", render(results), text(&alt))
+}
 
 /// The whole summary.
 pub fn render(results: &Results) -> String {
@@ -40,6 +46,9 @@ pub fn render(results: &Results) -> String {
     }
     for note in results.notes.iter().filter(|note| note.starts_with(REUSED)) {
         let _ = writeln!(out, "- {}", text(note));
+    }
+    if let Some(usage) = amount::telling(results) {
+        let _ = writeln!(out, "- {}", text(&amount::line(usage)));
     }
     for stand_in in results.stand_ins.iter().take(SHOWN) {
         let _ = writeln!(out, "- {}", text(stand_in));

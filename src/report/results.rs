@@ -13,6 +13,8 @@ use crate::engine::abra::lint::Rule;
 use crate::fault::{Failure, Fault};
 use crate::keeper::facts::{Change, TrialKind};
 use crate::keeper::journal::Downtime;
+use crate::keeper::photo::Picture;
+use crate::keeper::usage::TierUsage;
 use crate::plan::Skip;
 use crate::tier::Tier;
 
@@ -114,6 +116,12 @@ pub struct TierResult {
     /// Null for `custom`, and when it was never reached.
     pub operation: Option<Operation>,
     pub hooks: Vec<Hook>,
+    /// What the app used during the operation and after it; null when nobody looked.
+    #[serde(default)]
+    pub usage: Option<TierUsage>,
+    /// The app as a visitor saw it after the operation; null where nobody was to take a picture.
+    #[serde(default)]
+    pub picture: Option<Picture>,
     /// The operation's own trial first.
     pub trials: Vec<TrialResult>,
 }

@@ -71,6 +71,7 @@ mod tests {
         let settings = Settings {
             policy: Default::default(),
             https: Default::default(),
+            screenshots: Default::default(),
             recipe_toml: Default::default(),
             deploy: None,
             backup: Duration::from_secs(1),

@@ -7,7 +7,7 @@ use super::trial::{RecipeRun, Verdict};
 use crate::client::runtime;
 use crate::config::Keep;
 use crate::fault::{Failure, Fault};
-use crate::keeper::protocol::TeardownReport;
+use crate::keeper::protocol::{ENDED, TeardownReport};
 use crate::plain::plain;
 use crate::report::kept;
 
@@ -52,7 +52,7 @@ fn end(run: &RecipeRun) -> Result<TeardownReport, String> {
     } else if let Some(warm) = &run.warm {
         warm.leave(&run.session)
     } else {
-        runtime().block_on(run.session.tear_down("the run ended"))
+        runtime().block_on(run.session.tear_down(ENDED))
     };
     let report = ended.map_err(|error| format!("{error:#}"))?;
     if report.kept && run.warm.is_none() {

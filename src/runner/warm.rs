@@ -115,7 +115,7 @@ impl Warm {
             }
             Err(error) => {
                 eprintln!("\nwarm     {id} is not left up: {error:#}");
-                runtime().block_on(session.tear_down("the run ended"))
+                runtime().block_on(session.tear_down(crate::keeper::protocol::ENDED))
             }
         }
     }

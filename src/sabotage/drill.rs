@@ -115,8 +115,9 @@ impl Drill {
 
     async fn start(&self, more: Vec<OsString>) -> Result<Output> {
         let run = Run::new(&self.runner, self.arguments.iter().chain(&more)).deadline(RUN);
-        // Each of these runs is to tear down, whatever holds for those that somebody clicks.
-        Run { env: self.env.clone(), ..run }.env("HARNESS_WARM", "0").output().await
+        // Each of these runs is to tear down, whatever holds for those that somebody clicks; nobody looks at its pictures.
+        let run = Run { env: self.env.clone(), ..run }.env("HARNESS_WARM", "0").env("HARNESS_SCREENSHOTS", "0");
+        run.output().await
     }
 }
 

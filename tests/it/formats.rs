@@ -3,14 +3,17 @@
 
 use std::path::{Path, PathBuf};
 
+use harness::engine::Measured;
 use harness::fault::Fault;
 use harness::keeper::journal::{self, Event, Outcome, Record};
+use harness::keeper::photo::Picture;
 use harness::keeper::protocol::Invocation;
 use harness::keeper::spec::Client;
 use harness::report::files;
 use harness::report::fold::fold;
 use harness::report::results::{Results, Verdict};
 
+use crate::kept;
 use crate::runner::checkout;
 
 /// Copies a recorded run, makes its reports, and compares them with those that are kept.
@@ -18,19 +21,22 @@ fn check(run: &str) -> (Results, PathBuf, tempfile::TempDir) {
     let recorded = checkout().join("tests/data/runs").join(run);
     let copy = tempfile::tempdir().unwrap();
     std::fs::copy(recorded.join(journal::FILE), copy.path().join(journal::FILE)).unwrap();
-    copy_logs(&recorded, copy.path());
+    copy_files(&recorded, copy.path());
     let results = files::of_dir(copy.path()).unwrap();
-    for name in files::NAMES {
+    for name in files::NAMES.into_iter().filter(|name| *name != files::CARD_PNG) {
         let made = std::fs::read_to_string(copy.path().join(name)).unwrap();
+        let made = if name == "report.html" { kept::without_repetitions(&made, &recorded) } else { made };
         crate::docs::check(&format!("tests/data/runs/{run}/{name}"), &made);
     }
     (results, recorded, copy)
 }
 
-fn copy_logs(from: &Path, to: &Path) {
-    std::fs::create_dir(to.join("logs")).unwrap();
-    for entry in std::fs::read_dir(from.join("logs")).unwrap().flatten() {
-        std::fs::copy(entry.path(), to.join("logs").join(entry.file_name())).unwrap();
+fn copy_files(from: &Path, to: &Path) {
+    for name in ["logs", "pictures"] {
+        std::fs::create_dir(to.join(name)).unwrap();
+        for entry in std::fs::read_dir(from.join(name)).into_iter().flatten().flatten() {
+            std::fs::copy(entry.path(), to.join(name).join(entry.file_name())).unwrap();
+        }
     }
 }
 
@@ -169,6 +175,60 @@ fn the_summary_is_appended_where_a_ci_server_wants_it() {
     let ended = crate::runner::finish(&run.env("GITHUB_STEP_SUMMARY", world.dir.path()));
     assert_eq!(ended.code, 101, "a report that cannot be written is a failure: {ended}");
     assert!(ended.stderr.contains("error: failed to write to `"), "{ended}");
+}
+
+#[test]
+fn without_a_chromium_the_report_says_so() {
+    for (variable, value, reason) in [
+        ("PATH", programs_without_a_browser(), "chromium is not installed"),
+        ("HARNESS_CHROMIUM", "/nowhere/chromium".into(), "there is no Chromium at `/nowhere/chromium`"),
+    ] {
+        let world = crate::runner::World::of_test_data();
+        let run = world.command(&["--recipe", "first-release", "--tiers", "install"]);
+        let ended = crate::runner::finish(&run.env("HARNESS_SCREENSHOTS", "1").env(variable, value));
+        assert_eq!(ended.code, 0, "a picture is no proof of anything: {ended}");
+        let picture = results_of(&world).tiers[0].picture.clone();
+        assert_eq!(picture, Some(Picture::NotTaken { not_taken: reason.into() }));
+    }
+}
+
+/// A search path with what a run needs, and no more.
+fn programs_without_a_browser() -> String {
+    static DIR: std::sync::OnceLock<tempfile::TempDir> = std::sync::OnceLock::new();
+    let dir = DIR.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        for program in ["git", "newuidmap", "newgidmap"] {
+            let _ = std::os::unix::fs::symlink(Path::new("/usr/bin").join(program), dir.path().join(program));
+        }
+        dir
+    });
+    dir.path().display().to_string()
+}
+
+#[test]
+fn what_an_app_uses_is_measured_after_every_operation() {
+    let world = crate::runner::World::of_checkout();
+    let ended = world.run(&["--recipe", "custom-html"]);
+    assert_eq!(ended.code, 0, "{ended}");
+    for tier in results_of(&world).tiers {
+        let Some(usage) = tier.usage else {
+            assert_eq!(tier.operation, None, "nobody looked after {}", tier.tier);
+            continue;
+        };
+        let app = &usage.services["app"];
+        let (memory, peak) = (app.memory.amount().unwrap(), app.memory_peak.amount().unwrap());
+        assert!(memory > 1 << 20 && peak >= memory && app.cpu_millis.amount().is_some(), "{usage:?}");
+        assert!(usage.looks > 0 && usage.volumes["content"].amount().unwrap() > 0, "{usage:?}");
+        let image = usage.images.values().next().unwrap();
+        let stand_in = "`builtin:static-web` runs in its place, which is made of this machine's own programs";
+        assert_eq!(*image, Measured::not(stand_in));
+    }
+    // What the upgrade's canaries add is there, and nothing is told of a run that never got to an operation.
+    let world = crate::runner::World::of_test_data();
+    world.run(&["--recipe", "never-starts", "--tiers", "install"]);
+    let usage =
+        results_of(&world).tiers[0].usage.clone().expect("the operation failed, and was looked at all the same");
+    assert_eq!(usage.services["app"].memory, Measured::not("no container of it was seen running"));
 }
 
 /// The results of the only run of a world.

@@ -15,6 +15,8 @@ mod formats;
 mod full;
 mod green;
 mod hung;
+#[allow(dead_code, reason = "each of the test programs uses its part")]
+mod kept;
 mod red;
 mod repo_local;
 #[allow(dead_code, reason = "each of the test programs uses its part")]

@@ -83,6 +83,8 @@ impl World {
         };
         let run =
             run.env("HARNESS_ROOT", &self.root).env("HARNESS_STATE", self.state()).env("HARNESS_ENGINE", self.engine);
+        // A browser for each of them would take longer than most of these runs.
+        let run = run.env("HARNESS_SCREENSHOTS", "0");
         run.cwd(self.dir.path()).deadline(Duration::from_secs(120))
     }
 
@@ -97,7 +99,7 @@ impl World {
         for run in std::fs::read_dir(self.state().join("runs")).into_iter().flatten().flatten() {
             for entry in std::fs::read_dir(run.path()).unwrap().flatten() {
                 let name = entry.file_name().into_string().unwrap();
-                let records = ["events.jsonl", "keeper.log", "logs", "run.json"];
+                let records = ["events.jsonl", "keeper.log", "logs", "pictures", "run.json"];
                 if !records.iter().chain(&harness::report::files::NAMES).any(|record| *record == name) {
                     left.push(format!("{}/{name}", run.file_name().display()));
                 }

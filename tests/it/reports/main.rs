@@ -10,8 +10,12 @@ mod browser;
 mod debugger;
 mod editor;
 mod junit;
+#[allow(dead_code, reason = "each of the test programs uses its part")]
+#[path = "../kept.rs"]
+mod kept;
 mod nextest;
 mod page;
+mod pictures;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 #[path = "../runner.rs"]
 mod runner;
@@ -35,8 +39,13 @@ const TAPLO: Tool = Tool { program: "taplo", from: "PyPI's package `taplo`" };
 const GDB: Tool = Tool { program: "gdb", from: "Debian's package `gdb`" };
 
 /// Every trial, by the program that it needs.
-const CASES: &[(Tool, &[Case])] =
-    &[(XMLLINT, junit::CASES), (NEXTEST, nextest::CASES), (CHROMIUM, page::CASES), (GDB, debugger::CASES)];
+const CASES: &[(Tool, &[Case])] = &[
+    (XMLLINT, junit::CASES),
+    (NEXTEST, nextest::CASES),
+    (CHROMIUM, page::CASES),
+    (CHROMIUM, pictures::CASES),
+    (GDB, debugger::CASES),
+];
 
 /// A program that a trial needs.
 #[derive(Clone, Copy)]

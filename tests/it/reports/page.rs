@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use crate::Case;
 use crate::browser::{Browser, View};
+use crate::kept;
 use crate::runner::checkout;
 
 pub const CASES: &[Case] = &[
     ("page::every_report_is_silent_and_fits_on_every_screen", every_screen),
     ("page::failures_come_first_with_the_command_to_run_them_again", failures_first),
+    ("page::what_the_app_used_and_how_it_looked_is_shown", usage_and_pictures),
     ("page::without_scripts_everything_is_there", without_scripts),
     ("page::hostile_strings_stay_text", hostile),
     ("page::a_log_is_searched", search),
@@ -18,8 +20,26 @@ pub const CASES: &[Case] = &[
 const LIGHT: View = View { width: 1280, dark: false, scripts: true };
 const PHONE: View = View { width: 390, dark: false, scripts: true };
 
-fn report(run: &str) -> PathBuf {
-    checkout().join("tests/data/runs").join(run).join("report.html")
+/// A kept page as it was written.
+fn report(run: &str) -> Report {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("report.html");
+    std::fs::write(&file, kept::whole(&checkout().join("tests/data/runs").join(run))).unwrap();
+    Report { file, _dir: dir }
+}
+
+/// A page on disk, as long as this value lives.
+struct Report {
+    file: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl std::ops::Deref for Report {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.file
+    }
 }
 
 /// Opens a page on which nothing may be wrong.
@@ -43,7 +63,7 @@ fn every_screen() {
     let browser = Browser::start();
     for run in std::fs::read_dir(checkout().join("tests/data/runs")).unwrap().flatten() {
         for view in [LIGHT, PHONE, View { dark: true, ..LIGHT }, View { dark: true, ..PHONE }] {
-            open(&browser, &run.path().join("report.html"), view);
+            open(&browser, &report(run.file_name().to_str().unwrap()), view);
             let page = browser.value("getComputedStyle(document.body).backgroundColor");
             let expected = if view.dark { "rgb(23, 25, 27)" } else { "rgb(251, 251, 249)" };
             assert_eq!(page.as_str(), Some(expected), "dark: {}", view.dark);
@@ -72,7 +92,7 @@ fn failures_first() {
     assert_eq!(text(&browser, "h1"), "rolls-back");
     assert_eq!(text(&browser, ".pill"), "failed");
     let sections = browser.value("[...document.querySelectorAll('section')].map(section => section.id)");
-    let expected = ["", "failures", "tiers", "timeline", "assertions", "changes", "logs", "facts"];
+    let expected = ["", "failures", "tiers", "pictures", "usage", "timeline", "assertions", "changes", "logs", "facts"];
     assert_eq!(sections, serde_json::json!(expected), "the level, then what failed");
     assert!(text(&browser, "#failures h2").starts_with("1 failure"));
     assert!(text(&browser, ".failure pre").starts_with("the update of service `app` failed: rollback_completed"));
@@ -84,6 +104,28 @@ fn failures_first() {
     assert_eq!((text(&browser, ".pill").as_str(), failures.as_u64()), ("passed", Some(0)));
     let bars = browser.value("document.querySelectorAll('.timeline .bar').length").as_u64().unwrap();
     assert!(bars >= 38, "35 trials and 3 hooks have a bar each, but there are {bars}");
+}
+
+fn usage_and_pictures() {
+    let browser = Browser::start();
+    open(&browser, &report("green"), LIGHT);
+    let shown = browser.value("[...document.images].map((image) => [image.naturalWidth, image.complete, image.alt])");
+    let expected = serde_json::json!([[1280, true, "the app after install"], [1280, true, "the app after upgrade"]]);
+    assert_eq!(shown, expected);
+    let heads = browser.value("[...document.querySelectorAll('#usage th')].map((cell) => cell.innerText)");
+    assert_eq!(heads, serde_json::json!(["what", "install", "upgrade", "backup", "restore"]));
+    let table = text(&browser, "#usage table");
+    for part in ["5.4 MiB", "352 B", "10ms", "not measured: `builtin:static-web` runs in its place"] {
+        assert!(table.contains(part), "`{part}` does not stand in:\n{table}");
+    }
+    // On a phone there are no columns, so each figure says after what.
+    open(&browser, &report("green"), PHONE);
+    let label = "getComputedStyle(document.querySelector('#usage td[data-column]'), '::before').content";
+    assert_eq!(browser.value(label).as_str(), Some("\"install: \""));
+    open(&browser, &report("upgrade-fails"), LIGHT);
+    assert!(text(&browser, "#pictures").contains("no screenshot: chromium is not installed"));
+    open(&browser, &report("unverified"), LIGHT);
+    assert!(text(&browser, "#usage").ends_with("Not measured: no operation got so far."));
 }
 
 fn without_scripts() {
@@ -123,7 +165,7 @@ fn search() {
 fn a_bad_page_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("report.html");
-    let green = std::fs::read_to_string(report("green")).unwrap();
+    let green = std::fs::read_to_string(&*report("green")).unwrap();
     let bad = "<script>alert(1)</script><img src=\"https://example.org/x.png\"></body>";
     std::fs::write(&file, green.replace("</body>", bad)).unwrap();
     let console = Browser::start().open(&file, LIGHT);
