@@ -21,7 +21,7 @@ use crate::tier::Tier;
 /// From the end of one look to the next.
 const PAUSE: Duration = Duration::from_millis(250);
 /// How long the next operation waits for what is still being measured.
-const MOMENT: Duration = Duration::from_secs(1);
+const MOMENT: Duration = Duration::from_secs(3);
 
 const NOT_IN_TIME: &str = "it was not done before the run went on";
 const NOT_SEEN: &str = "no container of it was seen running";
@@ -69,7 +69,9 @@ pub async fn during<T>(keeper: &Arc<Keeper>, operation: impl Future<Output = T>)
 /// Measures what is there after the operation, beside whatever comes next.
 pub async fn after(keeper: &Arc<Keeper>, tier: Tier, looks: Looks) {
     let Some(stack) = keeper.app.lock().await.deployed.state.as_ref().map(|state| state.stack.clone()) else { return };
-    let so_far = Arc::new(StdMutex::new(nothing_yet(tier, &stack)));
+    let mut so_far = nothing_yet(tier, &stack);
+    looks.fill_seen(&mut so_far);
+    let so_far = Arc::new(StdMutex::new(so_far));
     let task = tokio::spawn(measure(keeper.clone(), looks, so_far.clone()));
     *lock(&keeper.measuring) = Some(Measuring { so_far, task });
 }
@@ -201,6 +203,12 @@ impl Looks {
         self.services.values_mut().for_each(|seen| seen.peak = seen.peak.max(seen.now));
     }
 
+    /// What was seen during the operation; what is there after it only a later look can tell.
+    fn fill_seen(&self, usage: &mut TierUsage) {
+        self.fill(usage);
+        usage.services.values_mut().for_each(|service| service.memory = Measured::not(NOT_IN_TIME));
+    }
+
     fn fill(&self, usage: &mut TierUsage) {
         usage.looks = self.count;
         let dropped: Vec<String> = self.services.keys().cloned().collect();
@@ -258,6 +266,24 @@ mod tests {
         let mut looks = Looks { began: true, ..Looks::default() };
         looks.note(Ok(vec![task("first", 10, 40)]));
         check(&looks, Measured::Amount(10), Measured::Amount(10), Measured::Amount(40));
+    }
+
+    #[test]
+    fn what_was_seen_during_the_operation_is_kept_whatever_comes_after_it() {
+        let mut looks = Looks::default();
+        looks.note(Ok(vec![task("one", 10, 40)]));
+        looks.note(Ok(vec![task("one", 30, 50)]));
+        let mut usage = TierUsage {
+            tier: Tier::Upgrade,
+            looks: 0,
+            services: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            images: BTreeMap::new(),
+        };
+        looks.fill_seen(&mut usage);
+        let (memory, memory_peak) = (Measured::not(NOT_IN_TIME), Measured::Amount(30));
+        let expected = ServiceUsage { memory, memory_peak, cpu_millis: Measured::Amount(10) };
+        assert_eq!((usage.looks, &usage.services["app"]), (2, &expected));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use bollard::query_parameters::{
     DownloadFromContainerOptionsBuilder, ListServicesOptionsBuilder, ListTasksOptionsBuilder, StatsOptionsBuilder,
 };
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
 
@@ -29,15 +30,13 @@ pub async fn tasks(core: &Core) -> Result<Vec<TaskUsage>> {
         .collect();
     let options = ListTasksOptionsBuilder::default().filters(&filters).build();
     let tasks = core.docker.list_tasks(Some(options)).await.context("failed to list the tasks")?;
-    let mut seen = Vec::new();
-    for task in tasks.iter().filter(|task| call::runs(task)) {
-        let name = task.service_id.as_ref().and_then(|id| names.get(id));
-        let (Some(service), Some(container)) = (name, call::container(task)) else { continue };
-        if let Some(used) = used(core, task, &container).await {
-            seen.push(TaskUsage { service: service.clone(), task: call::task_name(service, task), used });
-        }
-    }
-    Ok(seen)
+    // At once: a daemon that has much to do takes a second for each.
+    let looks = tasks.iter().filter(|task| call::runs(task)).map(|task| async {
+        let service = names.get(task.service_id.as_ref()?)?;
+        let used = used(core, task, &call::container(task)?).await?;
+        Some(TaskUsage { service: service.clone(), task: call::task_name(service, task), used })
+    });
+    Ok(join_all(looks).await.into_iter().flatten().collect())
 }
 
 /// `None` when the container has ended meanwhile.
