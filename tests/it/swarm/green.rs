@@ -107,7 +107,7 @@ fn ten_runs_at_once_do_not_meet() {
     let world = World::of_test_data().on("swarm");
     let ended: Vec<Ended> = std::thread::scope(|scope| {
         let run = |number: usize| {
-            let recipe = if number % 2 == 0 { "no-backup" } else { "runs-once" };
+            let recipe = if number.is_multiple_of(2) { "no-backup" } else { "runs-once" };
             let run = world.command(&["--recipe", recipe]).deadline(std::time::Duration::from_secs(400));
             scope.spawn(move || finish(&run))
         };
