@@ -1,15 +1,14 @@
 //! "Run test" in an editor: rust-analyzer, asked over its protocol, names the trial of every generic and overlay
 //! assertion, and the commands it gives run exactly those trials.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::process::{self, Run};
+use harness::process::Run;
 use serde_json::{Value, json};
 
 use crate::Case;
+use crate::language_server::Server;
 use crate::runner::{World, checkout, finish};
 
 pub const CASES: &[Case] = &[(
@@ -30,11 +29,11 @@ pub fn missing() -> Option<String> {
 }
 
 fn every_assertion_has_a_runnable() {
-    let mut server = Server::start();
+    let mut server = start();
     let mut trials = Vec::new();
     let mut kept = Vec::new();
     for (at, file) in files().iter().enumerate() {
-        let runnables = server.runnables(file, at == 0);
+        let runnables = runnables(&mut server, file, at == 0);
         let (found, runs) = trials_of(&runnables);
         assert!(!found.is_empty(), "nothing can be run in {}", file.display());
         // One of each folder stands for all: each of them deploys.
@@ -47,7 +46,7 @@ fn every_assertion_has_a_runnable() {
     trials.sort();
     assert_eq!(trials, assertions(), "one for each assertion of `generic/` and `overlays/`");
     keep(&kept);
-    let explored = server.explored();
+    let explored = explored(&mut server);
     for trial in trials {
         assert!(explored.contains(&format!("recipe::{trial}")), "the test explorer must show `{trial}`: {explored:?}");
     }
@@ -95,98 +94,36 @@ fn runs_exactly(args: &Value, trial: &str) {
     assert_eq!(world.leftovers(), Vec::<String>::new());
 }
 
-/// A language server, talked to as editors do.
-struct Server {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-    asked: u64,
+fn start() -> Server {
+    let able = json!({"experimental": {"serverStatusNotification": true, "testExplorer": true}});
+    let options = json!({"checkOnSave": false, "cachePriming": {"enable": false}});
+    Server::start(&["rust-analyzer"], &checkout(), able, options)
 }
 
-impl Server {
-    fn start() -> Self {
-        let mut command = process::command("rust-analyzer");
-        command.current_dir(checkout()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
-        let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut server = Server { child, input, output, asked: 0 };
-        let root = format!("file://{}", checkout().display());
-        let able = json!({"experimental": {"serverStatusNotification": true, "testExplorer": true}});
-        let options = json!({"checkOnSave": false, "cachePriming": {"enable": false}});
-        let hello = json!({"processId": null, "rootUri": root, "capabilities": able, "initializationOptions": options});
-        server.ask("initialize", hello);
-        server.send(json!({"jsonrpc": "2.0", "method": "initialized", "params": {}}));
-        server
-    }
-
-    /// What can be run in a file; for the first one, once the whole workspace is loaded: before that the answer is about
-    /// less.
-    fn runnables(&mut self, file: &Path, first: bool) -> Vec<Value> {
-        let uri = format!("file://{}", file.display());
-        let text = std::fs::read_to_string(file).unwrap();
-        let document = json!({"uri": uri, "languageId": "rust", "version": 1, "text": text});
-        self.send(json!({"jsonrpc": "2.0", "method": "textDocument/didOpen", "params": {"textDocument": document}}));
-        let start = Instant::now();
-        loop {
-            let quiet = |message: &Value| {
-                message["method"] == "experimental/serverStatus" && message["params"]["quiescent"] == true
-            };
-            while first && !quiet(&self.receive()) {}
-            let answer = self.ask("experimental/runnables", json!({"textDocument": {"uri": uri}, "position": null}));
-            let runnables = answer.as_array().unwrap().clone();
-            if !first || runnables.iter().any(|it| it["args"]["executableArgs"][0].is_string()) {
-                return runnables;
-            }
-            assert!(start.elapsed() < LOADING, "nothing can be run in {}: {answer}", file.display());
+/// What can be run in a file; for the first one, once the whole workspace is loaded: before that the answer is about
+/// less.
+fn runnables(server: &mut Server, file: &Path, first: bool) -> Vec<Value> {
+    let uri = server.open(file, "rust", &std::fs::read_to_string(file).unwrap());
+    let start = Instant::now();
+    loop {
+        let quiet = |message: &Value| {
+            message["method"] == "experimental/serverStatus" && message["params"]["quiescent"] == true
+        };
+        while first && !quiet(&server.receive()) {}
+        let answer = server.ask("experimental/runnables", json!({"textDocument": {"uri": uri}, "position": null}));
+        let runnables = answer.as_array().unwrap().clone();
+        if !first || runnables.iter().any(|it| it["args"]["executableArgs"][0].is_string()) {
+            return runnables;
         }
+        assert!(start.elapsed() < LOADING, "nothing can be run in {}: {answer}", file.display());
     }
+}
 
-    /// What the test explorer shows of the recipe runner.
-    fn explored(&mut self) -> Vec<String> {
-        let answer = self.ask("experimental/discoverTest", json!({"testId": "recipe"}));
-        let tests = answer["tests"].as_array().unwrap_or_else(|| panic!("{answer}"));
-        tests.iter().map(|test| test["id"].as_str().unwrap().to_owned()).collect()
-    }
-
-    fn ask(&mut self, method: &str, parameters: Value) -> Value {
-        self.asked += 1;
-        let id = self.asked;
-        self.send(json!({"jsonrpc": "2.0", "id": id, "method": method, "params": parameters}));
-        loop {
-            let mut message = self.receive();
-            if message["id"] == id && message.get("method").is_none() {
-                return message["result"].take();
-            }
-        }
-    }
-
-    /// The next message; what the server asks is answered with nothing, as by an editor without settings.
-    fn receive(&mut self) -> Value {
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            self.output.read_line(&mut line).unwrap();
-            assert!(!line.is_empty(), "rust-analyzer has ended");
-            match line.trim_end().split_once(": ") {
-                Some(("Content-Length", value)) => length = value.parse().unwrap(),
-                Some(_) => {}
-                None => break,
-            }
-        }
-        let mut body = vec![0; length];
-        self.output.read_exact(&mut body).unwrap();
-        let message: Value = serde_json::from_slice(&body).unwrap();
-        if message.get("method").is_some() && message.get("id").is_some() {
-            self.send(json!({"jsonrpc": "2.0", "id": message["id"], "result": null}));
-        }
-        message
-    }
-
-    fn send(&mut self, message: Value) {
-        let body = message.to_string();
-        write!(self.input, "Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-        self.input.flush().unwrap();
-    }
+/// What the test explorer shows of the recipe runner.
+fn explored(server: &mut Server) -> Vec<String> {
+    let answer = server.ask("experimental/discoverTest", json!({"testId": "recipe"}));
+    let tests = answer["tests"].as_array().unwrap_or_else(|| panic!("{answer}"));
+    tests.iter().map(|test| test["id"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Keeps what an editor was told: where no server is, it is all there is to look at. Without the places in the files, which
@@ -211,11 +148,4 @@ fn keep(runnables: &[Value]) {
         std::fs::write(&path, &text).unwrap();
     }
     assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), text, "`BLESS=1 cargo test` writes it again");
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

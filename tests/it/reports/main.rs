@@ -13,6 +13,7 @@ mod junit;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 #[path = "../kept.rs"]
 mod kept;
+mod language_server;
 mod nextest;
 mod page;
 mod pictures;
@@ -34,7 +35,7 @@ const NEXTEST: Tool = Tool { program: "cargo-nextest", from: "`cargo install car
 
 const CHROMIUM: Tool = Tool { program: "chromedriver", from: "Debian's packages `chromium` and `chromium-driver`" };
 
-const TAPLO: Tool = Tool { program: "taplo", from: "PyPI's package `taplo`" };
+const TAPLO: Tool = Tool { program: "taplo", from: "`cargo install taplo-cli --locked`" };
 
 const GDB: Tool = Tool { program: "gdb", from: "Debian's package `gdb`" };
 

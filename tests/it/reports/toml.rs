@@ -4,12 +4,15 @@
 use std::path::Path;
 
 use harness::process::Run;
+use serde_json::{Value, json};
 
 use crate::Case;
+use crate::language_server::Server;
 use crate::runner::{Ended, checkout, finish};
 
 pub const CASES: &[Case] = &[
     ("toml::the_schema_of_each_configuration_file_is_found_and_names_a_mistake", found_by_place),
+    ("toml::keys_are_completed_with_what_they_mean_and_a_mistake_is_marked", completed),
     ("toml::a_file_elsewhere_names_its_schema_in_its_first_line", named_in_the_file),
 ];
 
@@ -59,4 +62,27 @@ fn named_in_the_file() {
     let ended = lint(folder.path(), "mine.toml");
     assert_eq!(ended.code, 1, "{ended}");
     assert!(ended.stderr.contains("\"ok\" is not of type \"integer\""), "{ended}");
+}
+
+fn completed() {
+    let folder = folder();
+    let mut server = Server::start(&["taplo", "lsp", "stdio"], folder.path(), json!({}), json!({}));
+    let file = folder.path().join("overlays/custom-html/recipe.toml");
+    let uri = server.open(&file, "toml", "[http]\npaht = \"/\"\n\n");
+    // Complaints come once the schema is loaded, which may be after the answer to a question.
+    let complaint = loop {
+        let message = server.receive();
+        if let Some(complaint) = message["params"]["diagnostics"].as_array().and_then(|all| all.first()) {
+            break complaint["message"].as_str().unwrap().to_owned();
+        }
+    };
+    assert!(complaint.contains("'paht' was unexpected"), "{complaint}");
+    let here = json!({"textDocument": {"uri": uri}, "position": {"line": 2, "character": 0}});
+    let offered = server.ask("textDocument/completion", here);
+    let meaning = |key: &str| {
+        let item = offered.as_array().unwrap().iter().find(|item: &&Value| item["label"] == key);
+        item.unwrap_or_else(|| panic!("`{key}` must be offered: {offered}"))["documentation"]["value"].clone()
+    };
+    assert_eq!(meaning("path"), "The path that is asked for.");
+    assert!(meaning("status").as_str().unwrap().starts_with("Accepted status codes; "), "{offered}");
 }
