@@ -34,7 +34,7 @@ use watchdog::Watched;
 /// A keeper that lives and has not answered by then never will. It is long, because many runs may start at once.
 const START: Duration = Duration::from_secs(30);
 /// Teardown reports within its own limit; this is that and a margin.
-const TEARDOWN: Duration = Duration::from_secs(90);
+const TEARDOWN: Duration = Duration::from_secs(150);
 
 /// A keeper that has torn down sweeps what dead runs have left before it ends, within a minute.
 const END: Duration = Duration::from_secs(90);
