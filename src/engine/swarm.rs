@@ -42,7 +42,6 @@ use self::publish::Published;
 use self::trace::Trace;
 use super::{
     CallError, Deployment, EngineContext, Exec, ExecOutput, FetchError, FileEntry, Kind, LogLine, ServiceState,
-    TaskUsage,
 };
 
 use crate::recipe::secret::SecretValue;
@@ -239,18 +238,6 @@ impl Swarm {
         self.while_alive(Box::pin(volumes::restore(&self.core, volume, archive)))
             .await
             .with_context(|| format!("failed to restore volume `{volume}`"))
-    }
-
-    pub async fn usage(&self) -> Result<Vec<TaskUsage>> {
-        usage::tasks(&self.core).await.context("failed to observe what the stack uses")
-    }
-
-    pub async fn volume_size(&self, volume: &str) -> Result<u64> {
-        usage::volume(&self.core, volume).await.with_context(|| format!("failed to measure volume `{volume}`"))
-    }
-
-    pub async fn image_size(&self, image: &str) -> Result<u64> {
-        usage::image(&self.core, image).await.with_context(|| format!("failed to measure image `{image}`"))
     }
 
     pub async fn connects(&self, service: &str, port: u16) -> Result<bool> {

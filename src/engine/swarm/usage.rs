@@ -16,7 +16,21 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
 
 use super::super::usage::{TaskUsage, Used};
-use super::{Core, call, is_missing, volumes};
+use super::{Core, Swarm, call, is_missing, volumes};
+
+impl Swarm {
+    pub async fn usage(&self) -> Result<Vec<TaskUsage>> {
+        tasks(&self.core).await.context("failed to observe what the stack uses")
+    }
+
+    pub async fn volume_size(&self, volume: &str) -> Result<u64> {
+        self::volume(&self.core, volume).await.with_context(|| format!("failed to measure volume `{volume}`"))
+    }
+
+    pub async fn image_size(&self, image: &str) -> Result<u64> {
+        self::image(&self.core, image).await.with_context(|| format!("failed to measure image `{image}`"))
+    }
+}
 
 /// Every container of the stack that runs, the old ones of an update under way included.
 pub async fn tasks(core: &Core) -> Result<Vec<TaskUsage>> {
