@@ -18,6 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::compose::Compose;
+use crate::plain::plain;
 pub use demand::{Demand, Finding, Limit, List};
 use spot::Spot;
 
@@ -74,7 +75,7 @@ pub struct Policy {
 }
 
 /// More is no recipe but an attempt to keep the policy busy: each takes a look at the files for its line.
-const MOST_FINDINGS: usize = 1000;
+const MOST_FINDINGS: usize = 500;
 /// Refusals that are said in full.
 const SAID: usize = 20;
 
@@ -160,7 +161,9 @@ impl Finder<'_> {
             _ => return,
         };
         let (file, line) = self.compose.sources.place(&self.compose.document, &at.path);
-        self.found.push(Finding { file, line, key: at.key(), value: at.shown(), why: why.to_owned(), demand });
+        // Some reasons quote a part of the value, which may be on several lines.
+        let why = plain(why).replace('\n', "\\n").replace('\t', "\\t");
+        self.found.push(Finding { file, line, key: at.key(), value: at.shown(), why, demand });
     }
 
     fn entry(&mut self, at: &Spot<'_>, list: List, entry: impl Into<String>, why: &str) {

@@ -145,7 +145,7 @@ pub(super) fn words(line: &str) -> Result<Vec<String>> {
 }
 
 /// A few bytes can name all ports there are, many times over. No recipe has so many.
-pub(super) const MOST_PORTS: usize = 1000;
+pub(super) const MOST_PORTS: usize = 500;
 
 /// A port in its short form, `[[address:]published:]target[/protocol]`, ranges included, as long forms in docker's
 /// order: by the target as text, so that `10` stands before `9`.

@@ -136,19 +136,19 @@ fn no_few_bytes_ask_for_all_ports() {
         format!("{:#}", compose.unwrap_err())
     };
     let place = "`compose.yml`: `services.app.ports";
-    for all in ["8000-28001:80", "1-65535", "1-1001:2-1002"] {
-        let expected = format!("{place}[0]`: `{all}` names more than 1000 ports");
+    for all in ["8000-28001:80", "1-65535", "1-501:2-502"] {
+        let expected = format!("{place}[0]`: `{all}` names more than 500 ports");
         assert_eq!(error(&format!("ports: ['{all}']")), expected);
     }
     assert_eq!(
-        error("ports: ['1-1000', '2001-3000:1']"),
-        format!("{place}[1]`: with these the file has more than 1000 ports, ranges written out")
+        error("ports: ['1-500', '2001-2500:1']"),
+        format!("{place}[1]`: with these the file has more than 500 ports, ranges written out")
     );
-    let judged = judge(&Policy::default(), &service("ports: ['1-1000:1-1000']"));
+    let judged = judge(&Policy::default(), &service("ports: ['1-500:1-500']"));
     let refusal = judged.refusal().unwrap();
-    assert!(refusal.ends_with("would allow it; and 980 more"), "{refusal}");
+    assert!(refusal.ends_with("would allow it; and 480 more"), "{refusal}");
     assert_eq!(
-        judge(&Policy { ports: vec!["*".into()], ..Policy::default() }, &service("ports: ['1-1000:1-1000']")).refusal(),
+        judge(&Policy { ports: vec!["*".into()], ..Policy::default() }, &service("ports: ['1-500:1-500']")).refusal(),
         None
     );
 }
@@ -158,8 +158,25 @@ fn more_than_can_be_judged_is_refused_whatever_the_policy() {
     let caps = |count: usize| (0..count).map(|index| format!("C{index}")).collect::<Vec<_>>().join(", ");
     let all = Policy { cap_add: vec!["*".into()], ..Policy::default() };
     let judged = |count| judge(&all, &service(&format!("cap_add: [{}]", caps(count))));
-    assert_eq!((judged(1000).refusal(), judged(1000).allowed.len()), (None, 1000));
-    let expected = "`compose.yml` line 4: `services.app.cap_add[1000]` is `C1000`: so many things that the policy has to \
+    assert_eq!((judged(500).refusal(), judged(500).allowed.len()), (None, 500));
+    let expected = "`compose.yml` line 4: `services.app.cap_add[500]` is `C500`: so many things that the policy has to \
                     judge are not looked at; nothing allows it";
-    assert_eq!(judged(1002).refusal().as_deref(), Some(expected));
+    assert_eq!(judged(502).refusal().as_deref(), Some(expected));
+}
+
+/// What a fuzzer found, too: the reason quoted the value as it is.
+#[test]
+fn a_refusal_is_one_line_whatever_the_value() {
+    for lines in [
+        "image: \"a.example/x\\n\\e[2Jy/z\"",
+        "image: \"a\\n.b/x\"",
+        "labels: {traefik.http.routers.a_example_org.rule: \"Host(`x\\ny`)\"}",
+        "cap_add: [\"a\\nb\"]",
+        "sysctls: {\"k\\n\": \"v\\n\"}",
+    ] {
+        let text = service(lines);
+        let text = if lines.starts_with("image") { text.replace("    image: nginx:1\n", "") } else { text };
+        let refusal = judge(&Policy::default(), &text).refusal().unwrap();
+        assert!(refusal.chars().all(|c| !c.is_control()), "{refusal:?}");
+    }
 }
