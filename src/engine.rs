@@ -15,7 +15,6 @@ pub mod swarm;
 pub mod usage;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
