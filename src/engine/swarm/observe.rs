@@ -128,10 +128,18 @@ fn update(name: &str, status: &ServiceUpdateStatus, causes: &mut BTreeMap<String
     Some(UpdateStatus { state, message })
 }
 
+/// Tasks that are stopped at the same moment remove their network both, and Swarm calls the slower one failed. It had
+/// been stopped as it was told by then, which is all that matters of it.
+const TIDYING_UP: &str = "error while removing network: ";
+
 fn seen(service: &str, task: &Task, versions: &Versions, health: &BTreeMap<String, Seeing>) -> Seen {
     let status = task.status.clone().unwrap_or_default();
     let container = status.container_status.unwrap_or_default();
-    let phase = status.state.map_or(TaskPhase::Pending, phase);
+    let mut phase = status.state.map_or(TaskPhase::Pending, phase);
+    let mut error = status.err.unwrap_or_default();
+    if task.desired_state != Some(TaskState::RUNNING) && error.starts_with(TIDYING_UP) {
+        (phase, error) = (TaskPhase::Shutdown, String::new());
+    }
     let ended = matches!(phase, TaskPhase::Complete | TaskPhase::Failed | TaskPhase::Rejected | TaskPhase::Shutdown);
     let slot = task.slot.unwrap_or_default().max(0) as u32;
     let id = task.id.clone().unwrap_or_default();
@@ -151,7 +159,7 @@ fn seen(service: &str, task: &Task, versions: &Versions, health: &BTreeMap<Strin
         // Swarm takes the wish back a moment after the task's end, and wants another task in its place.
         desired_running: task.desired_state == Some(TaskState::RUNNING) && !ended,
         exit_code: container.exit_code.filter(|_| ended && has_container).map(|code| code as i32),
-        error: status.err.unwrap_or_default(),
+        error,
         started_at: status.timestamp.filter(|_| phase == TaskPhase::Running).and_then(|at| time(&at)),
         health_output: seeing.output.clone(),
         ever_ready: phase == TaskPhase::Running || ended && was_ready(phase, status.message.as_deref(), seeing),
@@ -297,6 +305,20 @@ mod tests {
         assert!(seen_as(TaskState::FAILED, "starting", unhealthy).killed_while_starting());
         assert!(!seen_as(TaskState::FAILED, "started", unhealthy).killed_while_starting());
         assert!(!seen_as(TaskState::FAILED, "starting", Some("task: non-zero exit (1)")).killed_while_starting());
+    }
+
+    #[test]
+    fn a_task_that_was_stopped_is_not_to_blame_for_a_network_that_was_gone() {
+        let gone = Some("error while removing network: unknown network x_default id kv55ekb1ncfo");
+        let stopped = Task { desired_state: Some(TaskState::SHUTDOWN), ..task(TaskState::FAILED, "started", gone) };
+        let seen_of = |task: &Task| seen("app", task, &Versions::default(), &BTreeMap::new());
+        let stopped = seen_of(&stopped);
+        assert_eq!((stopped.phase, stopped.exit_code, stopped.error.as_str()), (TaskPhase::Shutdown, Some(137), ""));
+        let crashed = Task {
+            desired_state: Some(TaskState::SHUTDOWN),
+            ..task(TaskState::FAILED, "started", Some("task: non-zero exit (1)"))
+        };
+        assert_eq!(seen_of(&crashed).phase, TaskPhase::Failed);
     }
 
     #[test]
