@@ -70,10 +70,13 @@ impl std::error::Error for Failure {}
 /// What a task that ended early said: the text of its panic, or that it was cancelled.
 pub fn panic_text(error: tokio::task::JoinError) -> String {
     match error.try_into_panic() {
-        Ok(payload) => {
-            let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
-            text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".into())
-        }
+        Ok(payload) => payload_text(&*payload),
         Err(error) => error.to_string(),
     }
+}
+
+/// The text of a panic.
+pub fn payload_text(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
+    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".into())
 }

@@ -1,14 +1,16 @@
 //! Tiers, strictly in order: who may look at the app, and who performs the next operation.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use anyhow::Result;
+use futures_util::FutureExt as _;
 
 use super::protocol::{Answer, Blocked, Call, Context};
 use super::socket::Wire;
 use super::{Keeper, operate};
-use crate::fault::{Failure, Fault, panic_text};
+use crate::fault::{Failure, Fault, panic_text, payload_text};
 use crate::keeper::journal::Event;
 use crate::plan::Action;
 use crate::tier::Tier;
@@ -119,12 +121,28 @@ fn look(progress: &mut Progress, plan: &crate::plan::Plan, tier: Tier) -> Option
 }
 
 /// Performs one step: hooks in the client, the operation here. The outcome is in the keeper's progress; the operation
-/// goes on to its end even if the client that drove it is gone.
+/// goes on to its end even if the client that drove it is gone. Whatever happens on the way, the others do not wait for
+/// it for ever.
 async fn drive(keeper: &Arc<Keeper>, tier: Tier, wire: &mut Wire) {
+    let step = AssertUnwindSafe(step(keeper, tier, wire)).catch_unwind().await;
+    let result = step.unwrap_or_else(|panic| {
+        let said = payload_text(&*panic);
+        Err(Failure::new(Fault::Harness, format!("the keeper panicked on its way to `{tier}`: {said}")))
+    });
+    keeper.progress(|progress| {
+        progress.busy = false;
+        match result {
+            Ok(()) => progress.reached = Some(tier),
+            Err(failure) => progress.failed = Some((tier, failure)),
+        }
+    });
+}
+
+async fn step(keeper: &Arc<Keeper>, tier: Tier, wire: &mut Wire) -> Result<(), Failure> {
     // What is still looked at is the tier before: hooks change it already.
     keeper.settle().await;
     let action = keeper.spec.plan.step(tier).map(|step| step.action.clone());
-    let result = match action {
+    match action {
         Some(Action::Operate(what)) => {
             let hooks = run_hooks(keeper, tier, wire).await;
             match hooks {
@@ -134,14 +152,7 @@ async fn drive(keeper: &Arc<Keeper>, tier: Tier, wire: &mut Wire) {
         }
         Some(Action::Observe) => run_hooks(keeper, tier, wire).await,
         Some(Action::Skip(_)) | None => Ok(()),
-    };
-    keeper.progress(|progress| {
-        progress.busy = false;
-        match result {
-            Ok(()) => progress.reached = Some(tier),
-            Err(failure) => progress.failed = Some((tier, failure)),
-        }
-    });
+    }
 }
 
 async fn run_hooks(keeper: &Arc<Keeper>, tier: Tier, wire: &mut Wire) -> Result<(), Failure> {
