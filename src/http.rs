@@ -44,6 +44,9 @@ impl fmt::Debug for Page {
     }
 }
 
+/// Below this time an attempt is not cut short for the sake of another.
+const SHORTEST_ATTEMPT: Duration = Duration::from_secs(2);
+
 /// Asks for `path` below `base` with `domain` as the host, and tries again while the connection fails. An answer of
 /// any status ends the wait.
 pub async fn get(base: &str, domain: &str, https: &Https, path: &str, deadline: Duration) -> Result<Page> {
@@ -52,8 +55,10 @@ pub async fn get(base: &str, domain: &str, https: &Https, path: &str, deadline: 
     let start = Instant::now();
     let mut pause = Duration::from_millis(5);
     loop {
+        // A connection that was lost on its way says nothing for ever: half of what is left is for another attempt.
         let left = deadline.saturating_sub(start.elapsed());
-        let error = match send(client.get(&address), &address, domain, left).await {
+        let attempt = if left > SHORTEST_ATTEMPT * 2 { left / 2 } else { left };
+        let error = match send(client.get(&address), &address, domain, attempt).await {
             Ok(page) => return Ok(page),
             Err(error) => error,
         };

@@ -10,6 +10,9 @@ use harness::keeper::lock::RunLock;
 use harness::keeper::protocol::{Answer, Call, OwnedBy, Standing};
 use harness::keeper::{lock, socket};
 
+/// A keeper that lives answers at once.
+const ANSWER: Duration = Duration::from_secs(3);
+
 /// Prints a line for every run that is up, and for every dead one that was not torn down.
 pub async fn list(runs: &Path) -> Result<ExitCode> {
     let mut dirs: Vec<_> = std::fs::read_dir(runs).into_iter().flatten().flatten().map(|it| it.path()).collect();
@@ -20,7 +23,12 @@ pub async fn list(runs: &Path) -> Result<ExitCode> {
         let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let line = match RunLock::probe(dir)? {
             Some(_) => "dead: `harness sweep` removes what it left".into(),
-            None => describe(standing(dir).await),
+            None => {
+                let asked = tokio::time::timeout(ANSWER, standing(dir)).await;
+                describe(asked.unwrap_or_else(|_| {
+                    bail!("nothing came within {}: `harness down` ends it", humantime::format_duration(ANSWER))
+                }))
+            }
         };
         text.push_str(&format!("{id}  {line}\n"));
     }

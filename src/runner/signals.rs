@@ -58,6 +58,11 @@ async fn tear_down(sessions: Vec<Arc<Session>>, why: &str) -> bool {
     let mut clean = true;
     for session in sessions.iter().filter(|session| session.has_begun()) {
         match session.tear_down(why).await {
+            // It was left up on purpose the moment before, and this process has let go of it.
+            Ok(report) if report.kept => {
+                let id = &session.spec.run_id;
+                eprintln!("{} stays up: to remove it, cargo run -- down {id}", session.spec.plan.recipe);
+            }
             Ok(report) if report.leftovers.is_empty() => {
                 let took = humantime::format_duration(crate::poll::round(report.took));
                 eprintln!("{} is torn down, nothing is left ({took})", session.spec.plan.recipe);

@@ -27,9 +27,12 @@ impl Fingerprint {
             text.replace(&spec.run_id, "RUN")
         };
         let hooks: Vec<&Script> = prepared.scripts.iter().filter(|script| script.role == Role::Before).collect();
+        // A hook that is a program, and install steps, may read any file beside them.
+        let runs_programs = !hooks.is_empty() || spec.overlay.join("install_steps.sh").exists();
         let parts = [
             ("the harness", env!("HARNESS_SOURCES").to_owned()),
             ("the head", revision(&spec.plan.head)),
+            ("the zone", spec.domain.split_once('.').map(|(_, zone)| zone.to_owned()).unwrap_or_default()),
             ("the base", spec.base_revision.as_ref().map_or("none".into(), revision)),
             ("what the compose files make of them", hashed(&plain(json(&(&spec.base, &spec.head))?))),
             ("the plan", hashed(&plain(json(&(&spec.plan.steps, &spec.plan.skip_generic))?))),
@@ -40,7 +43,7 @@ impl Fingerprint {
                 "the overlay's hooks or what stands beside them",
                 besides_assertions(registry, spec.plan.recipe.as_str()).unwrap_or("none").to_owned(),
             ),
-            ("the overlay's other files", hashed(&files(&spec.overlay)?)),
+            ("the overlay's other files", hashed(&files(&spec.overlay, runs_programs)?)),
             ("the recipe's own hooks and install steps", hashed(&json(&(hooks, &spec.install_steps))?)),
         ];
         Ok(Fingerprint(parts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()))
@@ -88,17 +91,22 @@ fn images(images: &std::collections::BTreeMap<String, String>) -> String {
     images.iter().map(|(name, value)| format!("{name}\0{value}\0{}\0", content(value))).collect()
 }
 
-/// The files of an overlay that are neither compiled in, nor read into the settings, nor tests.
-fn files(folder: &Path) -> Result<String> {
+/// The files of an overlay that are neither compiled in, nor read into the settings, nor tests; or really all of them.
+fn files(folder: &Path, all: bool) -> Result<String> {
     let mut text = String::new();
     let mut entries: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|it| it.path()).collect();
     entries.sort();
     for path in entries {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if path.is_dir() {
-            text.push_str(&format!("{name}\0{}\0", files(&path)?));
-        } else if !name.ends_with(".rs") && !name.starts_with("test_") && name != "recipe.toml" {
-            let content = std::fs::read(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
+        let unreadable = || format!("failed to read `{}`", path.display());
+        let kind = std::fs::symlink_metadata(&path).with_context(unreadable)?.file_type();
+        let counts = all || !name.ends_with(".rs") && !name.starts_with("test_") && name != "recipe.toml";
+        if kind.is_dir() {
+            text.push_str(&format!("{name}\0{}\0", files(&path, all)?));
+        } else if kind.is_symlink() {
+            text.push_str(&format!("{name}\0{}\0", std::fs::read_link(&path).with_context(unreadable)?.display()));
+        } else if kind.is_file() && counts {
+            let content = std::fs::read(&path).with_context(unreadable)?;
             text.push_str(&format!("{name}\0{}\0", HEXLOWER.encode(&Sha256::digest(content))));
         }
     }
@@ -132,11 +140,16 @@ mod tests {
         put("install_steps.sh", "a");
         put("test_install.sh", "a");
         put("install.rs", "a");
-        let before = files(folder.path()).unwrap();
+        let before = files(folder.path(), false).unwrap();
         put("test_install.sh", "b");
         put("install.rs", "b");
-        assert_eq!(files(folder.path()).unwrap(), before);
+        assert_eq!(files(folder.path(), false).unwrap(), before);
         put("install_steps.sh", "b");
-        assert_ne!(files(folder.path()).unwrap(), before);
+        assert_ne!(files(folder.path(), false).unwrap(), before);
+        let read_by_hooks = files(folder.path(), true).unwrap();
+        put("test_install.sh", "c");
+        assert_ne!(files(folder.path(), true).unwrap(), read_by_hooks);
+        std::os::unix::fs::symlink(".", folder.path().join("loop")).unwrap();
+        files(folder.path(), true).unwrap();
     }
 }

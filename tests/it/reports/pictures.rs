@@ -14,6 +14,7 @@ pub const CASES: &[Case] = &[
     ("pictures::an_ordinary_user_takes_pictures_too", ordinary_user),
     ("pictures::what_a_script_shows_late_is_waited_for_and_nothing_is_sent_to_the_app", late_and_harmless),
     ("pictures::a_page_that_asks_for_a_password_is_not_photographed", password),
+    ("pictures::frames_and_workers_are_searched_and_held_back_as_the_page_is", frames_and_workers),
     ("pictures::a_page_that_holds_a_secret_is_not_photographed", secret),
     ("pictures::a_page_that_shows_nothing_is_not_photographed", blank),
     ("pictures::who_asks_for_one_assertion_gets_no_picture", one_assertion),
@@ -41,8 +42,16 @@ impl Shown {
 
     /// An app with one page.
     fn page(html: &str) -> Self {
-        let html = data_encoding::BASE64.encode(html.as_bytes());
-        Shown::new(&format!("echo {html} | base64 -d >/usr/share/nginx/html/index.html;"))
+        Shown::files(&[("index.html", html.to_owned())])
+    }
+
+    /// An app with these files.
+    fn files(files: &[(&str, String)]) -> Self {
+        let write = |(name, text): &(&str, String)| {
+            let text = data_encoding::BASE64.encode(text.as_bytes());
+            format!("echo {text} | base64 -d >/usr/share/nginx/html/{name};")
+        };
+        Shown::new(&files.iter().map(write).collect::<String>())
     }
 
     fn install(&self) -> Picture {
@@ -147,6 +156,32 @@ fn password() {
         document.getElementById('d').attachShadow({ mode: 'closed' }).innerHTML = '<input type=password>';
     </script>";
     assert_eq!(Shown::page(hidden).reason(), "the page asks for a password");
+}
+
+/// Chromium gives such frames, and workers, processes of their own, whose requests do not come by the page.
+fn frames_and_workers() {
+    let sends = "const sends = () => { fetch('/sent', { method: 'POST' }); }; sends();";
+    let page = "<h1>hello</h1><iframe sandbox='allow-scripts allow-forms' src='/frame.html'></iframe><script>
+        new Worker('/worker.js');
+        new SharedWorker('/worker.js');
+    </script>";
+    let files = [
+        ("index.html", page.to_owned()),
+        ("frame.html", format!("<p>framed<script>{sends}</script>")),
+        ("worker.js", format!("{sends} new WebSocket('ws://' + location.host + '/socket');")),
+    ];
+    let shown = Shown::files(&files);
+    assert_eq!(shown.install(), Picture::Taken { file: "pictures/install.png".into() });
+    let log = std::fs::read_to_string(run_dir(&shown.world).join("logs/app.log")).unwrap();
+    assert!(log.contains("\"GET /frame.html HTTP/1.1\""), "the frame was not loaded: {log}");
+    for forbidden in ["POST", "/socket"] {
+        assert!(!log.contains(forbidden), "the app was sent {forbidden}: {log}");
+    }
+    let asks = [
+        ("index.html", "<h1>hello</h1><iframe sandbox src='/frame.html'></iframe>".to_owned()),
+        ("frame.html", "<input type=password>".to_owned()),
+    ];
+    assert_eq!(Shown::files(&asks).reason(), "the page asks for a password");
 }
 
 fn secret() {

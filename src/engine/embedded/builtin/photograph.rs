@@ -111,9 +111,12 @@ impl<'a> Page<'a> {
             ("Page.setLifecycleEventsEnabled", json!({"enabled": true})),
             ("Emulation.setDeviceMetricsOverride", metrics),
             ("Page.addScriptToEvaluateOnNewDocument", json!({"source": TAKEN_AWAY})),
+            ("Target.setAutoAttach", auto_attach()),
         ] {
             page.call(method, parameters)?;
         }
+        // The browser's own: workers that several pages share, and windows that this one opens.
+        page.browser.call(None, "Target.setAutoAttach", auto_attach(), until, &mut |_, _| Ok(()))?;
         Ok(page)
     }
 
@@ -207,6 +210,12 @@ impl Seen {
     }
 }
 
+/// Whatever is to run beside the page is halted before its first step, and nobody lets it go on: its requests would not
+/// come by here.
+fn auto_attach() -> Value {
+    json!({"autoAttach": true, "waitForDebuggerOnStart": true, "flatten": true})
+}
+
 /// Lets a request go on or holds it back, and closes a dialogue.
 fn obey(browser: &mut Chromium, session: &str, origin: &str, event: &Value) -> Result<()> {
     let parameters = &event["params"];
@@ -219,6 +228,11 @@ fn obey(browser: &mut Chromium, session: &str, origin: &str, event: &Value) -> R
                 let refused = json!({"requestId": id, "errorReason": "BlockedByClient"});
                 browser.send(Some(session), "Fetch.failRequest", refused)
             }
+        }
+        Some("Target.attachedToTarget") => {
+            let what = parameters["targetInfo"]["type"].as_str().unwrap_or_default();
+            ensure!(what != "iframe", "a frame of the page runs in a process of its own, where nobody could look");
+            Ok(())
         }
         Some("Page.javascriptDialogOpening") => {
             browser.send(Some(session), "Page.handleJavaScriptDialog", json!({"accept": false}))

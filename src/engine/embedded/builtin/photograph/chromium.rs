@@ -16,7 +16,7 @@ const LOG: &str = "/tmp/chromium.log";
 /// Nothing that a picture is made of is larger than this.
 const LARGEST: usize = 64 << 20;
 
-const FLAGS: [&str; 18] = [
+const FLAGS: [&str; 20] = [
     "--headless",
     "--remote-debugging-pipe",
     // The cage is the sandbox: in it Chromium's own can often not be had, and there is nothing else to protect.
@@ -30,7 +30,11 @@ const FLAGS: [&str; 18] = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-default-apps",
-    "--disable-features=HttpsUpgrades,HttpsFirstBalancedModeAutoEnable,OptimizationHints,MediaRouter,Translate",
+    // Frames in processes of their own could neither be searched nor held back through the page.
+    "--disable-features=HttpsUpgrades,HttpsFirstBalancedModeAutoEnable,OptimizationHints,MediaRouter,Translate,\
+     IsolateSandboxedIframes,IsolateOrigins,site-per-process",
+    "--disable-site-isolation-trials",
+    "--disable-shared-workers",
     "--no-first-run",
     "--no-default-browser-check",
     "--mute-audio",
