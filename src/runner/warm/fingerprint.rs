@@ -91,8 +91,8 @@ fn images(images: &std::collections::BTreeMap<String, String>) -> String {
     images.iter().map(|(name, value)| format!("{name}\0{value}\0{}\0", content(value))).collect()
 }
 
-/// The files of an overlay that are neither compiled in, nor read into the settings, nor tests; or really all of them.
-fn files(folder: &Path, all: bool) -> Result<String> {
+/// The files of an overlay that are neither compiled in, nor read into the settings; with its tests or without them.
+fn files(folder: &Path, tests: bool) -> Result<String> {
     let mut text = String::new();
     let mut entries: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|it| it.path()).collect();
     entries.sort();
@@ -100,9 +100,9 @@ fn files(folder: &Path, all: bool) -> Result<String> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let unreadable = || format!("failed to read `{}`", path.display());
         let kind = std::fs::symlink_metadata(&path).with_context(unreadable)?.file_type();
-        let counts = all || !name.ends_with(".rs") && !name.starts_with("test_") && name != "recipe.toml";
+        let counts = !name.ends_with(".rs") && name != "recipe.toml" && (tests || !name.starts_with("test_"));
         if kind.is_dir() {
-            text.push_str(&format!("{name}\0{}\0", files(&path, all)?));
+            text.push_str(&format!("{name}\0{}\0", files(&path, tests)?));
         } else if kind.is_symlink() {
             text.push_str(&format!("{name}\0{}\0", std::fs::read_link(&path).with_context(unreadable)?.display()));
         } else if kind.is_file() && counts {
