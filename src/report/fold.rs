@@ -63,6 +63,11 @@ pub fn fold(records: &[Record]) -> Option<Results> {
         tiers,
     };
     (results.verdict, results.reason) = verdict(&results);
+    if results.verdict == Verdict::Passed && results.teardown.is_none() && was_begun(records) {
+        // As when both processes die in the middle of it, and nobody has swept yet.
+        let unproven = "teardown began, and nobody recorded its end: `harness sweep` looks for what is left";
+        (results.verdict, results.reason) = (Verdict::Error, unproven.into());
+    }
     Some(results)
 }
 
@@ -238,6 +243,10 @@ fn teardown(records: &[Record]) -> Option<Teardown> {
     Some(Teardown { reason, started: before(at, millis), millis, leftovers })
 }
 
+fn was_begun(records: &[Record]) -> bool {
+    records.iter().any(|record| matches!(record.event, Event::TeardownStarted { .. }))
+}
+
 fn images(records: &[Record]) -> BTreeMap<String, String> {
     let digests = records.iter().filter_map(|record| match &record.event {
         Event::Images { digests } => Some(digests.clone()),
@@ -315,6 +324,19 @@ mod tests {
     fn green() -> Vec<Record> {
         let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/runs/green/events.jsonl");
         journal::read(dir.as_ref()).unwrap()
+    }
+
+    #[test]
+    fn a_teardown_without_an_end_is_no_pass() {
+        let mut records = green();
+        assert_eq!(fold(&records).unwrap().verdict, Verdict::Passed);
+        records.retain(|record| !matches!(record.event, Event::TeardownFinished { .. }));
+        let results = fold(&records).unwrap();
+        assert_eq!(results.verdict, Verdict::Error);
+        assert_eq!(
+            results.reason,
+            "teardown began, and nobody recorded its end: `harness sweep` looks for what is left"
+        );
     }
 
     /// The journal of a run during which the clock jumped by this much at every record, one at a time.
