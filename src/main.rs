@@ -74,7 +74,7 @@ fn main() -> ExitCode {
         Command::Report { run, .. } => report(run.as_deref()),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", harness::plain::plain(&format!("{error:#}")));
         ExitCode::from(2)
     })
 }

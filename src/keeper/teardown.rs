@@ -43,11 +43,12 @@ pub async fn run(keeper: &Arc<Keeper>, reason: &str) -> TeardownReport {
 }
 
 async fn tear_down(keeper: &Arc<Keeper>, reason: &str) -> TeardownReport {
-    let start = Instant::now();
     if reason == ENDED {
         photo::settle(keeper).await;
     }
     photo::stop(keeper).await;
+    // Waiting for a picture is no time of the teardown.
+    let start = Instant::now();
     keeper.progress(|progress| progress.down = true);
     // A full disk must not keep anything from being removed: the journal's failure is said, not obeyed.
     let mut leftovers = Vec::new();

@@ -8,6 +8,7 @@
 mod fingerprint;
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -104,10 +105,10 @@ fn hold(path: &std::path::Path) -> Result<Option<File>> {
 impl Warm {
     /// Leaves the app up at the end of a run, or tears it down if nobody could go on from there.
     pub fn leave(&self, session: &Session) -> Result<TeardownReport> {
-        // Written first: an app that nobody finds would only be in the way until its time is up.
-        self.remember(&session.run_dir)?;
         let id = &session.spec.run_id;
-        match runtime().block_on(session.leave(self.limit)) {
+        // Written first: an app that nobody finds would only be in the way until its time is up.
+        let left = self.remember(&session.run_dir).and_then(|()| runtime().block_on(session.leave(self.limit)));
+        match left {
             Ok(report) => {
                 let limit = humantime::format_duration(self.limit);
                 eprintln!("\nwarm     {id} stays up for {limit}; to remove it now: cargo run -- down {id}");
@@ -129,7 +130,14 @@ impl Warm {
     fn remember(&self, run_dir: &std::path::Path) -> Result<()> {
         let left = Left { run_dir: run_dir.to_owned(), fingerprint: self.fingerprint.clone() };
         let json = serde_json::to_vec_pretty(&left).context("failed to encode the app that is left up")?;
-        std::fs::write(&self.file, json).with_context(|| format!("failed to write `{}`", self.file.display()))
+        // In one step: half a file would name no app, and leave one up that nobody finds.
+        let dir = self.file.parent().context("the file has no directory")?;
+        let write = || {
+            let mut file = tempfile::NamedTempFile::new_in(dir)?;
+            file.write_all(&json)?;
+            file.persist(&self.file).map_err(|error| error.error)
+        };
+        write().map(drop).with_context(|| format!("failed to write `{}`", self.file.display()))
     }
 
     fn reuse_or_remove(&self, run: &mut RecipeRun, left: &Left) -> Result<String> {
