@@ -1,7 +1,7 @@
 //! From a run's journal to its results: one pass over the records, and nothing but the records.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::level;
 use super::results::{
@@ -310,7 +310,8 @@ pub fn between(from: &str, to: &str) -> u64 {
 
 /// The time so many milliseconds before another.
 fn before(at: &str, millis: u64) -> String {
-    let earlier = |at: SystemTime| at.checked_sub(Duration::from_millis(millis));
+    // A journal from elsewhere may hold any number, and no text is made of a time before 1970.
+    let earlier = |at: SystemTime| at.checked_sub(Duration::from_millis(millis)).filter(|at| *at >= UNIX_EPOCH);
     match humantime::parse_rfc3339(at).ok().and_then(earlier) {
         Some(at) => humantime::format_rfc3339_millis(at).to_string(),
         None => at.to_owned(),
@@ -324,6 +325,14 @@ mod tests {
     fn green() -> Vec<Record> {
         let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/runs/green/events.jsonl");
         journal::read(dir.as_ref()).unwrap()
+    }
+
+    #[test]
+    fn a_length_of_time_beyond_all_measure_leaves_the_time_as_it_is() {
+        let at = "2026-11-24T02:21:08.673Z";
+        assert_eq!(before(at, 673), "2026-11-24T02:21:08.000Z");
+        assert_eq!(before(at, u64::MAX), at);
+        assert_eq!(before(at, 9_000_000_000_000), at);
     }
 
     #[test]
