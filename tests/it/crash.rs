@@ -81,8 +81,8 @@ pub fn crash(world: &World, (halt, victim): &Point) -> bool {
 }
 
 /// A run that is dead, with everything that it had: both of its processes are killed once it is installed.
-pub fn dead_run(world: &World) -> Running {
-    let mut running = world.start(&["--recipe", "whole"]);
+pub fn dead_run(world: &World, arguments: &[&str]) -> Running {
+    let mut running = world.start(arguments);
     running.wait_for("install  done in");
     let keeper = running.keeper(world);
     kill_process(keeper, Signal::STOP).unwrap();

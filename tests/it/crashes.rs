@@ -102,7 +102,7 @@ fn a_sweep_that_is_killed_is_finished_by_the_next() {
     let mut killed = 0;
     for record in 1..20 {
         let world = World::of_test_data();
-        let mut running = crate::crash::dead_run(&world);
+        let mut running = crate::crash::dead_run(&world, &["--recipe", "whole"]);
         assert!(!world.leftovers().is_empty(), "nobody has cleaned up yet");
         let sweep = harness::process::Run::new(env!("CARGO_BIN_EXE_harness-command"), ["sweep"]);
         let sweep = sweep.env("HARNESS_STATE", world.state());

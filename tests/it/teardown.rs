@@ -4,7 +4,7 @@ use harness::process;
 use rustix::process::{Signal, kill_process};
 
 use crate::runner::World;
-use crate::running::{Running, wait};
+use crate::running::Running;
 
 #[test]
 fn ctrl_c_tears_down_before_the_runner_ends() {
@@ -100,14 +100,7 @@ fn after_sigkill_of_both_a_run_that_lies_elsewhere_is_swept_as_well() {
 }
 
 fn sigkill_of_both(world: &World, arguments: &[&str]) {
-    let mut running = world.start(arguments);
-    running.wait_for("install  done in");
-    let keeper = running.keeper(world);
-    kill_process(keeper, Signal::STOP).unwrap();
-    running.signal(Signal::KILL);
-    running.end();
-    kill_process(keeper, Signal::KILL).unwrap();
-    wait("the processes to end", || world.processes().is_empty());
+    crate::crash::dead_run(world, arguments);
     assert!(!world.leftovers().is_empty(), "nobody has cleaned up yet");
     let ended = world.run(&["--recipe", "custom-html", "--tiers", "install"]);
     assert_eq!(ended.code, 0, "{ended}");
