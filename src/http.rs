@@ -164,6 +164,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_that_says_nothing_leaves_time_for_another() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (_silent, _) = listener.accept().await.unwrap();
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+        });
+        let page = get(&base, "wiki.example.test", &Https::default(), "/", Duration::from_secs(8)).await.unwrap();
+        assert_eq!(page.text(), "ok");
+    }
+
+    #[tokio::test]
     async fn a_connection_that_is_closed_is_tried_again() {
         let base = serve(vec!["", "", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"]).await;
         let page = get(&base, "wiki.example.test", &Https::default(), "/", Duration::from_secs(5)).await.unwrap();
