@@ -30,7 +30,7 @@ use crate::recipe::secret::SecretValue;
 use crate::recipe::stack::Stack;
 use crate::recipe::version::Revision;
 pub use ages::Ages;
-pub use exec::{CallError, Exec, ExecOutput};
+pub use exec::{CallError, Exec, ExecOutput, again};
 pub use ledger::{Kind, Ledger};
 pub use observation::{
     FileEntry, Health, LONGEST_LINE, LogLine, ServiceState, TaskPhase, TaskState, UpdateState, UpdateStatus,

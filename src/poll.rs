@@ -37,7 +37,7 @@ impl Poll {
     where
         F: Future<Output = Result<Look<T>>>,
     {
-        self.look_until(what, look, Duration::ZERO).await
+        self.look_until(what, look, Some(Duration::ZERO)).await
     }
 
     /// The same for looks that are bounded by themselves: one that is under way at the deadline may end, because its
@@ -46,17 +46,31 @@ impl Poll {
     where
         F: Future<Output = Result<Look<T>>>,
     {
-        self.look_until(what, look, LOOK).await
+        self.look_until(what, look, Some(LOOK)).await
     }
 
-    async fn look_until<T, F>(self, what: impl Display, mut look: impl FnMut() -> F, grace: Duration) -> Result<T>
+    /// The same for attempts that have a deadline of their own: this one only ends their repetition.
+    pub async fn until_done<T, F>(self, what: impl Display, attempt: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<Look<T>>>,
+    {
+        self.look_until(what, attempt, None).await
+    }
+
+    /// A look is cut off at the deadline and its grace; without a grace it never is.
+    async fn look_until<T, F>(
+        self,
+        what: impl Display,
+        mut look: impl FnMut() -> F,
+        grace: Option<Duration>,
+    ) -> Result<T>
     where
         F: Future<Output = Result<Look<T>>>,
     {
         let start = Instant::now();
         let mut last_seen = String::from("nothing yet");
         loop {
-            let left = self.deadline.saturating_sub(start.elapsed()) + grace;
+            let left = grace.map_or(Duration::MAX, |grace| self.deadline.saturating_sub(start.elapsed()) + grace);
             match tokio::time::timeout(left, look()).await {
                 Ok(Ok(Look::Ready(value))) => return Ok(value),
                 Ok(Ok(Look::NotYet(reason))) => last_seen = reason,
@@ -117,6 +131,19 @@ mod tests {
             Err::<Look<()>, _>(anyhow!("the daemon is away"))
         };
         assert_eq!(poll.until_seen("an answer", look).await.unwrap_err().to_string(), "the daemon is away");
+    }
+
+    #[tokio::test]
+    async fn an_attempt_with_a_deadline_of_its_own_is_not_cut_off() {
+        let poll = Poll { interval: Duration::from_millis(1), deadline: Duration::from_millis(20) };
+        let attempt = async || {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Ok(Look::Ready("dumped"))
+        };
+        assert_eq!(poll.until_done("a dump", attempt).await.unwrap(), "dumped");
+        let again = async || Ok(Look::<()>::NotYet("the container cycles".into()));
+        let error = poll.until_done("a dump", again).await.unwrap_err().to_string();
+        assert!(error.ends_with("last seen: the container cycles"), "{error}");
     }
 
     #[tokio::test]

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::poll::Look;
+
 /// A command to run inside a service's container.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Exec {
@@ -40,6 +42,15 @@ pub enum CallError {
     NotFound(anyhow::Error),
     /// Anything else: no such service, a deadline, an engine failure.
     Failed(anyhow::Error),
+}
+
+/// Whether a call is made again: only while its container cycles.
+pub fn again<T>(answer: Result<T, CallError>) -> anyhow::Result<Look<T>> {
+    match answer {
+        Ok(value) => Ok(Look::Ready(value)),
+        Err(CallError::Interrupted(error)) => Ok(Look::NotYet(format!("{error:#}"))),
+        Err(CallError::NotFound(error) | CallError::Failed(error)) => Err(error),
+    }
 }
 
 impl fmt::Display for CallError {

@@ -14,10 +14,10 @@ use super::protocol::{Answer, Call, Evidence, Leak};
 use super::socket::Wire;
 use super::spec::RunSpec;
 use super::{Keeper, canary, operate, stage, teardown};
-use crate::engine::{CallError, ServiceState};
+use crate::engine::{CallError, ServiceState, again};
 use crate::fault::{Failure, Fault};
 use crate::mask::Masks;
-use crate::poll::{Look, Poll};
+use crate::poll::Poll;
 use crate::recipe::secret::SecretValue;
 use crate::recipe::{AppState, abra};
 
@@ -88,7 +88,9 @@ async fn ask(keeper: &Arc<Keeper>, call: Call) -> Result<Answer, Failure> {
     match call {
         Call::Exec(exec) => {
             let engine = keeper.engine().await?;
-            retried(keeper, || engine.exec(&exec)).await.map(Answer::Exec)
+            // A command has a deadline of its own, which may be longer than that of a call.
+            let attempt = async || again(engine.exec(&exec).await);
+            cycling(keeper).until_done(RUNNING, attempt).await.map(Answer::Exec).map_err(blame)
         }
         Call::Read { service, path } => {
             let engine = keeper.engine().await?;
@@ -135,23 +137,22 @@ fn journal(keeper: &Keeper, event: Event) -> Result<Answer, Failure> {
     keeper.journal.write(event).map(|()| Answer::Done).map_err(Failure::infrastructure)
 }
 
+const RUNNING: &str = "a running container";
+
 /// Repeats a call while the container cycles: a service that is just being replaced is no failure, until the deadline.
 async fn retried<T, F>(keeper: &Keeper, call: impl Fn() -> F) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, CallError>>,
 {
-    let poll = Poll { interval: Duration::from_millis(50), deadline: keeper.spec.settings.call };
     let look = || {
         let answer = call();
-        async {
-            match answer.await {
-                Ok(value) => Ok(Look::Ready(value)),
-                Err(CallError::Interrupted(error)) => Ok(Look::NotYet(format!("{error:#}"))),
-                Err(CallError::NotFound(error) | CallError::Failed(error)) => Err(error),
-            }
-        }
+        async { again(answer.await) }
     };
-    poll.until("a running container", look).await.map_err(blame)
+    cycling(keeper).until(RUNNING, look).await.map_err(blame)
+}
+
+fn cycling(keeper: &Keeper) -> Poll {
+    Poll { interval: Duration::from_millis(50), deadline: keeper.spec.settings.call }
 }
 
 async fn services(keeper: &Keeper) -> Result<Vec<ServiceState>, Failure> {

@@ -194,3 +194,16 @@ fn a_backup_whose_hook_hangs_is_named_and_ended() {
     assert_eq!(ended.outcome("tier::teardown"), Some("ok"), "{ended}");
     assert_eq!(world.leftovers(), Vec::<String>::new(), "{ended}");
 }
+
+#[test]
+fn a_hook_of_a_backup_may_take_longer_than_a_call() {
+    let toml = "[deadlines]\ncall = \"300ms\"\n";
+    let (world, root) = with_overlay("failing-hook", &[("recipe.toml", toml)]);
+    for version in std::fs::read_dir(root.path().join("recipes/failing-hook")).unwrap().flatten() {
+        let compose = version.path().join("compose.yml");
+        let text = std::fs::read_to_string(&compose).unwrap();
+        std::fs::write(&compose, text.replace("echo the database is away >&2; exit 3", "sleep 1")).unwrap();
+    }
+    let ended = world.run(&["--recipe", "failing-hook", "--exact", "tier::backup"]);
+    assert_eq!(ended.outcome("tier::backup"), Some("ok"), "{ended}");
+}

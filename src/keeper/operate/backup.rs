@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::engine::{CallError, Exec, FileEntry, Kind, Ledger as _};
+use crate::engine::{Exec, FileEntry, Kind, Ledger as _, again};
 use crate::fault::{Failure, Fault};
 use crate::keeper::blame::blame;
 use crate::keeper::protocol::Snapshot;
 use crate::keeper::rig::Rig;
 use crate::keeper::{Keeper, canary};
-use crate::poll::{Look, Poll};
+use crate::poll::Poll;
 use crate::recipe::backup::{BackupPlan, BackupService};
 
 /// Plants canaries in the volumes that the labels promise, then makes one archive a volume.
@@ -125,14 +125,10 @@ pub(super) async fn hook(
     let argv = ["/bin/sh", "-c", SHELL, line].map(str::to_owned).into();
     let exec =
         Exec { service: service.service.clone(), argv, deadline: keeper.spec.settings.backup, ..Exec::default() };
-    let poll = Poll::within(keeper.spec.settings.call);
+    let poll = Poll::within(keeper.spec.settings.backup);
     // A container that cycles under a hook leaves half a dump: the hook then runs again, from the start.
-    let output = poll.until(&attempt, async || match engine.exec(&exec).await {
-        Ok(output) => Ok(Look::Ready(output)),
-        Err(CallError::Interrupted(error)) => Ok(Look::NotYet(format!("{error:#}"))),
-        Err(CallError::NotFound(error) | CallError::Failed(error)) => Err(error),
-    });
-    let output = output.await.with_context(|| format!("failed to run the {attempt}"))?;
+    let output = poll.until_done(&attempt, async || again(engine.exec(&exec).await)).await;
+    let output = output.with_context(|| format!("failed to run the {attempt}"))?;
     if output.code != 0 {
         let said = String::from_utf8_lossy(if output.stderr.is_empty() { &output.stdout } else { &output.stderr })
             .into_owned();
