@@ -10,9 +10,9 @@ use rustix::process::{Signal, kill_process};
 use crate::runner::{Ended, World, finish};
 use crate::running::{Running, wait};
 
-/// Five pings of 200 ms: what is silent for longer than a second is given up.
-const PING: (&str, &str) = ("RECIPE_HARNESS_TEST_PING", "200:5");
-const GIVEN_UP: &str = "its process lived and answered none of 5 pings, each within 200ms, so it was killed";
+/// Ten pings of 300 ms: what is silent for longer than three seconds is given up.
+const PING: (&str, &str) = ("RECIPE_HARNESS_TEST_PING", "300:10");
+const GIVEN_UP: &str = "its process lived and answered none of 10 pings, each within 300ms, so it was killed";
 
 /// A run of the recipe `whole` with a short patience, stopped by the keeper's own hand after its seventh record.
 fn halted(world: &World) -> (Running, rustix::process::Pid) {
@@ -48,7 +48,7 @@ fn a_keeper_that_is_paused_for_a_moment_goes_on() {
     let world = World::of_test_data();
     let (mut running, keeper) = halted(&world);
     let start = Instant::now();
-    wait("half of the patience", || start.elapsed() >= Duration::from_millis(500));
+    wait("half of the patience", || start.elapsed() >= Duration::from_millis(1500));
     kill_process(keeper, Signal::CONT).unwrap();
     assert_eq!(running.end(), 0, "{}", running.said.lock().unwrap());
     assert_eq!(world.leftovers(), Vec::<String>::new());
@@ -61,7 +61,7 @@ fn a_run_that_is_paused_as_a_whole_goes_on_however_long_it_was() {
     let (mut running, keeper) = halted(&world);
     running.signal(Signal::STOP);
     let start = Instant::now();
-    wait("three times the patience", || start.elapsed() >= Duration::from_secs(3));
+    wait("three times the patience", || start.elapsed() >= Duration::from_secs(9));
     running.signal(Signal::CONT);
     kill_process(keeper, Signal::CONT).unwrap();
     assert_eq!(running.end(), 0, "{}", running.said.lock().unwrap());
@@ -123,7 +123,7 @@ fn with_overlay(recipe: &str, files: &[(&str, &str)]) -> (World, tempfile::TempD
 }
 
 const HANGS: &str = "echo waiting for nothing\nexec sleep 600\n";
-const SOON: &str = "[deadlines]\nassertion = \"2s\"\ncall = \"2s\"\nbackup = \"2s\"\ndeploy = \"3s\"\n";
+const SOON: &str = "[deadlines]\nassertion = \"4s\"\ncall = \"4s\"\nbackup = \"4s\"\ndeploy = \"8s\"\n";
 
 /// Runs a recipe of which something hangs; what the trial says of it.
 fn hangs(recipe: &str, files: &[(&str, &str)], trial: &str) -> String {
@@ -197,12 +197,12 @@ fn a_backup_whose_hook_hangs_is_named_and_ended() {
 
 #[test]
 fn a_hook_of_a_backup_may_take_longer_than_a_call() {
-    let toml = "[deadlines]\ncall = \"300ms\"\n";
+    let toml = "[deadlines]\ncall = \"3s\"\n";
     let (world, root) = with_overlay("failing-hook", &[("recipe.toml", toml)]);
     for version in std::fs::read_dir(root.path().join("recipes/failing-hook")).unwrap().flatten() {
         let compose = version.path().join("compose.yml");
         let text = std::fs::read_to_string(&compose).unwrap();
-        std::fs::write(&compose, text.replace("echo the database is away >&2; exit 3", "sleep 1")).unwrap();
+        std::fs::write(&compose, text.replace("echo the database is away >&2; exit 3", "sleep 4")).unwrap();
     }
     let ended = world.run(&["--recipe", "failing-hook", "--exact", "tier::backup"]);
     assert_eq!(ended.outcome("tier::backup"), Some("ok"), "{ended}");

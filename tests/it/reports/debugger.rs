@@ -15,12 +15,12 @@ pub const CASES: &[Case] = &[
 
 const TRIAL: &str = "overlays::custom_html::upgrade::seeded_page_survives";
 
-/// A world in which an assertion may take a second.
+/// A world in which an assertion may take three seconds.
 fn world(root: &Path) -> World {
     let copied =
         finish(&Run::new("cp", ["-r", "harness.toml", "recipes", "overlays", root.to_str().unwrap()]).cwd(checkout()));
     assert_eq!(copied.code, 0, "{copied}");
-    std::fs::write(root.join("overlays/custom-html/recipe.toml"), "[deadlines]\nassertion = \"1s\"\n").unwrap();
+    std::fs::write(root.join("overlays/custom-html/recipe.toml"), "[deadlines]\nassertion = \"3s\"\n").unwrap();
     World::new(root.to_owned())
 }
 
@@ -45,7 +45,7 @@ fn at_a_breakpoint() {
     let root = tempfile::tempdir().unwrap();
     let world = world(root.path());
     // The time that somebody looks at variables.
-    let ended = finish(&debug(&world, &["shell sleep 3", "continue"]));
+    let ended = finish(&debug(&world, &["shell sleep 5", "continue"]));
     assert!(ended.stdout.contains("hit Breakpoint 1"), "{ended}");
     assert_eq!(ended.outcome(TRIAL), Some("ok"), "{ended}");
     assert!(ended.stderr.contains("deploy-count = 1 (expect 1)"), "{ended}");
