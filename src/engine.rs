@@ -104,6 +104,15 @@ impl EngineSpec {
             EngineSpec::Abra(_) => "abra",
         }
     }
+
+    /// Where the engine keeps what it creates, as far as that lies on this machine and outside of the run's directory.
+    pub fn data_root(&self) -> Option<&Path> {
+        match self {
+            EngineSpec::Embedded => None,
+            EngineSpec::Swarm(spec) => spec.data_root.as_deref(),
+            EngineSpec::Abra(spec) => spec.swarm.data_root.as_deref(),
+        }
+    }
 }
 
 /// Why images could not be had ahead of a deployment. Callers branch on it, because only the first is the recipe's

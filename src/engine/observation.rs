@@ -136,6 +136,12 @@ impl TaskState {
         let for_its_health = self.error.contains("unhealthy container") || self.health == Health::Unhealthy;
         self.failed() && !self.ever_ready && for_its_health
     }
+
+    /// Whether the disk under the engine was full for it. The words are the system's, handed on by Docker; a program's
+    /// own output is not among them.
+    pub fn found_no_space(&self) -> bool {
+        self.error.contains("no space left on device") || self.error.contains("disk quota exceeded")
+    }
 }
 
 /// Swarm's task states, as far as they differ for us.
@@ -247,6 +253,13 @@ mod tests {
         assert_eq!(counts(OnFailure, vec![sick]), (0, 1), "it was stopped for its health");
         let old = TaskState { spec_version: 0, ..task(1, TaskPhase::Complete) };
         assert_eq!(counts(OnFailure, vec![old]), (0, 0), "that was the work of another specification");
+    }
+
+    #[test]
+    fn what_docker_says_of_a_full_disk_is_known_from_what_a_program_ended_with() {
+        let with = |error: &str| TaskState { error: error.into(), ..task(1, TaskPhase::Rejected) }.found_no_space();
+        assert!(with("write /var/lib/docker/overlay2/046b-init/link: no space left on device"));
+        assert!(!with("No such image: nginx:99") && !with("task: non-zero exit (1)"));
     }
 
     #[test]

@@ -28,7 +28,7 @@ mod versions;
 mod volumes;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result};
@@ -63,6 +63,9 @@ pub struct SwarmSpec {
     pub endpoint: Endpoint,
     /// The node that is talked to.
     pub node: String,
+    /// Where a Docker on this machine keeps everything.
+    #[serde(default)]
+    pub data_root: Option<PathBuf>,
     /// The kernel has no IPVS, so virtual addresses and the routing mesh carry no traffic: services are deployed with
     /// `endpoint_mode: dnsrr`.
     pub without_ipvs: bool,

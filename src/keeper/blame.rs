@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::engine;
+use crate::engine::{self, EngineSpec};
 use crate::fault::{Failure, Fault};
 
 /// The recipe's, unless the engine could not even be asked or is in trouble of its own, somebody else has what only this
@@ -25,9 +25,10 @@ fn is_out_of_space(error: &anyhow::Error) -> bool {
 const FULL: u64 = 1 << 20;
 
 /// A failure on a machine whose disk is full by now says nothing about the recipe: also an app's own program cannot
-/// write then.
-pub fn unless_full(failure: Failure, dir: &Path) -> Failure {
-    with_free(failure, free(dir), dir)
+/// write then. Looked at are the run's own directory, and where the engine keeps what it creates.
+pub fn unless_full(failure: Failure, dir: &Path, engine: &EngineSpec) -> Failure {
+    let places = [Some(dir), engine.data_root()].into_iter().flatten();
+    places.fold(failure, |failure, place| with_free(failure, free(place), place))
 }
 
 fn with_free(failure: Failure, free: Option<u64>, dir: &Path) -> Failure {

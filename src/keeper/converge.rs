@@ -52,7 +52,7 @@ pub async fn wait(keeper: &Arc<Keeper>, expect: Expect<'_>, deadline: Duration) 
         Ok(Ok(())) => Ok(()),
         Ok(Err((service, reason))) => {
             let log = last_words(keeper, &service).await;
-            Err(Failure::new(Fault::Recipe, format!("{reason}{log}")))
+            Err(Failure::new(fault(keeper).await, format!("{reason}{log}")))
         }
         Err(error) if outage.goes_on() => Err(Failure::infrastructure(error)),
         Err(error) => {
@@ -60,7 +60,10 @@ pub async fn wait(keeper: &Arc<Keeper>, expect: Expect<'_>, deadline: Duration) 
             for service in unsettled(keeper, &expect).await {
                 logs.push_str(&last_words(keeper, &service).await);
             }
-            let failure = blame(error);
+            let mut failure = blame(error);
+            if failure.fault == Fault::Recipe {
+                failure.fault = fault(keeper).await;
+            }
             Err(Failure { message: format!("{}{logs}", failure.message), ..failure })
         }
     }
@@ -222,6 +225,16 @@ pub fn describe(task: &TaskState) -> String {
 
 async fn observe(keeper: &Keeper) -> anyhow::Result<Vec<ServiceState>> {
     keeper.engine().await?.services_now().await
+}
+
+/// Whose fault it is that a service does not come up: the recipe's, unless the engine had no room for one of its tasks.
+async fn fault(keeper: &Keeper) -> Fault {
+    match observe(keeper).await {
+        Ok(services) if services.iter().flat_map(|it| &it.tasks).any(TaskState::found_no_space) => {
+            Fault::Infrastructure
+        }
+        _ => Fault::Recipe,
+    }
 }
 
 async fn unsettled(keeper: &Keeper, expect: &Expect<'_>) -> Vec<String> {

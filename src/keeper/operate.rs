@@ -49,7 +49,7 @@ pub async fn perform(keeper: &Arc<Keeper>, tier: Tier, what: String) -> Result<(
         Ok(()) => plant(keeper, tier).await,
         failed => failed,
     };
-    let result = masked(keeper, result).await.map_err(|failure| unless_full(failure, &keeper.dir));
+    let result = masked(keeper, result).await.map_err(|failure| unless_full(failure, &keeper.dir, &keeper.spec.engine));
     let took = start.elapsed();
     let finished = Event::OperationFinished { tier, millis: millis(took), failure: result.as_ref().err().cloned() };
     keeper.journal.write(finished).map_err(Failure::infrastructure)?;

@@ -294,7 +294,7 @@ fn assert(
         Ok(()) => Verdict::Passed,
         Err(CallFailure::CouldNotLook(reason)) => Verdict::Ignored(reason),
         Err(CallFailure::Failed(failure)) => {
-            let failure = unless_full(failure, &run.session.run_dir);
+            let failure = unless_full(failure, &run.session.run_dir, &run.prepared.spec.engine);
             // Where the infrastructure is in trouble, so are the logs, and they have nothing to do with it.
             let logs = match failure.fault {
                 Fault::Infrastructure => String::new(),

@@ -6,7 +6,7 @@ use rustix::process::{Signal, kill_process};
 
 use crate::crash::{all, records, stopped_keeper, sweep};
 use crate::runner::{World, finish, tell};
-use crate::running::wait;
+use crate::running::{fill_disk, wait};
 
 /// As the runner says it of what is neither the recipe's fault nor an assertion's.
 const BLAMES: [&str; 2] =
@@ -36,7 +36,7 @@ fn fills_up_at(world: &World, disk: &SmallDisk, record: usize) {
             keeper.is_some() || run.is_finished()
         });
         if let Some(keeper) = keeper {
-            disk.fill();
+            fill_disk(&disk.0);
             kill_process(keeper, Signal::CONT).unwrap();
         }
         run.join().unwrap()
@@ -76,19 +76,6 @@ impl SmallDisk {
         assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "CI must be allowed to mount: {why}");
         tell(&format!("a full disk is not tried, because nothing can be mounted here: {why}"));
         None
-    }
-
-    /// Takes every byte that is left.
-    fn fill(&self) {
-        use std::io::Write as _;
-        let mut file = std::fs::File::create(self.0.join("filler")).unwrap();
-        let mut size = 1 << 20;
-        while size > 0 {
-            // Smaller and smaller pieces, until not even one byte fits.
-            if file.write_all(&vec![0; size]).is_err() {
-                size /= 2;
-            }
-        }
     }
 
     fn empty(&self) {

@@ -108,3 +108,17 @@ pub fn wait(what: &str, mut until: impl FnMut() -> bool) {
     };
     runtime.block_on(poll.until(what, look)).unwrap();
 }
+
+/// Takes every byte that is left on a disk, with the file `filler`, which grows if it is there.
+pub fn fill_disk(dir: &std::path::Path) {
+    use std::io::Write as _;
+    let filler = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("filler"));
+    let mut file = filler.unwrap();
+    let mut size = 1 << 20;
+    while size > 0 {
+        // Smaller and smaller pieces, until not even one byte fits.
+        if file.write_all(&vec![0; size]).is_err() {
+            size /= 2;
+        }
+    }
+}

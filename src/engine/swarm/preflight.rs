@@ -1,6 +1,7 @@
 //! What has to be true of a Swarm before anything is created on it. Every problem is one sentence.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use bollard::Docker;
@@ -45,7 +46,7 @@ pub async fn preflight(endpoint: Endpoint, wanted: &Wanted<'_>) -> Result<Checke
 }
 
 async fn examine(docker: &Docker, endpoint: Endpoint, wanted: &Wanted<'_>) -> Result<Checked> {
-    let node = manager(docker, &endpoint).await?;
+    let (node, data_root) = manager(docker, &endpoint).await?;
     let networks = docker.list_networks(None::<ListNetworksOptions>).await.context("failed to list the networks")?;
     let services = docker.list_services(None::<ListServicesOptions>).await.context("failed to list the services")?;
     let mut problems = taken(wanted, &services);
@@ -65,7 +66,7 @@ async fn examine(docker: &Docker, endpoint: Endpoint, wanted: &Wanted<'_>) -> Re
         notes.push(format!("the kernel has no IPVS: {so}"));
     }
     notes.extend(traefik.iter().map(|network| format!("requests go through the Traefik on network `{network}`")));
-    let spec = SwarmSpec { endpoint, node, without_ipvs, traefik, own_networks };
+    let spec = SwarmSpec { endpoint, node, data_root, without_ipvs, traefik, own_networks };
     Ok(Checked { spec, notes, stand_ins })
 }
 
@@ -75,13 +76,14 @@ async fn command() -> Result<()> {
     asked.context("there is no `docker` command that works, and stacks are deployed with it").map(|_| ())
 }
 
-/// The id of the node, which must be a manager of a Swarm.
-async fn manager(docker: &Docker, endpoint: &Endpoint) -> Result<String> {
+/// The id of the node, which must be a manager of a Swarm, and where it keeps everything, if that is here.
+async fn manager(docker: &Docker, endpoint: &Endpoint) -> Result<(String, Option<PathBuf>)> {
     let info = docker.info().await.with_context(|| format!("failed to ask Docker at `{}`", endpoint.host))?;
     let swarm = info.swarm.unwrap_or_default();
     match swarm.local_node_state {
         Some(LocalNodeState::ACTIVE) if swarm.control_available == Some(true) => {
-            swarm.node_id.context("Docker does not say which node it is")
+            let node = swarm.node_id.context("Docker does not say which node it is")?;
+            Ok((node, info.docker_root_dir.map(PathBuf::from).filter(|_| endpoint.is_local())))
         }
         Some(LocalNodeState::ACTIVE) => {
             bail!("Docker at `{}` is a worker of its Swarm: only a manager can deploy", endpoint.host)

@@ -21,6 +21,12 @@ pub fn missing() -> Option<String> {
 
 /// Everything on the Swarm whose name begins like this: services, containers, networks, volumes, configs, secrets.
 pub fn named(prefix: &str) -> Vec<String> {
+    named_at(None, prefix)
+}
+
+/// The same on the Swarm at an address.
+pub fn named_at(host: Option<&str>, prefix: &str) -> Vec<String> {
+    let host: Vec<&str> = host.map(|host| ["--host", host]).into_iter().flatten().collect();
     let mut found = Vec::new();
     for (kind, format) in [
         ("service", "{{.Name}}"),
@@ -31,7 +37,7 @@ pub fn named(prefix: &str) -> Vec<String> {
         ("secret", "{{.Name}}"),
     ] {
         let all = if kind == "container" { &["--all"][..] } else { &[] };
-        let listed = docker([&[kind, "ls", "--format", format], all].concat());
+        let listed = docker([&host, &[kind, "ls", "--format", format][..], all].concat());
         let names = listed.lines().filter(|name| name.starts_with(prefix));
         found.extend(names.map(|name| format!("{kind} {name}")));
     }

@@ -13,6 +13,7 @@ mod docker;
 #[path = "../drills.rs"]
 mod drills;
 mod faults;
+mod full;
 mod green;
 mod hostile;
 mod proxy;
@@ -57,8 +58,11 @@ fn main() -> ExitCode {
     ]
     .concat();
     let mut trials: Vec<Trial> = cases.into_iter().map(|case| trial(case, missing.clone())).collect();
-    let missing = missing.or_else(|| if arguments.list { None } else { registry::missing() });
-    trials.extend(registry::CASES.iter().map(|case| trial(*case, missing.clone())));
+    // Some need more than a Swarm.
+    for (cases, missing_too) in [(registry::CASES, registry::missing as fn() -> _), (full::CASES, full::missing)] {
+        let missing = missing.clone().or_else(|| if arguments.list { None } else { missing_too() });
+        trials.extend(cases.iter().map(|case| trial(*case, missing.clone())));
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
