@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, RwLock};
+use std::sync::{LazyLock, Mutex, RwLock};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
@@ -365,8 +365,18 @@ fn mask(value: &mut Value, masks: &Masks) {
     }
 }
 
+/// The wall clock's time when this process wrote its first record, and what has passed since: a clock that is set
+/// meanwhile, or jumps, would turn lengths of time into nonsense. What passes while the machine sleeps counts.
 fn now() -> String {
-    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+    static FIRST: LazyLock<(SystemTime, Duration)> = LazyLock::new(|| (SystemTime::now(), uptime()));
+    let (first, then) = *FIRST;
+    humantime::format_rfc3339_millis(first + uptime().saturating_sub(then)).to_string()
+}
+
+/// Time since the machine was started.
+fn uptime() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Milliseconds, as the journal counts.

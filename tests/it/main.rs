@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot get at what it looks at has failed")]
 
+mod clock;
 mod command_line;
 mod compose;
 mod concurrent;
