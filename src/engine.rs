@@ -45,7 +45,7 @@ pub struct Deployment {
     pub stack: Stack,
     /// The merged compose document behind the stack, for an engine that hands it on to Docker.
     pub document: serde_json::Value,
-    /// Values by secret key; every non-external secret of the stack has one.
+    /// Values by secret key; every secret of the stack that is not external has one.
     pub secrets: BTreeMap<String, SecretValue>,
     /// For an engine that reads the recipe itself.
     pub origin: Option<Origin>,

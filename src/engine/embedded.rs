@@ -57,7 +57,7 @@ use super::{
     CallError, Deployment, EngineContext, Exec, ExecOutput, FetchError, FileEntry, Kind, LogLine, ServiceState,
     TaskUsage,
 };
-use crate::recipe::stack::Stack;
+use crate::recipe::stack::{MountKind, Service, Stack};
 
 pub use self::pod::executable;
 pub use self::preflight::preflight;
@@ -255,6 +255,31 @@ pub fn stand_ins<'a>(stacks: impl Iterator<Item = &'a Stack>, map: &BTreeMap<Str
 /// Images of the stacks that this build cannot have, each as one sentence.
 pub fn impossible_images<'a>(stacks: impl Iterator<Item = &'a Stack>, map: &BTreeMap<String, String>) -> Vec<String> {
     images(stacks).into_iter().filter_map(|image| image::cannot_resolve(image, map)).collect()
+}
+
+/// One sentence for everything of somebody else's that a service mounts: a pod has no volumes, secrets and configs but
+/// its own.
+pub fn impossible_mounts(stacks: &[&Stack]) -> BTreeSet<String> {
+    let of_service = |stack: &&Stack, service: &Service| {
+        let (volumes, secrets, configs) = (&stack.volumes, &stack.secrets, &stack.configs);
+        let volumes = service.mounts.iter().filter_map(|mount| match &mount.kind {
+            MountKind::Volume(key) => volumes.get(key).filter(|it| it.external).map(|it| ("volume", it.name.clone())),
+            _ => None,
+        });
+        let secrets = service.secrets.iter().filter_map(|mount| secrets.get(&mount.source));
+        let secrets = secrets.filter(|it| stack.is_foreign(it)).map(|it| ("secret", it.name.clone()));
+        let configs = service.configs.iter().filter_map(|mount| configs.get(&mount.source));
+        let configs = configs.filter(|it| it.external).map(|it| ("config", it.name.clone()));
+        volumes.chain(secrets).chain(configs).collect::<Vec<_>>()
+    };
+    let all = stacks.iter().flat_map(|stack| stack.services.values().flat_map(|it| of_service(stack, it)));
+    let said = |(kind, name): (&str, String)| {
+        format!(
+            "the external {kind} `{name}` is Docker's, and the embedded engine has nothing but the app's own: use \
+             `--engine swarm`"
+        )
+    };
+    all.map(said).collect()
 }
 
 fn images<'a>(stacks: impl Iterator<Item = &'a Stack>) -> BTreeSet<&'a str> {

@@ -142,9 +142,7 @@ async fn deploy(keeper: &Arc<Keeper>, state: &AppState, form: Deployed, what: &s
     let mut document = state.document.clone();
     // For an engine that hands it on; what the recipe says stays as it is where it is looked at.
     keeper.spec.settings.policy.cap(&mut document);
-    let mut deployment = Deployment { stack: stack.clone(), document, secrets: supplied, origin };
-    // For the engine they are like any other: it is given their values.
-    deployment.stack.secrets.values_mut().for_each(|object| object.external = false);
+    let deployment = Deployment { stack: stack.clone().with_own_secrets(), document, secrets: supplied, origin };
     {
         let engine = keeper.engine_mut().await?;
         let made = engine.prepare(&deployment).await;
@@ -238,7 +236,7 @@ async fn secrets(keeper: &Keeper, state: &AppState) -> Result<BTreeMap<String, S
     let by_engine = keeper.engine().await?.makes_secrets();
     let mut app = keeper.app.lock().await;
     let mut values = BTreeMap::new();
-    for (key, object) in &state.stack.secrets {
+    for (key, object) in state.stack.own_secrets() {
         let value = match app.secrets.get(&object.name) {
             Some(value) => value.clone(),
             None if by_engine && spec_of(state, key).generate => continue,

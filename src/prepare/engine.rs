@@ -52,7 +52,8 @@ fn auto(config: &Config, stacks: &[&Stack]) -> Result<Chosen> {
 }
 
 fn embedded(config: &Config, stacks: &[&Stack], why: String) -> Result<Chosen> {
-    let impossible = embedded::impossible_images(stacks.iter().copied(), &config.images);
+    let mut impossible = embedded::impossible_images(stacks.iter().copied(), &config.images);
+    impossible.extend(embedded::impossible_mounts(stacks));
     if !impossible.is_empty() {
         // Without the reason for this engine, nobody would know that another one would do.
         bail!("{}; engine: embedded, {why}", impossible.join("; "));

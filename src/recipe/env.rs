@@ -366,10 +366,13 @@ mod tests {
         assert_eq!(env("").compose_files(&tree).unwrap(), ["compose.yml"]);
         assert_eq!(files("./compose.yml:sub/compose.yml").unwrap(), ["compose.yml", "sub/compose.yml"]);
         let error = |value: &str| format!("{:#}", files(value).unwrap_err());
-        assert_eq!(error("../x.yml"), "failed to read `COMPOSE_FILE=../x.yml`: path `../x.yml` leaves the recipe");
+        assert_eq!(
+            error("../x.yml"),
+            "failed to read `COMPOSE_FILE=../x.yml`: path `../x.yml` leaves the recipe, which nothing allows: put the file into the recipe"
+        );
         assert_eq!(
             error("/etc/passwd"),
-            "failed to read `COMPOSE_FILE=/etc/passwd`: path `/etc/passwd` leaves the recipe"
+            "failed to read `COMPOSE_FILE=/etc/passwd`: path `/etc/passwd` leaves the recipe, which nothing allows: put the file into the recipe"
         );
         assert_eq!(error("none.yml"), "failed to read `COMPOSE_FILE=none.yml`: the recipe has no file `none.yml`");
         assert_eq!(error("sub"), "failed to read `COMPOSE_FILE=sub`: `sub` is a directory, expected a file");

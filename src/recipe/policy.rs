@@ -43,6 +43,9 @@ pub struct Policy {
     pub networks: Vec<String>,
     /// Configs that do not belong to the app, by their name in Docker.
     pub configs: Vec<String>,
+    /// Secrets that do not belong to the app, by their name in Docker. Nobody knows their values, so that they are
+    /// neither masked nor looked for.
+    pub secrets: Vec<String>,
     /// Capabilities.
     pub cap_add: Vec<String>,
     /// Kernel settings beyond `net.`, as `key=value`.
@@ -134,10 +137,10 @@ pub(super) fn findings(compose: &Compose, stack: &str, domain: &str) -> Vec<Find
     let top = Spot::top(&compose.document);
     top.section("services").for_each(|service| services::service(&mut finder, &service));
     for (section, list) in [
-        ("volumes", Some(List::Volumes)),
-        ("networks", Some(List::Networks)),
-        ("configs", Some(List::Configs)),
-        ("secrets", None),
+        ("volumes", List::Volumes),
+        ("networks", List::Networks),
+        ("configs", List::Configs),
+        ("secrets", List::Secrets),
     ] {
         top.section(section).for_each(|object| objects::object(&mut finder, &object, list));
     }

@@ -25,6 +25,27 @@ pub struct Stack {
     pub notes: Vec<String>,
 }
 
+impl Stack {
+    /// Whether a secret or config is somebody else's, which a policy may let the app use: it is never made, changed or
+    /// removed. Recipes declare their own secrets as external, too, because abra makes them.
+    pub fn is_foreign(&self, object: &FileObject) -> bool {
+        object.external && !object.name.starts_with(&format!("{}_", self.name))
+    }
+
+    /// The secrets that belong to the app, by key.
+    pub fn own_secrets(&self) -> impl Iterator<Item = (&String, &FileObject)> {
+        self.secrets.iter().filter(|(_, secret)| !self.is_foreign(secret))
+    }
+
+    /// The stack for an engine: the app's own secrets, which a recipe declares as external, are to be made.
+    pub fn with_own_secrets(mut self) -> Stack {
+        let prefix = format!("{}_", self.name);
+        let own = self.secrets.values_mut().filter(|secret| secret.name.starts_with(&prefix));
+        own.for_each(|secret| secret.external = false);
+        self
+    }
+}
+
 /// One service of the stack, after interpolation and merge.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Service {

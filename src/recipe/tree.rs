@@ -73,7 +73,11 @@ impl Tree {
         match self.files.get(path) {
             Some(Entry::File { bytes, .. }) => Ok(bytes),
             Some(Entry::Symlink { target }) => {
-                bail!("`{path}` is a symbolic link to `{}`: links are not followed", target.escape_debug())
+                bail!(
+                    "`{path}` is a symbolic link to `{}`: links are not followed, which nothing allows: put the file \
+                     itself into the recipe",
+                    target.escape_debug()
+                )
             }
             None if self.files.keys().any(|name| name.starts_with(&format!("{path}/"))) => {
                 bail!("`{path}` is a directory, expected a file")
@@ -102,7 +106,10 @@ pub fn inside(path: &str) -> Result<String> {
             Component::CurDir => {}
             Component::Normal(part) => parts.push(part.to_str().context("not UTF-8")?),
             Component::ParentDir if parts.pop().is_some() => {}
-            _ => bail!("path `{}` leaves the recipe", path.escape_debug()),
+            _ => bail!(
+                "path `{}` leaves the recipe, which nothing allows: put the file into the recipe",
+                path.escape_debug()
+            ),
         }
     }
     if parts.is_empty() {
@@ -173,7 +180,10 @@ mod tests {
     fn paths_that_leave_the_recipe_are_refused() {
         for path in ["../x", "a/../../x", "/etc/hostname", "a/../../a/x"] {
             let error = inside(path).unwrap_err().to_string();
-            assert_eq!(error, format!("path `{path}` leaves the recipe"));
+            assert_eq!(
+                error,
+                format!("path `{path}` leaves the recipe, which nothing allows: put the file into the recipe")
+            );
         }
         assert_eq!(inside("").unwrap_err().to_string(), "path `` names no file");
     }
@@ -199,7 +209,10 @@ mod tests {
         tree.files.insert("link".into(), Entry::Symlink { target: "/etc/passwd".into() });
         tree.files.insert("dir/file".into(), Entry::File { bytes: vec![0xff], executable: false });
         let error = |path: &str| tree.text(path).unwrap_err().to_string();
-        assert_eq!(error("link"), "`link` is a symbolic link to `/etc/passwd`: links are not followed");
+        assert_eq!(
+            error("link"),
+            "`link` is a symbolic link to `/etc/passwd`: links are not followed, which nothing allows: put the file itself into the recipe"
+        );
         assert_eq!(error("dir"), "`dir` is a directory, expected a file");
         assert_eq!(error("none"), "the recipe has no file `none`");
         assert_eq!(error("dir/file"), "`dir/file` is not UTF-8 text");

@@ -77,15 +77,21 @@ fn files_of_the_host() {
 
 #[test]
 fn files_outside_of_the_recipe() {
-    never("config-absolute", "`compose.yml` line 11: `configs.page.file`: path `/etc/hostname` leaves the recipe");
-    never("config-outside", "`compose.yml` line 11: `configs.page.file`: path `./a/../../other` leaves the recipe");
+    never(
+        "config-absolute",
+        "`compose.yml` line 11: `configs.page.file`: path `/etc/hostname` leaves the recipe, which nothing allows: put the file into the recipe",
+    );
+    never(
+        "config-outside",
+        "`compose.yml` line 11: `configs.page.file`: path `./a/../../other` leaves the recipe, which nothing allows: put the file into the recipe",
+    );
     never(
         "config-link",
-        "`compose.yml` line 11: `configs.page.file`: `page` is a symbolic link to `/etc/hostname`: links are not followed",
+        "`compose.yml` line 11: `configs.page.file`: `page` is a symbolic link to `/etc/hostname`: links are not followed, which nothing allows: put the file itself into the recipe",
     );
     never(
         "env-file-outside",
-        "`compose.yml` line 7: `services.app.env_file`: path `../../secrets.env` leaves the recipe",
+        "`compose.yml` line 7: `services.app.env_file`: path `../../secrets.env` leaves the recipe, which nothing allows: put the file into the recipe",
     );
 }
 
@@ -95,10 +101,19 @@ fn what_belongs_to_another_app() {
         let start = "error: the head HEAD declares what is not allowed: `compose.yml` line ";
         assert_eq!(refused(recipe), format!("{start}{refusal}; nothing allows it"));
     };
-    never("secret-file", "11: `secrets.token.file` is `token.txt`: a secret in a repository is none");
+    never(
+        "secret-file",
+        "11: `secrets.token.file` is `token.txt`: a secret in a repository is none: declared as `external: true`, it gets \
+         a value of the run's own",
+    );
     let why = "it does not belong to this app";
-    never("foreign-secret", &format!("12: `secrets.token.name` is `cloud_example_org_db_password_v1`: {why}"));
+    never(
+        "taken-config",
+        "12: `configs.page.name` is `cloud_example_org_app_conf_v1`: it would be made under a name that is not the app's: \
+         `external: true` uses what is there",
+    );
     for (recipe, line, key, name) in [
+        ("foreign-secret", 12, "secrets.token", "cloud_example_org_db_password_v1"),
         ("foreign-config", 12, "configs.page", "cloud_example_org_app_conf_v1"),
         ("foreign-volume", 13, "volumes.certs", "traefik_example_org_letsencrypt"),
         ("named-volume", 12, "volumes.certs", "traefik_example_org_letsencrypt"),
@@ -293,6 +308,29 @@ fn what_the_policy_allows_stands_in_the_header() {
         let ended = plan(&harness, recipe);
         assert_eq!(ended.code, 0, "{ended}");
         assert!(ended.stdout.contains(line), "{ended}");
+    }
+}
+
+/// What a policy lends an app is somebody else's in Docker, which this engine has nothing to do with.
+#[test]
+fn what_the_policy_lends_is_not_to_be_had_from_every_engine() {
+    for (recipe, kind, name) in [
+        ("foreign-secret", "secret", "cloud_example_org_db_password_v1"),
+        ("foreign-config", "config", "cloud_example_org_app_conf_v1"),
+        ("foreign-volume", "volume", "traefik_example_org_letsencrypt"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let data = checkout().join("tests/data/hostile");
+        std::os::unix::fs::symlink(data.join("recipes"), dir.path().join("recipes")).unwrap();
+        let harness = std::fs::read_to_string(data.join("harness.toml")).unwrap();
+        std::fs::write(dir.path().join("harness.toml"), format!("{harness}\n[policy]\n{kind}s = [\"{name}\"]\n"))
+            .unwrap();
+        let ended = World::new(dir.path().to_owned()).run(&["--recipe", recipe, "--plan"]);
+        let expected = format!(
+            "error: the external {kind} `{name}` is Docker's, and the embedded engine has nothing but the app's own: use \
+             `--engine swarm`; engine: embedded, as asked for\n"
+        );
+        assert_eq!((ended.code, ended.stderr.as_str()), (2, expected.as_str()), "{ended}");
     }
 }
 

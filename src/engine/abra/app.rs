@@ -54,7 +54,9 @@ async fn secrets(abra: &Abra, deployment: &Deployment) -> Result<BTreeMap<String
     let mut made = BTreeMap::new();
     if !abra.swarm.missing_secrets(stack).await?.is_empty() {
         let said = abra.generate_secrets().await?;
-        for (key, object) in stack.secrets.iter().filter(|(key, _)| !deployment.secrets.contains_key(*key)) {
+        for (key, object) in
+            stack.secrets.iter().filter(|(key, object)| !object.external && !deployment.secrets.contains_key(*key))
+        {
             let of_it = |name: &str| {
                 name == key || name == object.name || parts(&object.name, &stack.name).is_ok_and(|it| it.0 == name)
             };

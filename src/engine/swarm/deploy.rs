@@ -60,10 +60,10 @@ async fn written_down(core: &Core, stack: &Stack, deploying: impl Future<Output 
     note_reverted(core, &before).await
 }
 
-/// Names of the stack's secrets that the Swarm does not have.
+/// Names of the stack's own secrets that the Swarm does not have.
 pub async fn missing_secrets(core: &Core, stack: &Stack) -> Result<Vec<String>> {
     let known = secret_names(core).await?;
-    let names = stack.secrets.values().map(|object| object.name.clone());
+    let names = stack.secrets.values().filter(|object| !object.external).map(|object| object.name.clone());
     Ok(names.filter(|name| !known.contains(name)).collect())
 }
 
@@ -174,7 +174,7 @@ async fn secrets(core: &Core, deployment: &Deployment) -> Result<()> {
     let known = core.docker.list_secrets(Some(options)).await.context("failed to list the secrets")?;
     let known: BTreeSet<String> = known.into_iter().filter_map(|secret| secret.spec?.name).collect();
     let mut values = core.secrets.lock().await;
-    for (key, object) in &deployment.stack.secrets {
+    for (key, object) in deployment.stack.secrets.iter().filter(|(_, object)| !object.external) {
         let value = deployment.secrets.get(key).with_context(|| format!("secret not found: {}", object.name))?;
         remember_secret(&mut values, &object.name, value)?;
         if known.contains(&object.name) {

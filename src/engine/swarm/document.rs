@@ -49,7 +49,8 @@ fn services(document: &mut Value, stack: &Stack, changes: &Changes<'_>) {
     }
 }
 
-/// Networks, volumes, configs and secrets under their final names. Secrets exist by now: abra creates them first.
+/// Networks, volumes, configs and secrets under their final names. Secrets exist by now: abra creates its own first,
+/// and those of others are never created.
 fn objects(document: &mut Value, stack: &Stack, changes: &Changes<'_>) -> Result<()> {
     for (key, network) in &stack.networks {
         match changes.networks.get(&network.name).filter(|_| network.external) {

@@ -8,9 +8,10 @@ use bollard::Docker;
 use bollard::models::{LocalNodeState, Network, Service};
 use bollard::query_parameters::{ListNetworksOptions, ListServicesOptions};
 
-use super::super::FetchError;
+use super::super::{FetchError, Kind};
 use super::alive::while_alive;
 use super::endpoint::Endpoint;
+use super::inventory::{Object, everything};
 use super::{STACK_LABEL, SwarmSpec, images};
 use crate::process::Run;
 use crate::recipe::stack::Stack;
@@ -51,6 +52,10 @@ async fn examine(docker: &Docker, endpoint: Endpoint, wanted: &Wanted<'_>) -> Re
     let services = docker.list_services(None::<ListServicesOptions>).await.context("failed to list the services")?;
     let mut problems = taken(wanted, &services);
     let (own_networks, traefik) = external(wanted, &networks, &services, &mut problems);
+    let foreign = foreign(wanted);
+    if !foreign.is_empty() {
+        problems.extend(missing(&foreign, &everything(docker).await?));
+    }
     let stand_ins = image_problems(docker, wanted, &mut problems).await;
     if !problems.is_empty() {
         bail!("{}", problems.join("; "));
@@ -137,6 +142,29 @@ fn external(
     (own, traefik)
 }
 
+/// Volumes, secrets and configs that are somebody else's, by kind and name.
+fn foreign(wanted: &Wanted<'_>) -> BTreeSet<(Kind, String)> {
+    let mut names = BTreeSet::new();
+    for stack in &wanted.stacks {
+        let volumes = stack.volumes.values().filter(|it| it.external).map(|it| (Kind::Volume, it.name.clone()));
+        let secrets =
+            stack.secrets.values().filter(|it| stack.is_foreign(it)).map(|it| (Kind::Secret, it.name.clone()));
+        let configs = stack.configs.values().filter(|it| it.external).map(|it| (Kind::Config, it.name.clone()));
+        names.extend(volumes.chain(secrets).chain(configs));
+    }
+    names
+}
+
+/// What of it is not there: Docker would make such a volume, and nobody would remove it.
+fn missing(foreign: &BTreeSet<(Kind, String)>, there: &[Object]) -> Vec<String> {
+    let missing = foreign.iter().filter(|(kind, name)| !there.iter().any(|it| it.kind == *kind && it.name == *name));
+    let said = |(kind, name): &(Kind, String)| {
+        let content = if *kind == Kind::Volume { "" } else { " <file>" };
+        format!("the external {kind} `{name}` does not exist: create it with `docker {kind} create {name}{content}`")
+    };
+    missing.map(said).collect()
+}
+
 /// Whether a service on the network runs a Traefik.
 fn has_traefik(network: &Network, services: &[Service]) -> bool {
     services.iter().filter_map(|service| service.spec.as_ref()?.task_template.as_ref()).any(|template| {
@@ -165,6 +193,8 @@ async fn image_problems(docker: &Docker, wanted: &Wanted<'_>, problems: &mut Vec
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
     use crate::recipe::stack;
     use bollard::models::{NetworkAttachmentConfig, ServiceSpec, TaskSpec, TaskSpecContainerSpec};
@@ -225,5 +255,33 @@ mod tests {
         let wanted = Wanted { stacks: vec![&stack, &stack], as_it_is: false };
         let problems = taken(&wanted, &[service("nginx", "x", "s"), service("nginx", "x", "other")]);
         assert_eq!(problems, ["a stack `s` is deployed already: remove it, or start the run again"]);
+    }
+
+    #[test]
+    fn what_others_lend_has_to_be_there_and_what_is_the_apps_own_need_not() {
+        let file = |name: &str| stack::FileObject { name: name.into(), external: true, ..Default::default() };
+        let volume = |name: &str, external| stack::Volume { name: name.into(), external, ..Default::default() };
+        let stack = Stack {
+            name: "s".into(),
+            secrets: [("own".into(), file("s_own_v1")), ("mail".into(), file("smtp_password"))].into(),
+            configs: [("page".into(), file("page"))].into(),
+            volumes: [("own".into(), volume("s_own", false)), ("tls".into(), volume("certificates", true))].into(),
+            ..Stack::default()
+        };
+        let foreign = foreign(&Wanted { stacks: vec![&stack], as_it_is: false });
+        let object = |kind, name: &str| Object { kind, name: name.into(), id: name.into(), labels: HashMap::new() };
+        // A volume of that name is no secret.
+        let there = [object(Kind::Volume, "smtp_password"), object(Kind::Config, "page")];
+        assert_eq!(
+            missing(&foreign, &there),
+            [
+                "the external volume `certificates` does not exist: create it with `docker volume create certificates`",
+                "the external secret `smtp_password` does not exist: create it with `docker secret create smtp_password \
+                 <file>`",
+            ]
+        );
+        let all = [object(Kind::Secret, "smtp_password"), object(Kind::Volume, "certificates")];
+        let all: Vec<Object> = all.into_iter().chain(there).collect();
+        assert_eq!(missing(&foreign, &all), Vec::<String>::new());
     }
 }

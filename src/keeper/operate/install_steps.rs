@@ -138,7 +138,7 @@ fn work_dir(keeper: &Keeper, env: &str) -> Result<tempfile::TempDir> {
 /// Takes the values that the script supplied.
 async fn take_secrets(keeper: &Keeper, state: &AppState, work: &OwnedFd) -> Result<()> {
     let mut app = keeper.app.lock().await;
-    for (key, object) in &state.stack.secrets {
+    for (key, object) in state.stack.own_secrets() {
         let Some(value) = read_back(work, &format!("secrets/{key}"), MAX_FILE)? else { continue };
         let value = String::from_utf8(value).with_context(|| format!("the secret `{key}` is no text"))?;
         let value = value.trim_end_matches('\n');

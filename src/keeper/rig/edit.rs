@@ -18,10 +18,8 @@ pub fn install(sabotage: Sabotage, deployment: &Deployment, head: &AppState) -> 
     match sabotage {
         Sabotage::NeverStarts => broken(&deployment),
         Sabotage::InstallsTheHead => {
-            deployment.stack = head.stack.clone();
+            deployment.stack = head.stack.clone().with_own_secrets();
             deployment.document = head.document.clone();
-            // For the engine they are like any other: it is given their values.
-            deployment.stack.secrets.values_mut().for_each(|object| object.external = false);
             deployment
         }
         Sabotage::InstallsAnotherImage => {

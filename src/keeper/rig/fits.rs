@@ -27,7 +27,9 @@ pub fn cannot_be_planted(spec: &RunSpec) -> Option<String> {
             let same = spec.base.as_ref().and_then(image) == image(&spec.head);
             same.then(|| "base and head run the same image in service `app`".into())
         }
-        Sabotage::SecretIsPrinted if spec.head.stack.secrets.is_empty() => Some("the recipe has no secret".into()),
+        Sabotage::SecretIsPrinted if spec.head.stack.own_secrets().next().is_none() => {
+            Some("the recipe has no secret".into())
+        }
         Sabotage::VolumeIsEmptied if spec.head.stack.volumes.is_empty() => Some("the recipe has no volume".into()),
         Sabotage::RouterAnswersForADeadApp | Sabotage::RouteIsCut | Sabotage::OldContainerAnswers => {
             spec.head.route.as_ref().err().cloned()

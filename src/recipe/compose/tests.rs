@@ -208,7 +208,7 @@ fn env_files_stand_below_the_environment() {
     };
     assert_eq!(
         error("/etc/environment"),
-        "`compose.yml` line 4: `services.app.env_file`: path `/etc/environment` leaves the recipe"
+        "`compose.yml` line 4: `services.app.env_file`: path `/etc/environment` leaves the recipe, which nothing allows: put the file into the recipe"
     );
     assert_eq!(error("none"), "`compose.yml` line 4: `services.app.env_file`: the recipe has no file `none`");
 }
@@ -362,12 +362,15 @@ fn errors_outside_of_services_name_their_place_too() {
         ("configs:\n  c: {}", "`compose.yml`: `configs.c`: it has neither `file` nor `external`"),
         (
             "configs:\n  c: {file: /etc/hostname}",
-            "`compose.yml` line 5: `configs.c.file`: path `/etc/hostname` leaves the recipe",
+            "`compose.yml` line 5: `configs.c.file`: path `/etc/hostname` leaves the recipe, which nothing allows: put the file into the recipe",
         ),
-        ("configs:\n  c: {file: ../x}", "`compose.yml` line 5: `configs.c.file`: path `../x` leaves the recipe"),
+        (
+            "configs:\n  c: {file: ../x}",
+            "`compose.yml` line 5: `configs.c.file`: path `../x` leaves the recipe, which nothing allows: put the file into the recipe",
+        ),
         (
             "configs:\n  c: {file: link}",
-            "`compose.yml` line 5: `configs.c.file`: `link` is a symbolic link to `/etc/passwd`: links are not followed",
+            "`compose.yml` line 5: `configs.c.file`: `link` is a symbolic link to `/etc/passwd`: links are not followed, which nothing allows: put the file itself into the recipe",
         ),
         ("configs:\n  c: {file: none}", "`compose.yml` line 5: `configs.c.file`: the recipe has no file `none`"),
         (

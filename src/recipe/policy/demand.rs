@@ -107,6 +107,7 @@ lists! {
     Volumes volumes,
     Networks networks,
     Configs configs,
+    Secrets secrets,
     CapAdd cap_add,
     Sysctls sysctls,
     Isolation isolation,

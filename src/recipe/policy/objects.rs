@@ -10,11 +10,14 @@ const PROXY: &str = "proxy";
 /// Drivers that stay on this machine or in this Swarm.
 const DRIVERS: [&str; 4] = ["", "local", "overlay", "bridge"];
 
-/// Nothing lends an app the secrets of another, so `list` is missing for them.
-pub(super) fn object(finder: &mut Finder<'_>, at: &Spot<'_>, list: Option<List>) {
+pub(super) fn object(finder: &mut Finder<'_>, at: &Spot<'_>, list: List) {
     name(finder, at, list);
     match at.get("file") {
-        Some(file) if list.is_none() => finder.add(&file, "a secret in a repository is none", Demand::Never),
+        Some(file) if list == List::Secrets => {
+            let why =
+                "a secret in a repository is none: declared as `external: true`, it gets a value of the run's own";
+            finder.add(&file, why, Demand::Never);
+        }
         _ => {}
     }
     if let Some(driver) = at.get("driver").filter(|driver| !DRIVERS.contains(&&*driver.text())) {
@@ -27,7 +30,7 @@ pub(super) fn object(finder: &mut Finder<'_>, at: &Spot<'_>, list: Option<List>)
 }
 
 /// The name in Docker begins with the stack's, unless the object is somebody else's.
-fn name(finder: &mut Finder<'_>, at: &Spot<'_>, list: Option<List>) {
+fn name(finder: &mut Finder<'_>, at: &Spot<'_>, list: List) {
     let external = at.get("external").is_some_and(|external| external.value == true);
     let given = at.get("name");
     let name = match &given {
@@ -39,8 +42,12 @@ fn name(finder: &mut Finder<'_>, at: &Spot<'_>, list: Option<List>) {
     let spot = given.or_else(|| at.get("external")).unwrap_or_else(|| at.clone());
     match list {
         _ if own => {}
-        Some(List::Networks) if external && name == PROXY => {}
-        Some(list) => finder.entry(&spot, list, name, "it does not belong to this app"),
-        None => finder.add(&spot, "it does not belong to this app", Demand::Never),
+        List::Networks if external && name == PROXY => {}
+        // Docker would make it, or write its labels over those of the owner.
+        List::Configs | List::Secrets if !external => {
+            let why = "it would be made under a name that is not the app's: `external: true` uses what is there";
+            finder.add(&spot, why, Demand::Never);
+        }
+        list => finder.entry(&spot, list, name, "it does not belong to this app"),
     }
 }

@@ -70,6 +70,26 @@ fn an_entry_allows_what_it_names_and_no_more() {
     assert_eq!(judge(&lists(&["*"], &["*"]), &text).refused, Vec::<String>::new());
 }
 
+/// Recipes declare their own secrets as external: it is the name that tells whose a secret is.
+#[test]
+fn a_secret_of_somebody_else_is_lent_by_its_name_and_never_made() {
+    let text = |secret: &str| format!("{}secrets: {{pw: {secret}}}\n", service("secrets: [pw]"));
+    let lends = Policy { secrets: vec!["smtp_password".into()], ..Policy::default() };
+    for secret in ["{external: true, name: smtp_password}", "{external: {name: smtp_password}}"] {
+        let judgement = judge(&Policy::default(), &text(secret));
+        let expected = "`compose.yml` line 5: `secrets.pw.name` is `smtp_password`: it does not belong to this app; \
+                        `secrets = [\"smtp_password\"]` under `[policy]` in this recipe's `recipe.toml`, or in \
+                        `harness.toml`, would allow it";
+        assert_eq!(judgement.refusal().as_deref(), Some(expected));
+        let allowed = "`secrets.pw.name` is `smtp_password` (`compose.yml` line 5): the policy's `secrets` allows it";
+        assert_eq!(judge(&lends, &text(secret)), Judgement { refused: vec![], allowed: vec![allowed.into()] });
+    }
+    let other = judge(&lends, &text("{external: true, name: smtp_password_v2}"));
+    assert_eq!((other.refused.len(), other.allowed.len()), (1, 0), "{other:?}");
+    let made = judge(&lends, &text("{driver: local, name: smtp_password}")).refusal().unwrap();
+    assert!(made.ends_with("`external: true` uses what is there; nothing allows it"), "{made}");
+}
+
 #[test]
 fn limits_hold_at_the_boundary_and_may_be_moved_both_ways() {
     let replicas = |count: u64| service(&format!("deploy: {{replicas: {count}}}"));

@@ -3,10 +3,11 @@
 use rustix::process::{Signal, kill_process};
 
 use crate::docker::{docker, named, stack};
-use crate::runner::{World, tell};
+use crate::runner::{World, checkout, tell};
 use crate::running::wait;
 
 pub const CASES: &[crate::Case] = &[
+    ("a_lent_secret_is_neither_made_nor_removed", a_lent_secret_is_neither_made_nor_removed),
     ("ctrl_c_in_the_middle_of_an_upgrade_leaves_nothing", ctrl_c_in_the_middle_of_an_upgrade),
     ("what_changed_on_the_server_beside_a_run_is_said_and_fails_nothing", changed_beside),
     ("after_sigkill_of_the_runner_the_keeper_leaves_nothing", after_sigkill_of_the_runner),
@@ -21,6 +22,42 @@ fn ctrl_c_in_the_middle_of_an_upgrade() {
     assert_eq!(running.end(), 130, "{}", running.said.lock().unwrap());
     assert_eq!(world.leftovers(), Vec::<String>::new());
     assert_eq!(named(&stack(&running.said.lock().unwrap())), Vec::<String>::new());
+}
+
+/// A secret of somebody else's, which the policy lets the app use by its name.
+fn a_lent_secret_is_neither_made_nor_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = format!("lent-{}", std::process::id());
+    let recipe = dir.path().join("recipes/lent/head");
+    std::fs::create_dir_all(&recipe).unwrap();
+    let compose = format!(
+        "version: \"3.8\"\nservices:\n  app:\n    image: nginx:1.27.4\n    secrets: [token]\nsecrets:\n  token: \
+         {{external: true, name: {secret}}}\n"
+    );
+    std::fs::write(recipe.join("compose.yml"), compose).unwrap();
+    let harness = std::fs::read_to_string(checkout().join("tests/data/hostile/harness.toml")).unwrap();
+    let policy = format!("{harness}\n[policy]\nsecrets = [\"{secret}\"]\n");
+    std::fs::write(dir.path().join("harness.toml"), policy).unwrap();
+    let world = World::new(dir.path().to_owned()).on("swarm");
+    let run = || world.run(&["--recipe", "lent", "--tiers", "install"]);
+    let ended = run();
+    let missing = format!(
+        "error: failed to use the engine `swarm`: the external secret `{secret}` does not exist: create it with `docker \
+         secret create {secret} <file>`\n"
+    );
+    assert_eq!((ended.code, ended.stderr.as_str()), (2, missing.as_str()), "{ended}");
+    let file = dir.path().join("value");
+    std::fs::write(&file, "a value of somebody else's").unwrap();
+    let id = docker(vec!["secret", "create", &secret, file.to_str().unwrap()]);
+    let ended = run();
+    let inspected = docker(vec!["secret", "inspect", &secret, "--format", "{{.ID}} {{json .Spec.Labels}}"]);
+    docker(vec!["secret", "rm", &secret]);
+    assert_eq!(ended.code, 0, "{ended}");
+    let line =
+        format!("allowed  `secrets.token.name` is `{secret}` (`compose.yml` line 7): the policy's `secrets` allows it");
+    assert!(ended.stderr.contains(&line), "{ended}");
+    assert_eq!(inspected.trim(), format!("{} {{}}", id.trim()), "it is what it was");
+    assert_eq!(named(&stack(&ended.stderr)), Vec::<String>::new(), "{ended}");
 }
 
 /// Somebody makes a volume and removes a network while the run goes on, and another run comes and goes.
