@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::recipe::policy::Policy;
+use crate::recipe::source::address::redact_all;
 use crate::tier::Tier;
 
 /// `harness.toml`
@@ -223,8 +224,9 @@ pub fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T> {
 }
 
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T> {
-    // The parser's message spans several lines, with the offending one quoted and underlined; that is worth keeping.
-    Ok(toml::from_str(text)?)
+    // The parser's message spans several lines, with the offending one quoted and underlined; that is worth keeping. A
+    // source in it may have a token.
+    toml::from_str(text).map_err(|error| anyhow!("{}", redact_all(&error.to_string())))
 }
 
 #[cfg(test)]
@@ -266,6 +268,16 @@ mod tests {
         let error = parse::<RecipeToml>("[http]\npaht = \"/\"\n").unwrap_err().to_string();
         assert!(error.contains("line 2, column 1"), "{error}");
         assert!(error.contains("unknown field `paht`, expected `path` or `status`"), "{error}");
+    }
+
+    #[test]
+    fn a_quoted_line_shows_no_token_of_a_source() {
+        let toml = "[recipes]\nsources = [\"https://user:hidden@h.org/{recipe}?k=hidden\"\nssh = 1\n";
+        let error = parse::<HarnessToml>(toml).unwrap_err().to_string();
+        assert!(error.contains("TOML parse error at line ") && !error.contains("hidden"), "{error}");
+        let toml = "[recipes]\nsources = \"https://user:hidden@h.org/{recipe}\"\n";
+        let error = parse::<HarnessToml>(toml).unwrap_err().to_string();
+        assert!(error.contains("sources = \"https://h.org/{recipe}\"") && !error.contains("hidden"), "{error}");
     }
 
     #[test]

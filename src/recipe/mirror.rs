@@ -18,7 +18,8 @@ use super::git::Git;
 use super::lock::Lock;
 use super::name::RecipeName;
 use super::refs::{Refs, Target};
-use super::source::{Origin, Source, find, redact};
+use super::source::address::{mask, redact};
+use super::source::{Origin, Source, find};
 use super::tree::{CAPS, Tree};
 use super::version::{Revision, SkippedTag, Version};
 use super::working_copy;
@@ -294,7 +295,7 @@ impl Upstream<'_> {
             .remote(&args, FETCH_DEADLINE)
             .with_context(|| format!("failed to fetch from `{shown}`"))?;
         if !answer.ok {
-            bail!("failed to fetch from `{shown}`: {}", answer.said.replace(self.url, &shown));
+            bail!("failed to fetch from `{shown}`: {}", mask(self.url, &answer.said));
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Where recipes come from: a bundled folder, a git repository, or a maintainer's working copy.
 
+pub mod address;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use super::name::RecipeName;
 use super::suggest::{listed, nearest};
 use crate::plain::plain;
+use address::{redact, redact_all};
 
 /// One place to look for recipes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +51,7 @@ impl Source {
                     None => Ok(Some(Origin::Remote { url })),
                     Some(path) if !path.exists() => Ok(None),
                     Some(path) => {
-                        let path = path.canonicalize().with_context(|| format!("failed to open `{url}`"))?;
+                        let path = path.canonicalize().with_context(|| format!("failed to open `{}`", redact(&url)))?;
                         Ok(Some(Origin::Local { path }))
                     }
                 }
@@ -138,7 +141,7 @@ fn local_path(url: &str) -> Result<Option<PathBuf>> {
         return Ok(Some(PathBuf::from(path)));
     }
     if url.contains("::") || url.starts_with('-') || url.is_empty() {
-        bail!("source `{}` is neither a git URL nor a path: {POSSIBLE}", plain(url));
+        bail!("source `{}` is neither a git URL nor a path: {POSSIBLE}", plain(&redact_all(url)));
     }
     let remote = url.contains("://") || is_scp_like(url);
     Ok((!remote).then(|| Path::new(url).to_path_buf()))
@@ -147,16 +150,6 @@ fn local_path(url: &str) -> Result<Option<PathBuf>> {
 /// `git@host:path` is scp's way to write an ssh address; a path with a colon has a slash before it.
 fn is_scp_like(url: &str) -> bool {
     !url.contains("::") && url.split_once(':').is_some_and(|(host, _)| !host.contains('/'))
-}
-
-/// A URL without user name and password.
-pub(crate) fn redact(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    match authority.rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}://{host}{path}"),
-        None => url.to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -232,8 +225,13 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_not_shown() {
-        assert_eq!(redact("https://user:token@h.org/a@b"), "https://h.org/a@b");
-        assert_eq!(git("https://user:token@h.org/{recipe}").to_string(), "`https://h.org/{recipe}`");
+    fn no_refusal_shows_credentials() {
+        assert_eq!(git("https://user:token@h.org/{recipe}?token=x").to_string(), "`https://h.org/{recipe}?***`");
+        for odd in
+            ["http://user:hidden@h/x?k=hidden", "ssh://h/x?hidden", "hidden@h:x", "ext::sh https://hidden@h?hidden"]
+        {
+            let said = super::check(odd, false).unwrap_err().to_string();
+            assert!(said.starts_with("source `") && !said.contains("hidden"), "{said}");
+        }
     }
 }

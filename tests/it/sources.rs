@@ -14,6 +14,23 @@ fn refused(source: &str) -> String {
     ended.stderr
 }
 
+/// Nothing listens there, and what git says of it quotes the address.
+#[test]
+fn a_token_in_an_address_is_shown_nowhere() {
+    let root = tempfile::tempdir().unwrap();
+    let source = "https://me:hidden-password@127.0.0.1:1/{recipe}.git?private_token=hidden-token";
+    let toml = format!("zone = \"harness.test\"\n[recipes]\nsources = [\"{source}\"]\n");
+    std::fs::write(root.path().join("harness.toml"), toml).unwrap();
+    let world = World::new(root.path().to_owned());
+    let ended = world.run(&["--recipe", "wiki"]);
+    let start = "error: failed to fetch from `https://127.0.0.1:1/wiki.git?***`: fatal: unable to access \
+                 'https://127.0.0.1:1/wiki.git?***': ";
+    assert_eq!(ended.code, 2, "{ended}");
+    assert!(ended.stderr.starts_with(start) && !ended.stderr.contains("hidden"), "{ended}");
+    let hidden = harness::mask::Masks::new(["hidden-password", "hidden-token"]).unwrap();
+    assert_eq!(harness::keeper::leaks::files_with(&world.state(), &hidden).unwrap(), Vec::<String>::new());
+}
+
 #[test]
 fn a_source_without_encryption_is_refused_before_anything_is_created() {
     let start = "error: failed to use `recipes.sources` of `harness.toml`: source";
