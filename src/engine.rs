@@ -6,6 +6,7 @@
 
 pub mod abra;
 mod ages;
+pub mod disk;
 pub mod embedded;
 mod exec;
 mod ledger;

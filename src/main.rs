@@ -1,5 +1,7 @@
 //! The `harness` command: what is not a test run.
 
+#[path = "main/down.rs"]
+mod down;
 #[path = "main/runs.rs"]
 mod runs;
 #[path = "main/sabotage.rs"]
@@ -11,10 +13,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
-use harness::client::Down;
 use harness::config::state;
 use harness::doctor::{self, Asked};
-use harness::keeper::{lock, sweep};
+use harness::keeper::sweep;
 use harness::report::{files, history};
 
 /// Looks after runs of the recipe harness. To test a recipe: `cargo test --test recipe -- --recipe NAME`
@@ -68,7 +69,7 @@ fn main() -> ExitCode {
         Command::Sweep => sweep_all(),
         Command::Sabotage(options) => runtime().and_then(|runtime| runtime.block_on(sabotage::run(&options))),
         Command::Runs => runs_dir().and_then(|dir| runtime()?.block_on(runs::list(&dir))),
-        Command::Down { run } => down(&run),
+        Command::Down { run } => dir_of(&run).and_then(|dir| runtime()?.block_on(down::run(&run, &dir))),
         Command::Doctor { server, network, image } => examine(Asked { server, network, image }),
         Command::Report { history: true, .. } => past_runs(),
         Command::Report { run, .. } => report(run.as_deref()),
@@ -144,22 +145,4 @@ fn newest() -> Result<PathBuf> {
     let dirs = std::fs::read_dir(&runs).into_iter().flatten().flatten().map(|entry| entry.path());
     let newest = dirs.filter(|dir| started(dir).is_some()).max_by_key(started);
     newest.with_context(|| format!("no run has left a record in `{}`", runs.display()))
-}
-
-fn down(run: &str) -> Result<ExitCode> {
-    let dir = dir_of(run)?;
-    if !lock::exists(&dir) {
-        bail!("run `{run}` is not up");
-    }
-    let down = runtime()?.block_on(harness::client::down(&dir, "asked for with `harness down`"));
-    let Down { leftovers, replaced } = down.with_context(|| format!("run `{run}` cannot be torn down"))?;
-    if let Some(why) = replaced {
-        eprintln!("note: {why}");
-    }
-    if leftovers.is_empty() {
-        eprintln!("run `{run}` is torn down, nothing is left");
-        return Ok(ExitCode::SUCCESS);
-    }
-    eprintln!("error: run `{run}` still has: {}", leftovers.join(", "));
-    Ok(ExitCode::FAILURE)
 }

@@ -16,6 +16,8 @@ pub struct Down {
     pub leftovers: Vec<String>,
     /// Why the keeper did not do it, where somebody else had to.
     pub replaced: Option<String>,
+    /// What else a reader should know.
+    pub notes: Vec<String>,
 }
 
 /// What became of a run whose keeper could not tear it down.
@@ -33,8 +35,8 @@ pub async fn down(run_dir: &Path, reason: &str) -> Result<Down> {
     let keeper = Watched::stranger(run_dir, journal::keeper(&records), &session.silence);
     let session = Session { keeper: OnceLock::from(Ok(keeper)), ..session };
     if let Some(report) = session.ask_for_teardown(reason).await {
-        return Ok(Down { leftovers: report.leftovers, replaced: None });
+        return Ok(Down { leftovers: report.leftovers, replaced: None, notes: report.notes });
     }
     let replaced = session.sweep().await?;
-    Ok(Down { leftovers: replaced.leftovers, replaced: Some(replaced.why) })
+    Ok(Down { leftovers: replaced.leftovers, replaced: Some(replaced.why), notes: Vec::new() })
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::engine::disk::{FULL, free};
 use crate::engine::{self, EngineSpec};
 use crate::fault::{Failure, Fault};
 
@@ -21,9 +22,6 @@ fn is_out_of_space(error: &anyhow::Error) -> bool {
     causes.into_iter().any(|cause| matches!(cause.kind(), StorageFull | QuotaExceeded))
 }
 
-/// With less than this free, anything may fail.
-const FULL: u64 = 1 << 20;
-
 /// A failure on a machine whose disk is full by now says nothing about the recipe: also an app's own program cannot
 /// write then. Looked at are the run's own directory, and where the engine keeps what it creates.
 pub fn unless_full(failure: Failure, dir: &Path, engine: &EngineSpec) -> Failure {
@@ -42,12 +40,6 @@ fn with_free(failure: Failure, free: Option<u64>, dir: &Path) -> Failure {
         }
         _ => failure,
     }
-}
-
-fn free(dir: &Path) -> Option<u64> {
-    // A file system that keeps no count says that it has no blocks at all.
-    let disk = rustix::fs::statvfs(dir).ok().filter(|disk| disk.f_blocks > 0)?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 #[cfg(test)]
@@ -72,6 +64,7 @@ mod tests {
             assert_eq!(blame(error).fault, fault, "{text}");
         }
     }
+
     #[test]
     fn a_failure_on_a_disk_with_room_stays_what_it_is() {
         let failure = Failure::new(Fault::Recipe, "the hook failed");
@@ -82,7 +75,5 @@ mod tests {
         assert_eq!(with_free(failure.clone(), Some(4096), dir), Failure::new(Fault::Infrastructure, message));
         let harness = Failure::new(Fault::Harness, "a bug");
         assert_eq!(with_free(harness.clone(), Some(0), dir), harness);
-        assert_eq!(free(Path::new("/proc")), None, "it keeps no count");
-        assert!(free(Path::new("/nowhere")).is_none() && free(Path::new("/")).is_some());
     }
 }

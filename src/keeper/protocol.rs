@@ -272,6 +272,9 @@ pub struct TeardownReport {
     pub took: Duration,
     /// The app was left up on purpose.
     pub kept: bool,
+    /// What was lost on the way and is no part of the app, such as logs that could not be kept.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// Bytes as base64 in JSON, so that a binary file survives the line format.

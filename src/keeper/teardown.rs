@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::journal::{self, Event, millis};
 use super::protocol::{ENDED, TeardownReport};
@@ -54,7 +54,8 @@ async fn tear_down(keeper: &Arc<Keeper>, reason: &str) -> TeardownReport {
     let mut leftovers = Vec::new();
     note(&mut leftovers, keeper.journal.write(Event::TeardownStarted { reason: reason.to_owned() }));
     end_operation(keeper).await;
-    leftovers.extend(remove_engine(keeper).await);
+    let mut notes = Vec::new();
+    leftovers.extend(remove_engine(keeper, &mut notes).await);
     let engine_is_clean = leftovers.is_empty();
     leftovers
         .extend(remove_directories(&keeper.dir, engine_is_clean, |dir| keeper.journal.removed(Kind::Directory, dir)));
@@ -68,7 +69,7 @@ async fn tear_down(keeper: &Arc<Keeper>, reason: &str) -> TeardownReport {
             .push(format!("the journal cannot be read, so nobody knows how often the app was deployed: {error:#}"));
         0
     });
-    TeardownReport { leftovers, deploys, expected_deploys: expected(keeper, deploys), took, kept: false }
+    TeardownReport { leftovers, deploys, expected_deploys: expected(keeper, deploys), took, kept: false, notes }
 }
 
 /// What a teardown that panicked has not removed is removed as a sweep would; that it panicked fails the run.
@@ -83,7 +84,13 @@ async fn after_panic(keeper: &Arc<Keeper>, panicked: &str) -> TeardownReport {
     let finished = Event::TeardownFinished { millis: millis(took), leftovers: leftovers.clone() };
     note(&mut leftovers, keeper.journal.write_synced(finished));
     let deploys = keeper.journal.read().map_or(0, |records| journal::deploy_count(&records));
-    TeardownReport { leftovers, deploys, expected_deploys: expected(keeper, deploys), took, kept: false }
+    TeardownReport {
+        leftovers,
+        deploys,
+        expected_deploys: expected(keeper, deploys),
+        took,
+        ..TeardownReport::default()
+    }
 }
 
 /// The report of a run that stays up on purpose: nothing is removed, but the count must be right all the same.
@@ -99,9 +106,10 @@ fn expected(keeper: &Keeper, deploys: usize) -> usize {
     if installed { 1 } else { deploys.min(1) }
 }
 
+/// A removal that nobody can read about later is not proven.
 fn note(leftovers: &mut Vec<String>, result: Result<()>) {
     if let Err(error) = result {
-        leftovers.push(format!("{error:#}"));
+        leftovers.push(format!("no record of its whole teardown: {error:#}"));
     }
 }
 
@@ -122,10 +130,13 @@ async fn end_operation(keeper: &Arc<Keeper>) {
     let _ = tokio::task::spawn_blocking(move || drop(keeper.disk.lock())).await;
 }
 
-async fn remove_engine(keeper: &Keeper) -> Vec<String> {
+async fn remove_engine(keeper: &Keeper, notes: &mut Vec<String>) -> Vec<String> {
     let Some(engine) = keeper.engine.write().await.take() else { return engine::sweep(&keeper.engine_dir()).await };
     let mut leftovers = Vec::new();
-    save_logs(keeper, &engine, &mut leftovers).await;
+    if let Some(text) = save_logs(keeper, &engine).await {
+        note(&mut leftovers, keeper.journal.write(Event::Note { text: text.clone() }));
+        notes.push(text);
+    }
     match tokio::time::timeout(LIMIT, engine.remove()).await {
         Ok(Ok(left)) if left.is_empty() => leftovers.extend(second_look(&engine).await),
         Ok(Ok(left)) => leftovers.extend(named(left)),
@@ -151,16 +162,13 @@ fn named(left: Vec<(Kind, String)>) -> Vec<String> {
     left.into_iter().map(|(kind, name)| format!("{kind} `{name}`")).collect()
 }
 
-/// Keeps every service's log. One that takes too long is worth no failure, and no more of teardown's time.
-async fn save_logs(keeper: &Keeper, engine: &Rig, leftovers: &mut Vec<String>) {
-    match tokio::time::timeout(LOGS, logs::save(keeper, engine)).await {
-        Ok(saved) => note(leftovers, saved.context("failed to keep the logs")),
-        Err(_) => {
-            let limit = humantime::format_duration(LOGS);
-            let text = format!("the logs of the services are not all kept: they were not read within {limit}");
-            note(leftovers, keeper.journal.write(Event::Note { text }));
-        }
-    }
+/// Keeps every service's log, or says why they are not all kept. That is worth no failure, and no more of teardown's time.
+async fn save_logs(keeper: &Keeper, engine: &Rig) -> Option<String> {
+    let why = match tokio::time::timeout(LOGS, logs::save(keeper, engine)).await {
+        Ok(saved) => format!("{:#}", saved.err()?),
+        Err(_) => format!("they were not read within {}", humantime::format_duration(LOGS)),
+    };
+    Some(format!("the logs of the services are not all kept: {why}"))
 }
 
 /// Removes what a run keeps in its directory beside the record of it, and says what could not be removed. The engine's

@@ -23,12 +23,7 @@ pub async fn list(runs: &Path) -> Result<ExitCode> {
         let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let line = match RunLock::probe(dir)? {
             Some(_) => "dead: `harness sweep` removes what it left".into(),
-            None => {
-                let asked = tokio::time::timeout(ANSWER, standing(dir)).await;
-                describe(asked.unwrap_or_else(|_| {
-                    bail!("nothing came within {}: `harness down` ends it", humantime::format_duration(ANSWER))
-                }))
-            }
+            None => describe(standing(dir).await),
         };
         text.push_str(&format!("{id}  {line}\n"));
     }
@@ -39,7 +34,14 @@ pub async fn list(runs: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn standing(dir: &Path) -> Result<Standing> {
+/// Where a run stands, as its keeper says it at once.
+pub async fn standing(dir: &Path) -> Result<Standing> {
+    tokio::time::timeout(ANSWER, ask(dir))
+        .await
+        .unwrap_or_else(|_| bail!("nothing came within {}: `harness down` ends it", humantime::format_duration(ANSWER)))
+}
+
+async fn ask(dir: &Path) -> Result<Standing> {
     let mut wire = socket::connect(dir).await?;
     wire.send(&Call::Standing).await?;
     match wire.receive().await? {

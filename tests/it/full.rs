@@ -1,7 +1,9 @@
 //! A disk that is really full: a run whose state lies on a small file system of its own, which fills up while it goes on.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use harness::process::Run;
 use rustix::process::{Signal, kill_process};
 
 use crate::crash::{all, records, stopped_keeper, sweep};
@@ -55,6 +57,35 @@ fn fills_up_at(world: &World, disk: &SmallDisk, record: usize) {
         assert!(swept.iter().all(|run| run.leftovers.is_empty()), "record {record}: {swept:?}: {ended}");
         world.leftovers().is_empty()
     });
+}
+
+/// What cannot be written any more is no part of the app: it is gone, and that is said.
+#[test]
+fn a_run_is_torn_down_by_name_on_a_full_disk_and_none_is_begun_there() {
+    let world = World::of_test_data();
+    let Some(disk) = SmallDisk::mount(&world.state()) else { return };
+    let ended = world.run(&["--recipe", "no-backup", "--keep", "--tiers", "install"]);
+    assert_eq!(ended.code, 0, "{ended}");
+    let run = ended.stderr.lines().find_map(|line| line.strip_prefix("remove   cargo run -- down ")).unwrap();
+    fill_disk(&disk.0);
+    let down = Run::new(env!("CARGO_BIN_EXE_harness-command"), ["down", run]);
+    let down = finish(&down.env("HARNESS_STATE", world.state()).deadline(Duration::from_secs(100)));
+    let log = world.state().join("runs").join(run).join("logs/app.log");
+    let expected = format!(
+        "note: the logs of the services are not all kept: failed to write `{}`: No space left on device (os error \
+         28)\nrun `{run}` is torn down, nothing is left\n",
+        log.display()
+    );
+    assert_eq!((down.code, down.stderr.as_str()), (0, expected.as_str()), "{down}");
+    assert_eq!(world.leftovers(), Vec::<String>::new(), "{down}");
+    // What the teardown has set free.
+    fill_disk(&disk.0);
+    let next = world.run(&["--recipe", "no-backup", "--tiers", "install"]);
+    assert_eq!(next.code, 2, "{next}");
+    let place =
+        format!(" bytes are free at `{}`. Make room there, or let `HARNESS_STATE` name ", world.state().display());
+    let start = "error: the embedded engine cannot start: failed to run a first container (ENOSPC). The disk is full: ";
+    assert!(next.stderr.starts_with(start) && next.stderr.contains(&place), "{next}");
 }
 
 /// A file system of a few MiB, until this is dropped.

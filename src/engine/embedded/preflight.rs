@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, anyhow, bail};
 use nix::errno::Errno;
 
+use super::super::disk::{FULL, free};
 use super::super::{EngineContext, Kind, Ledger};
 use super::container::{self, Plan};
 use super::fault::{Fault, Step, errno};
@@ -18,9 +19,9 @@ const NETWORK: &str = "preflight";
 
 /// Runs a pod and `/bin/true` in a container of it, which takes some 20 ms. A failure names the step, the cause and
 /// what to do, in one message.
-pub async fn preflight(dir: &Path) -> Result<()> {
-    let dir =
-        tempfile::tempdir_in(dir).with_context(|| format!("failed to create a directory in `{}`", dir.display()))?;
+pub async fn preflight(place: &Path) -> Result<()> {
+    let dir = tempfile::tempdir_in(place)
+        .with_context(|| format!("failed to create a directory in `{}`", place.display()))?;
     let context = EngineContext {
         run_id: "preflight".into(),
         dir: dir.path().join("engine"),
@@ -32,7 +33,7 @@ pub async fn preflight(dir: &Path) -> Result<()> {
     };
     match run_true(context).await {
         Ok(()) => Ok(()),
-        Err(error) => Err(anyhow!("{}", explain(&error, under_seccomp()))),
+        Err(error) => Err(anyhow!("{}", explain(&error, under_seccomp(), place, free(place)))),
     }
 }
 
@@ -83,11 +84,21 @@ async fn run_true(context: EngineContext) -> Result<()> {
     }
 }
 
-/// The message for the person at the keyboard.
-fn explain(error: &anyhow::Error, seccomp: bool) -> String {
+/// The message for the person at the keyboard. The place is where the state lies, with the bytes that are free there.
+fn explain(error: &anyhow::Error, seccomp: bool, place: &Path, free: Option<u64>) -> String {
     let fault = Fault::from(error);
     let errno = fault.errno.or_else(|| errno(error)).map(Errno::from_raw);
-    let (cause, remedy) = diagnose(fault.step, errno, seccomp);
+    let full = free.filter(|free| *free < FULL && matches!(errno, Some(Errno::ENOSPC | Errno::EDQUOT)));
+    let (cause, remedy) = match full {
+        Some(free) => (
+            format!("The disk is full: {free} bytes are free at `{}`", place.display()),
+            "Make room there, or let `HARNESS_STATE` name a directory on another disk",
+        ),
+        None => {
+            let (cause, remedy) = diagnose(fault.step, errno, seccomp);
+            (cause.to_owned(), remedy)
+        }
+    };
     let step = fault.step.map_or_else(|| "failed to run a first container".to_owned(), |step| step.to_string());
     let code = errno.map_or_else(String::new, |errno| format!(" ({errno:?})"));
     format!("the embedded engine cannot start: {step}{code}. {cause}. {remedy}. In full: {}", fault.text)
@@ -143,7 +154,23 @@ mod tests {
 
     fn message(step: Step, errno: Errno, seccomp: bool) -> String {
         let refused: Result<()> = Err(errno).context(step);
-        explain(&refused.unwrap_err(), seccomp)
+        explain(&refused.unwrap_err(), seccomp, Path::new("/state"), Some(FULL))
+    }
+
+    #[test]
+    fn a_full_disk_is_called_that() {
+        let full: Result<()> =
+            Err(std::io::Error::from_raw_os_error(Errno::ENOSPC as i32)).context("failed to write `x`");
+        let full = full.unwrap_err();
+        let said = |free| explain(&full, false, Path::new("/state"), free);
+        assert_eq!(
+            said(Some(4096)),
+            "the embedded engine cannot start: failed to run a first container (ENOSPC). The disk is full: 4096 bytes are \
+             free at `/state`. Make room there, or let `HARNESS_STATE` name a directory on another disk. In full: failed \
+             to write `x`: No space left on device (os error 28)"
+        );
+        // There is more than one limit that says so.
+        assert!(said(Some(FULL)).contains("not one that is known") && said(None).contains("not one that is known"));
     }
 
     #[test]

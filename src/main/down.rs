@@ -1,0 +1,29 @@
+//! `harness down`: tears down a run by name, whoever uses it.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use harness::client::Down;
+use harness::keeper::lock;
+use harness::plain::plain;
+
+/// Tears a run down, and says what a reader has to know beside it.
+pub async fn run(run: &str, dir: &Path) -> Result<ExitCode> {
+    if !lock::exists(dir) {
+        bail!("run `{run}` is not up");
+    }
+    let down = harness::client::down(dir, "asked for with `harness down`").await;
+    let Down { leftovers, replaced, notes } = down.with_context(|| format!("run `{run}` cannot be torn down"))?;
+    replaced.iter().chain(&notes).for_each(|text| note(text));
+    if leftovers.is_empty() {
+        eprintln!("run `{run}` is torn down, nothing is left");
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("error: run `{run}` still has: {}", plain(&leftovers.join(", ")));
+    Ok(ExitCode::FAILURE)
+}
+
+fn note(text: &str) {
+    eprintln!("note: {}", plain(text));
+}
