@@ -6,12 +6,22 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use harness::client::Down;
 use harness::keeper::lock;
+use harness::keeper::protocol::OwnedBy;
 use harness::plain::plain;
+
+use super::runs;
 
 /// Tears a run down, and says what a reader has to know beside it.
 pub async fn run(run: &str, dir: &Path) -> Result<ExitCode> {
     if !lock::exists(dir) {
         bail!("run `{run}` is not up");
+    }
+    // A keeper that says nothing is given up below, which takes longer than this.
+    if let Ok(OwnedBy::Process { pid }) = runs::standing(dir).await.map(|standing| standing.owner) {
+        note(&format!(
+            "run `{run}` is in use by process {pid}: it is torn down all the same, and what that process still has to \
+             show fails"
+        ));
     }
     let down = harness::client::down(dir, "asked for with `harness down`").await;
     let Down { leftovers, replaced, notes } = down.with_context(|| format!("run `{run}` cannot be torn down"))?;

@@ -107,6 +107,26 @@ fn down_asks_a_keeper_that_answers_and_says_so_of_one_that_is_done() {
     assert_eq!(again.stderr.trim(), format!("error: run `{torn_down}` is not up"));
 }
 
+#[test]
+fn down_says_that_a_run_is_in_use_and_tears_it_down_all_the_same() {
+    let hangs = ("test_install_page.sh", "exec sleep 600\n");
+    let (world, _root) = with_overlay("no-backup", &[("recipe.toml", "[deadlines]\nassertion = \"8s\"\n"), hangs]);
+    let mut running = world.start(&["--recipe", "no-backup"]);
+    running.wait_for("install  done in");
+    let run = std::fs::read_dir(world.state().join("runs")).unwrap().next().unwrap().unwrap().file_name();
+    let run = run.to_str().unwrap();
+    let command = Run::new(env!("CARGO_BIN_EXE_harness-command"), ["down", run]);
+    let down = finish(&command.env("HARNESS_STATE", world.state()).deadline(Duration::from_secs(100)));
+    let expected = format!(
+        "note: run `{run}` is in use by process {}: it is torn down all the same, and what that process still has to show \
+         fails\nrun `{run}` is torn down, nothing is left\n",
+        running.id()
+    );
+    assert_eq!((down.code, down.stderr.as_str()), (0, expected.as_str()), "{down}");
+    assert_eq!(running.end(), 101, "{}", running.said.lock().unwrap());
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+}
+
 /// A world with one recipe of the test data, and an overlay for it.
 fn with_overlay(recipe: &str, files: &[(&str, &str)]) -> (World, tempfile::TempDir) {
     let root = tempfile::tempdir().unwrap();

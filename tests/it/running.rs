@@ -59,6 +59,11 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether the process has been stopped by a signal.
     pub fn is_stopped(&self) -> bool {
         is_stopped(self.child.id() as i32)
