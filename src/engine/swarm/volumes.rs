@@ -3,8 +3,10 @@
 
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use bollard::Docker;
 use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType, MountVolumeOptions};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder,
@@ -60,7 +62,13 @@ pub async fn restore(core: &Core, volume: &str, archive: &Path) -> Result<()> {
     let file = open.with_context(|| format!("failed to open `{}`", archive.display()))?;
     let options = UploadToContainerOptionsBuilder::default().path(ROOT).build();
     let body = bollard::body_try_stream(chunks(file));
-    Ok(core.docker.upload_to_container(&helper, Some(options), body).await?)
+    Ok(patient(&core.docker).upload_to_container(&helper, Some(options), body).await?)
+}
+
+/// A client whose requests take what time they need, until their operation's deadline: Docker answers an upload when the
+/// last byte of the volume is there. Whether the daemon is alive is asked meanwhile.
+fn patient(docker: &Docker) -> Docker {
+    docker.clone().with_timeout(Duration::from_secs(24 * 3600))
 }
 
 /// A file in pieces: a volume may be larger than memory.
@@ -216,4 +224,26 @@ async fn body(core: &Core, volume: &str) -> Result<ContainerCreateBody> {
         host_config: Some(HostConfig { mounts: Some(vec![mount]), ..HostConfig::default() }),
         ..ContainerCreateBody::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::UnixListener;
+
+    #[tokio::test]
+    async fn an_upload_may_take_longer_than_any_other_request() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("docker.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let impatient = Docker::connect_with_unix(socket.to_str().unwrap(), 1, bollard::API_DEFAULT_VERSION).unwrap();
+        let uploading = patient(&impatient);
+        let upload = tokio::spawn(async move { uploading.ping().await });
+        let (mut slow, _) = listener.accept().await.unwrap();
+        // Meanwhile another request gives up, so that this one has waited for longer than that.
+        let gave_up = impatient.ping().await.unwrap_err();
+        assert!(matches!(gave_up, bollard::errors::Error::RequestTimeoutError), "{gave_up}");
+        slow.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK").await.unwrap();
+        assert_eq!(upload.await.unwrap().unwrap(), "OK");
+    }
 }
