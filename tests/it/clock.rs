@@ -2,11 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Signal, kill_process};
-
-use crate::crash::{all, records, stopped_keeper, sweep};
-use crate::runner::{World, finish, tell};
-use crate::running::wait;
+use crate::crash::{all, records, sweep, while_halted};
+use crate::runner::{World, tell};
 
 #[test]
 fn a_clock_that_jumps_by_a_day_changes_nothing_of_a_run() {
@@ -27,27 +24,18 @@ fn jumps_at(world: &World, library: &Path, record: usize, days: &str) {
     std::fs::write(&clock, "+0").unwrap();
     let run = world
         .command(&["--recipe", "whole"])
-        .env("RECIPE_HARNESS_TEST_HALT", format!("after:{record}"))
         .env("LD_PRELOAD", library)
         .env("FAKETIME_TIMESTAMP_FILE", &clock)
         .env("FAKETIME_NO_CACHE", "1")
         // What counts how long things take does not jump: only the clock on the wall can be set.
         .env("DONT_FAKE_MONOTONIC", "1");
-    let ended = std::thread::scope(|scope| {
-        let run = scope.spawn(|| finish(&run));
-        let mut keeper = None;
-        wait("the keeper to stop at its record, or the run to end", || {
-            keeper = stopped_keeper(world);
-            keeper.is_some() || run.is_finished()
-        });
+    let ended = while_halted(world, run, record, || {
         std::fs::write(&clock, days).unwrap();
-        let keeper = keeper.unwrap_or_else(|| panic!("the run ended before its record {record}"));
-        // One that looks from another day lets the run be.
+        // One that looks from this day lets the run be.
         let swept = sweep(world);
         assert!(swept.is_empty(), "record {record}, {days}: {swept:?}");
-        kill_process(keeper, Signal::CONT).unwrap();
-        run.join().unwrap()
     });
+    assert_eq!(std::fs::read_to_string(&clock).unwrap(), days, "the run ended before its record {record}: {ended}");
     assert_eq!(ended.code, 0, "record {record}, {days}: {ended}");
     assert_eq!(world.leftovers(), Vec::<String>::new(), "record {record}, {days}: {ended}");
     let results: serde_json::Value = serde_json::from_str(&world.file_of_run("results.json")).unwrap();

@@ -6,9 +6,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use harness::process::Run;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::runner::World;
+use crate::runner::{Ended, World, finish};
 use crate::running::{Running, wait};
 
 /// Who is killed.
@@ -142,6 +143,24 @@ pub fn stopped_keeper(world: &World) -> Option<Pid> {
     let keeper = world.processes().into_iter().find(|process| process.contains("__keeper"))?;
     let pid: i32 = keeper.split(' ').next()?.parse().ok()?;
     crate::running::is_stopped(pid).then(|| Pid::from_raw(pid))?
+}
+
+/// Runs whole, and does something while the keeper stands still behind its record. A run may end before it gets there.
+pub fn while_halted(world: &World, run: Run, record: usize, meanwhile: impl FnOnce()) -> Ended {
+    let run = run.env(HALT, format!("after:{record}"));
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| finish(&run));
+        let mut keeper = None;
+        wait("the keeper to stop at its record, or the run to end", || {
+            keeper = stopped_keeper(world);
+            keeper.is_some() || run.is_finished()
+        });
+        if let Some(keeper) = keeper {
+            meanwhile();
+            kill_process(keeper, Signal::CONT).unwrap();
+        }
+        run.join().unwrap()
+    })
 }
 
 /// Every point of a run with this many records, each for every victim; or, without `all`, some of each.

@@ -3,12 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use harness::process::Run;
-use rustix::process::{Signal, kill_process};
-
-use crate::crash::{all, records, stopped_keeper, sweep};
+use crate::crash::{all, records, sweep, while_halted};
 use crate::runner::{World, finish, tell};
 use crate::running::{fill_disk, wait};
+use harness::process::Run;
 
 /// As the runner says it of what is neither the recipe's fault nor an assertion's.
 const BLAMES: [&str; 2] =
@@ -29,20 +27,8 @@ fn a_disk_that_fills_up_is_never_the_recipes_fault_and_leaves_nothing() {
 }
 
 fn fills_up_at(world: &World, disk: &SmallDisk, record: usize) {
-    let run = world.command(&["--recipe", "whole"]).env("RECIPE_HARNESS_TEST_HALT", format!("after:{record}"));
-    let ended = std::thread::scope(|scope| {
-        let run = scope.spawn(|| finish(&run));
-        let mut keeper = None;
-        wait("the keeper to stop at its record, or the run to end", || {
-            keeper = stopped_keeper(world);
-            keeper.is_some() || run.is_finished()
-        });
-        if let Some(keeper) = keeper {
-            fill_disk(&disk.0);
-            kill_process(keeper, Signal::CONT).unwrap();
-        }
-        run.join().unwrap()
-    });
+    let run = world.command(&["--recipe", "whole"]);
+    let ended = while_halted(world, run, record, || fill_disk(&disk.0));
     assert!([0, 101].contains(&ended.code), "record {record}: {ended}");
     assert_eq!(ended.stdout.matches("\ntest result: ").count(), 1, "record {record}: one verdict: {ended}");
     for trial in ended.with_outcome("FAILED").into_iter().filter(|trial| *trial != "tier::teardown") {
