@@ -63,7 +63,8 @@ pub async fn answers_over_http(app: &App) -> Result<()> {
     let poll = Poll { interval: Duration::from_millis(50), deadline: app.settings().call };
     // A status that is not accepted may still become one: an app that migrates answers 503 until it is done.
     let what = format!("`{}` of `{}` to answer with {accepted:?}", http.path, app.domain());
-    let answered = poll.until(what, async || {
+    // A request has a deadline of its own, and says more about its end than that nothing was seen.
+    let answered = poll.until_seen(what, async || {
         let page = app.get(&http.path).await?;
         Ok(if accepted.contains(&page.status) { Look::Ready(()) } else { Look::NotYet(format!("{page:?}")) })
     });

@@ -6,8 +6,10 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
+use harness::process::Run;
+
 use crate::docker::{docker, named, stack};
-use crate::runner::{World, checkout};
+use crate::runner::{World, checkout, finish};
 use crate::running::wait;
 
 pub const CASES: &[crate::Case] =
@@ -20,6 +22,8 @@ const NGINX: &str = r#"
 map $host $upstream { "~^(?<name>[^.]+)\.harness\.test$" "tasks.${name}_harness_test_app"; }
 server {
     listen 443 ssl;
+    access_log /dev/stdout;
+    error_log /dev/stderr info;
     ssl_certificate /cert.pem;
     ssl_certificate_key /key.pem;
     location / {
@@ -68,6 +72,10 @@ pub struct Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let line = format!("docker service logs --raw {}_proxy 2>&1", self.stack);
+            eprintln!("the stand-in's log: {}", finish(&Run::new("sh", ["-c", &line])));
+        }
         docker(vec!["stack", "rm", &self.stack]);
         wait("the proxy to be gone", || named(&self.stack).is_empty());
         wait("its network to be removed", || {
