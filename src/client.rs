@@ -110,6 +110,11 @@ impl Session {
         matches!(self.keeper.get(), Some(Ok(_)))
     }
 
+    /// Why the keeper was killed by this process, if it was.
+    pub fn given_up(&self) -> Option<&str> {
+        self.silence.reason()
+    }
+
     /// Every secret that this process knows of.
     pub fn secrets(&self) -> BTreeSet<String> {
         self.secrets.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
