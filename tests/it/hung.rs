@@ -128,7 +128,7 @@ fn down_says_that_a_run_is_in_use_and_tears_it_down_all_the_same() {
 }
 
 /// A world with one recipe of the test data, and an overlay for it.
-fn with_overlay(recipe: &str, files: &[(&str, &str)]) -> (World, tempfile::TempDir) {
+pub fn with_overlay(recipe: &str, files: &[(&str, &str)]) -> (World, tempfile::TempDir) {
     let root = tempfile::tempdir().unwrap();
     let data = crate::runner::checkout().join("tests/data");
     std::fs::copy(data.join("harness.toml"), root.path().join("harness.toml")).unwrap();
