@@ -1,8 +1,9 @@
 //! Where the harness keeps what outlives a process: mirrors, unpacked images, and one directory per run.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fs::{Access, access};
 
 use super::Env;
@@ -12,12 +13,9 @@ use super::Env;
 pub fn dir(env: Env<'_>) -> Result<PathBuf> {
     let given = |key: &str| env(key).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(dir) = given("HARNESS_STATE") {
-        if !dir.is_absolute() {
-            bail!("HARNESS_STATE is `{}`: write an absolute path", dir.display());
-        }
-        if !can_create(&dir) {
-            bail!("HARNESS_STATE is `{}`, where this user cannot write", dir.display());
-        }
+        // Its name may be what is wrong with it.
+        let shown = dir.to_string_lossy().escape_debug().to_string();
+        usable(&dir).with_context(|| format!("HARNESS_STATE is `{shown}`"))?;
         return Ok(dir);
     }
     let candidates = [
@@ -28,6 +26,25 @@ pub fn dir(env: Env<'_>) -> Result<PathBuf> {
     Ok(usable.unwrap_or_else(|| format!("/tmp/recipe-harness-{}", rustix::process::getuid().as_raw()).into()))
 }
 
+/// An error says why nothing can be kept there. Permissions alone do not tell: root has all of them in `/proc`, too.
+fn usable(dir: &Path) -> Result<()> {
+    ensure!(dir.is_absolute(), "write an absolute path");
+    ensure!(!dir.to_string_lossy().contains(char::is_control), "a name may have no line breaks and other controls");
+    let existing = dir.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok()).context("there is no `/`")?;
+    if existing.is_symlink() && !existing.exists() {
+        bail!("`{}` is a link that leads nowhere", existing.display());
+    }
+    ensure!(existing.is_dir(), "`{}` is a file, and a directory is needed", existing.display());
+    let attempt = existing.join(format!(".recipe-harness-{:016x}", rand::random::<u64>()));
+    match std::fs::create_dir(&attempt).and_then(|()| std::fs::remove_dir(&attempt)) {
+        // A full disk is the trouble of whoever writes: what lies there can be looked at, and torn down.
+        Err(error) if !matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            Err(error).with_context(|| format!("failed to create a directory in `{}`", existing.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether the nearest directory that exists can be written to.
 fn can_create(dir: &Path) -> bool {
     let existing = dir.ancestors().find(|ancestor| ancestor.exists());
@@ -36,7 +53,6 @@ fn can_create(dir: &Path) -> bool {
 
 /// Creates a directory that only this user may enter, with its parents.
 pub fn create_private(dir: &Path) -> Result<()> {
-    use anyhow::Context as _;
     use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -73,10 +89,26 @@ mod tests {
 
     #[test]
     fn a_place_asked_for_by_name_must_be_usable() {
-        let error =
-            dir(&|key| (key == "HARNESS_STATE").then(|| "/proc/version/nowhere".into())).unwrap_err().to_string();
-        assert_eq!(error, "HARNESS_STATE is `/proc/version/nowhere`, where this user cannot write");
-        let error = dir(&|key| (key == "HARNESS_STATE").then(|| "here".into())).unwrap_err().to_string();
-        assert_eq!(error, "HARNESS_STATE is `here`: write an absolute path");
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name).display().to_string();
+        std::fs::write(at("file"), "").unwrap();
+        std::os::unix::fs::symlink("/nowhere/at/all", at("link")).unwrap();
+        for (state, why) in [
+            ("here".into(), "write an absolute path".to_owned()),
+            (
+                "/proc/nope".into(),
+                "failed to create a directory in `/proc`: No such file or directory (os error 2)".into(),
+            ),
+            ("/proc/version/nowhere".into(), "`/proc/version` is a file, and a directory is needed".into()),
+            (at("file"), format!("`{}` is a file, and a directory is needed", at("file"))),
+            (at("link/below"), format!("`{}` is a link that leads nowhere", at("link"))),
+            (at("a\nb"), "a name may have no line breaks and other controls".into()),
+        ] {
+            let error = dir(&|key| (key == "HARNESS_STATE").then(|| state.clone())).unwrap_err();
+            assert_eq!(format!("{error:#}"), format!("HARNESS_STATE is `{}`: {why}", state.escape_debug()));
+        }
+        let good = at("new/deeper");
+        assert_eq!(dir(&|key| (key == "HARNESS_STATE").then(|| good.clone())).unwrap(), Path::new(&good));
+        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 2, "nothing stays of the attempt");
     }
 }

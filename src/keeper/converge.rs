@@ -1,6 +1,6 @@
 //! Waiting for a deployment by evidence: update state, task identity, health, failures. Never by "something answers".
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub struct Expect<'a> {
     pub stack: &'a Stack,
     /// Spec versions before the change.
     pub before: &'a BTreeMap<String, u64>,
+    /// Tasks that had ended before the change: they are not what it did.
+    pub ended: BTreeSet<String>,
     pub ages: Ages,
 }
 
@@ -99,7 +101,7 @@ fn judge(services: &[ServiceState], expect: &Expect<'_>) -> Verdict {
         };
         let changed = expect.before.get(name) != Some(&service.spec_version);
         let ended = || if in_flight(service, changed) { None } else { for_ever(service, &declared.deploy.restart) };
-        if let Some(reason) = hopeless(service, changed).or_else(ended) {
+        if let Some(reason) = hopeless(service, changed, &expect.ended).or_else(ended) {
             return Verdict::Never { service: name.clone(), reason };
         }
         waiting.extend(unsettled_because(service, changed, &expect.ages));
@@ -109,7 +111,7 @@ fn judge(services: &[ServiceState], expect: &Expect<'_>) -> Verdict {
 
 /// Why a service will not converge any more. Of the update states only `updating` and `rollback_started` are in
 /// flight; `paused` is for ever, and a rollback leaves healthy replicas of the old version behind.
-fn hopeless(service: &ServiceState, changed: bool) -> Option<String> {
+fn hopeless(service: &ServiceState, changed: bool, ended: &BTreeSet<String>) -> Option<String> {
     let name = &service.name;
     if let Some(update) = service.update.as_ref().filter(|_| changed) {
         let failed =
@@ -123,7 +125,7 @@ fn hopeless(service: &ServiceState, changed: bool) -> Option<String> {
     if in_flight(service, changed) {
         return None;
     }
-    let failures: Vec<&TaskState> = service.failures().collect();
+    let failures: Vec<&TaskState> = service.failures().filter(|task| !ended.contains(&task.id)).collect();
     if let Some(rejected) = failures.iter().find(|task| task.phase == TaskPhase::Rejected && !may_pass(task)) {
         return Some(format!("service `{name}` cannot start: {}", describe(rejected)));
     }
@@ -294,7 +296,7 @@ mod tests {
         let service =
             ServiceState { name: "app".into(), replicas: 1, spec_version: 2, update, tasks, ..Default::default() };
         let before = [("app".to_owned(), 1)].into();
-        judge(&[service], &Expect { stack: &stack, before: &before, ages: Ages::default() })
+        judge(&[service], &Expect { stack: &stack, before: &before, ended: BTreeSet::new(), ages: Ages::default() })
     }
 
     #[test]
@@ -356,7 +358,10 @@ mod tests {
             tasks,
             ..Default::default()
         };
-        judge(&[state], &Expect { stack: &stack, before: &BTreeMap::new(), ages: Ages::default() })
+        judge(
+            &[state],
+            &Expect { stack: &stack, before: &BTreeMap::new(), ended: BTreeSet::new(), ages: Ages::default() },
+        )
     }
 
     #[test]
@@ -453,9 +458,10 @@ mod tests {
     #[test]
     fn a_service_that_is_not_there_is_waited_for() {
         let stack = Stack { services: [("app".to_owned(), Service::default())].into(), ..Stack::default() };
-        let Verdict::NotYet(reason) =
-            judge(&[], &Expect { stack: &stack, before: &BTreeMap::new(), ages: Ages::default() })
-        else {
+        let Verdict::NotYet(reason) = judge(
+            &[],
+            &Expect { stack: &stack, before: &BTreeMap::new(), ended: BTreeSet::new(), ages: Ages::default() },
+        ) else {
             panic!()
         };
         assert_eq!(reason, "service `app` does not exist yet");

@@ -152,7 +152,7 @@ async fn deploy(keeper: &Arc<Keeper>, state: &AppState, form: Deployed, what: &s
         note(keeper, engine.take_notes())?;
         deployed.map_err(blame)?;
     }
-    let expect = Expect { stack, before: &before, ages: Ages::default() };
+    let expect = Expect { stack, before: &before, ended: Default::default(), ages: Ages::default() };
     converge::wait(keeper, expect, converge_deadline(keeper, stack)).await?;
     publish(keeper, state).await?;
     converge::ready(keeper, converge_deadline(keeper, stack)).await?;

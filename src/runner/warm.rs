@@ -161,7 +161,12 @@ impl Warm {
         let spec = RunSpec { about: about.clone(), client: run.prepared.spec.client, ..spec };
         let session = Session::resumed(spec.clone(), left.run_dir.clone()).context("its keeper cannot be joined")?;
         let answered = runtime().block_on(session.ask(&Call::Standing));
-        let Ok(Answer::Standing(standing)) = answered else { bail!("its keeper is gone") };
+        let standing = match (answered, session.given_up()) {
+            (Ok(Answer::Standing(standing)), _) => standing,
+            (Ok(other), _) => bail!("its keeper answered with something else: {other:?}"),
+            (Err(_), Some(reason)) => bail!("its keeper was given up: {reason}"),
+            (Err(_), None) => bail!("its keeper is gone"),
+        };
         let at = suits(&standing, &needs(run))?;
         let invocation = Invocation {
             client: run.prepared.spec.client,

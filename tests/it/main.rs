@@ -18,6 +18,7 @@ mod green;
 mod hung;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 mod kept;
+mod loops;
 mod red;
 mod repo_local;
 #[allow(dead_code, reason = "each of the test programs uses its part")]

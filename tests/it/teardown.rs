@@ -176,7 +176,9 @@ fn a_state_directory_that_cannot_be_used_is_refused_before_anything() {
     std::fs::write(world.state(), "a file where the directory should be").unwrap();
     let ended = world.run(&["--recipe", "no-backup"]);
     assert_eq!(ended.code, 2, "{ended}");
-    assert!(ended.stderr.starts_with("error: HARNESS_STATE is `"), "{ended}");
+    let state = world.state().display().to_string();
+    let expected = format!("error: HARNESS_STATE is `{state}`: `{state}` is a file, and a directory is needed\n");
+    assert_eq!(ended.stderr, expected, "{ended}");
 }
 
 /// A value that stands in the keeper's environment alone: whoever wrote it into a file of the run has leaked that

@@ -235,6 +235,26 @@ fn a_run_whose_keeper_was_killed_is_swept_and_not_reused() {
     down(&world, &runs(&world)[1]);
 }
 
+/// It lived, answered nobody, and was killed by this very run: that is another thing than to be gone.
+#[test]
+fn a_run_whose_keeper_is_stopped_is_given_up_and_said_so() {
+    let world = World::of_checkout();
+    assert_eq!(click_custom_html(&world, UPGRADED).code, 0);
+    let run = runs(&world).remove(0);
+    kill_process(crate::running::keeper(&run), Signal::STOP).unwrap();
+    let command = world.command(&["--recipe", "custom-html", "--exact", UPGRADED]);
+    let next = finish(&command.env("HARNESS_WARM", "10m").env("RECIPE_HARNESS_TEST_PING", "300:10"));
+    assert_eq!(next.code, 0, "{next}");
+    let expected = format!(
+        "{} is not reused, and torn down: its keeper was given up: its process lived and answered none of 10 pings, each \
+         within 300ms, so it was killed",
+        id(&run)
+    );
+    assert_eq!(said(&next), expected);
+    assert_eq!(next.with_outcome("ok"), [UPGRADED], "{next}");
+    down(&world, &runs(&world)[1]);
+}
+
 #[test]
 fn a_run_that_is_killed_while_it_uses_a_warm_app_leaves_nothing() {
     let world = World::of_checkout();

@@ -27,8 +27,9 @@ const MAX_OUTPUT: usize = 1024 * 1024;
 const MAX_FILE: u64 = 64 * 1024 * 1024;
 /// How long a command's output may stay open after its end: a process it left behind may hold it for ever.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How long the end of a container may lag behind the end of the commands that were killed with it.
-const DEATH_LAG: Duration = Duration::from_millis(300);
+/// How long the end of a container may lag behind the end of the commands that were killed with it: all of its processes
+/// have to be gone first, which takes its time on a busy machine.
+const DEATH_LAG: Duration = Duration::from_secs(2);
 const KILLED: i32 = 128 + 9;
 
 /// What a command left.

@@ -1,10 +1,12 @@
 //! Restore: that very snapshot, by its id, over the running app.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 
 use super::backup::{archive_path, hook, missing, plan, volumes_of};
+use crate::engine::ServiceState;
 use crate::fault::Failure;
 use crate::keeper::blame::blame;
 use crate::keeper::canary::Dump;
@@ -17,14 +19,22 @@ pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     let snapshot = keeper.app.lock().await.snapshot.clone().ok_or_else(missing)?;
     canary::change(keeper).await?;
     let plan = plan(keeper).await;
+    let ended = ended(keeper).await?;
     let dumps = canary::ruin_dumps(keeper, &plan, &snapshot).await?;
     put_back(keeper, &plan, &snapshot, dumps).await.map_err(blame)?;
     let state = keeper.app.lock().await.deployed.state.clone().ok_or_else(missing)?;
     let deadline = keeper.spec.settings.backup;
-    let expect = converge::Expect { stack: &state.stack, before: &Default::default(), ages: Default::default() };
+    let (before, ages) = Default::default();
+    let expect = converge::Expect { stack: &state.stack, before: &before, ended, ages };
     converge::wait(keeper, expect, deadline).await?;
     converge::ready(keeper, deadline).await?;
     super::note_failures(keeper).await
+}
+
+/// Tasks that had ended before the restore, by their ids.
+async fn ended(keeper: &Keeper) -> Result<BTreeSet<String>, Failure> {
+    let services = keeper.engine().await?.services().await.map_err(blame)?;
+    Ok(services.iter().flat_map(ServiceState::failures).map(|task| task.id.clone()).collect())
 }
 
 async fn put_back(keeper: &Keeper, plan: &BackupPlan, snapshot: &Snapshot, dumps: Vec<Dump>) -> Result<()> {
