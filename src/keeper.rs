@@ -84,7 +84,7 @@ pub struct Keeper {
     /// What is measured beside the assertions of a tier.
     pub measuring: StdMutex<Option<usage::Measuring>>,
     /// The picture that is being taken.
-    pub photographing: StdMutex<Option<photo::Photographing>>,
+    pub photographing: Mutex<Option<photo::Photographing>>,
     /// Held by work on the disk that runs on a thread of its own, which ending the operation does not end.
     pub disk: StdMutex<()>,
     /// Teardown happens once; who comes later gets the same report.
@@ -226,7 +226,7 @@ impl Keeper {
             fetching: StdMutex::default(),
             linting: StdMutex::default(),
             measuring: StdMutex::default(),
-            photographing: StdMutex::default(),
+            photographing: Mutex::default(),
             disk: StdMutex::default(),
             teardown: Mutex::default(),
             owner: tokio::sync::watch::Sender::new(owner),

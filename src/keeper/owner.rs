@@ -11,6 +11,8 @@ use super::spec::Client;
 use super::{Keeper, teardown, watch};
 use crate::fault::{Failure, Fault};
 
+const BEING_TORN_DOWN: &str = "it is being torn down";
+
 /// The owner of a run. When it is gone the keeper tears down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
@@ -85,7 +87,13 @@ impl Keeper {
 
     /// The client was told that the app stays up until somebody removes it.
     pub fn keep(&self) -> Result<TeardownReport, Failure> {
-        self.owner.send_replace(Owner::Kept);
+        self.progress(|progress| {
+            if progress.down {
+                return Err(Failure::new(Fault::Harness, BEING_TORN_DOWN));
+            }
+            self.owner.send_replace(Owner::Kept);
+            Ok(())
+        })?;
         teardown::kept(self)
     }
 
@@ -96,7 +104,10 @@ impl Keeper {
             if let Some((failed, _)) = &progress.failed {
                 return Err(Failure::new(Fault::Recipe, format!("the operation `{failed}` failed")));
             }
-            if progress.reached.is_none() || progress.busy || progress.down {
+            if progress.down {
+                return Err(Failure::new(Fault::Harness, BEING_TORN_DOWN));
+            }
+            if progress.reached.is_none() || progress.busy {
                 return Err(Failure::new(Fault::Harness, "no operation is done, or one is under way"));
             }
             self.owner.send_replace(Owner::Idle { since: Instant::now(), limit });

@@ -1,13 +1,16 @@
 //! Pictures of the app: what is on them, what is never on them, and what taking them does to the app.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use harness::keeper::photo::Picture;
 use harness::report::results::Results;
+use rustix::process::Signal;
 
 use crate::Case;
 use crate::browser::{Browser, View};
 use crate::runner::{Ended, World, checkout, finish};
+use crate::running::wait;
 
 pub const CASES: &[Case] = &[
     ("pictures::the_app_is_photographed_after_install_and_upgrade", after_install_and_upgrade),
@@ -18,7 +21,12 @@ pub const CASES: &[Case] = &[
     ("pictures::a_page_that_holds_a_secret_is_not_photographed", secret),
     ("pictures::a_page_that_shows_nothing_is_not_photographed", blank),
     ("pictures::who_asks_for_one_assertion_gets_no_picture", one_assertion),
+    ("pictures::an_interrupted_run_does_not_wait_for_a_picture_at_its_end", interrupted_at_the_end),
+    ("pictures::an_interrupted_run_does_not_wait_for_a_picture_before_an_operation", interrupted_before_an_operation),
 ];
+
+/// A page that is never painted.
+const NOTHING: &str = "<!doctype html><title>nothing</title>";
 
 /// A recipe whose app runs this shell line before it serves.
 struct Shown {
@@ -192,7 +200,7 @@ fn secret() {
 }
 
 fn blank() {
-    assert_eq!(Shown::page("<!doctype html><title>nothing</title>").reason(), "the page showed nothing within 10s");
+    assert_eq!(Shown::page(NOTHING).reason(), "the page showed nothing within 10s");
 }
 
 fn one_assertion() {
@@ -200,4 +208,35 @@ fn one_assertion() {
     let ended = run(&world, &["--recipe", "custom-html", "--exact", "generic::install::answers_over_http"]);
     assert_eq!(ended.code, 0, "{ended}");
     assert_eq!(picture(&world, 0), None);
+}
+
+/// Interrupts a run once its install is judged, of which a picture is then waited for: the page shows nothing.
+fn interrupt(arguments: &[&str], judged: &[&str]) {
+    let shown = Shown::page(NOTHING);
+    let arguments = [&["--recipe", "shown"], arguments].concat();
+    let mut running = shown.world.start_with(&arguments, &[("HARNESS_SCREENSHOTS", "1")]);
+    wait("the install to be judged", || {
+        let journal = shown.world.journal();
+        let end_of = |trial: &str| format!("\"event\":\"trial_finished\",\"name\":\"{trial}\"");
+        judged.iter().all(|trial| journal.contains(&end_of(trial)))
+    });
+    let interrupted = Instant::now();
+    running.signal(Signal::INT);
+    assert_eq!(running.end(), 130, "{}", running.said.lock().unwrap());
+    let (took, said) = (interrupted.elapsed(), running.said.lock().unwrap().clone());
+    assert!(took < Duration::from_secs(6), "it took {took:?}, as if it had waited: {said}");
+    assert!(said.contains("shown is torn down, nothing is left"), "{said}");
+    let broken_off = Picture::NotTaken { not_taken: "the run was broken off".into() };
+    assert_eq!(picture(&shown.world, 0), Some(broken_off), "{said}");
+    assert_eq!(shown.world.leftovers(), Vec::<String>::new());
+}
+
+fn interrupted_at_the_end() {
+    interrupt(&["--exact", "tier::install"], &["tier::install"]);
+}
+
+fn interrupted_before_an_operation() {
+    let judged = ["answers_over_http", "services_are_stable", "no_secret_in_the_logs"];
+    let judged = judged.map(|name| format!("generic::install::{name}"));
+    interrupt(&["--tiers", "install,custom"], &judged.each_ref().map(String::as_str));
 }
