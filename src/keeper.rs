@@ -73,6 +73,8 @@ pub struct Keeper {
     pub app: Mutex<AppRecord>,
     pub memory: StdMutex<BTreeMap<String, String>>,
     pub progress: StdMutex<Progress>,
+    /// The trials that the process was asked for which uses the app now; `None` when nobody knows.
+    pub selected: StdMutex<Option<BTreeSet<String>>>,
     /// Told whenever `progress` changes.
     pub changed: Notify,
     /// The operation under way, so that teardown can end it.
@@ -213,6 +215,7 @@ fn begin(run_dir: &Path, spec: &RunSpec) -> Result<(Arc<Journal>, tokio::net::Un
 impl Keeper {
     fn new(spec: RunSpec, dir: &Path, journal: Arc<Journal>) -> Self {
         let owner = Owner::Client(spec.client);
+        let selected = StdMutex::new(spec.about.selected.clone());
         Keeper {
             spec,
             dir: dir.to_owned(),
@@ -221,6 +224,7 @@ impl Keeper {
             app: Mutex::default(),
             memory: StdMutex::default(),
             progress: StdMutex::default(),
+            selected,
             changed: Notify::new(),
             operation: StdMutex::default(),
             fetching: StdMutex::default(),

@@ -1,6 +1,6 @@
 //! Who wants a run to go on: a process, whoever was told that it stays up, or, for a while, whoever comes next.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -85,6 +85,12 @@ impl Keeper {
         })
     }
 
+    /// Whether the process that uses the app was asked for a trial. Where nobody knows, it is every trial.
+    pub fn is_asked_for(&self, trial: &str) -> bool {
+        let selected = self.selected.lock().unwrap_or_else(PoisonError::into_inner);
+        selected.as_ref().is_none_or(|selected| selected.contains(trial))
+    }
+
     /// The client was told that the app stays up until somebody removes it.
     pub fn keep(&self) -> Result<TeardownReport, Failure> {
         self.progress(|progress| {
@@ -128,6 +134,7 @@ impl Keeper {
             self.owner.send_replace(Owner::Client(invocation.client));
             Ok(())
         })?;
+        *self.selected.lock().unwrap_or_else(PoisonError::into_inner) = Some(invocation.selected.clone());
         self.journal.write(Event::Resumed(Box::new(invocation))).map_err(Failure::infrastructure)
     }
 }

@@ -60,9 +60,8 @@ pub struct Photographing {
 
 /// Begins to take a picture after the operation of a tier; nobody waits for it but the next operation.
 pub async fn begin(keeper: &Arc<Keeper>, tier: Tier) {
-    let selected = keeper.spec.about.selected.as_ref();
     // Whoever asks for one assertion wants its answer, and no picture.
-    let is_asked_for = selected.is_none_or(|selected| selected.contains(&format!("tier::{tier}")));
+    let is_asked_for = keeper.is_asked_for(&format!("tier::{tier}"));
     if !keeper.spec.settings.screenshots.on || !matches!(tier, Tier::Install | Tier::Upgrade) || !is_asked_for {
         return;
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use harness::keeper::photo::Picture;
+use harness::process::Run;
 use harness::report::results::Results;
 use rustix::process::Signal;
 
@@ -21,6 +22,7 @@ pub const CASES: &[Case] = &[
     ("pictures::a_page_that_holds_a_secret_is_not_photographed", secret),
     ("pictures::a_page_that_shows_nothing_is_not_photographed", blank),
     ("pictures::who_asks_for_one_assertion_gets_no_picture", one_assertion),
+    ("pictures::a_run_that_goes_on_with_a_warm_app_takes_the_pictures_that_it_was_asked_for", warm),
     ("pictures::an_interrupted_run_does_not_wait_for_a_picture_at_its_end", interrupted_at_the_end),
     ("pictures::an_interrupted_run_does_not_wait_for_a_picture_before_an_operation", interrupted_before_an_operation),
 ];
@@ -208,6 +210,24 @@ fn one_assertion() {
     let ended = run(&world, &["--recipe", "custom-html", "--exact", "generic::install::answers_over_http"]);
     assert_eq!(ended.code, 0, "{ended}");
     assert_eq!(picture(&world, 0), None);
+}
+
+fn warm() {
+    let world = World::of_checkout();
+    let click = |trial: &str| {
+        let arguments = ["--recipe", "custom-html", "--exact", trial];
+        let ended = finish(&world.command(&arguments).env("HARNESS_SCREENSHOTS", "1").env("HARNESS_WARM", "10m"));
+        assert_eq!(ended.code, 0, "{ended}");
+        ended
+    };
+    click("generic::install::answers_over_http");
+    let upgraded = click("tier::upgrade");
+    assert!(upgraded.stderr.contains("warm     reused run "), "{upgraded}");
+    assert_eq!(picture(&world, 1), Some(Picture::Taken { file: "pictures/upgrade.png".into() }));
+    assert_eq!(picture(&world, 0), None, "nobody has asked for the install");
+    let run = run_dir(&world).file_name().unwrap().to_str().unwrap().to_owned();
+    let down = Run::new(env!("CARGO_BIN_EXE_harness-command"), ["down", &run]).env("HARNESS_STATE", world.state());
+    assert_eq!(finish(&down).code, 0);
 }
 
 /// Interrupts a run once its install is judged, of which a picture is then waited for: the page shows nothing.
