@@ -21,6 +21,7 @@ pub const CASES: &[Case] = &[
     ("pictures::frames_and_workers_are_searched_and_held_back_as_the_page_is", frames_and_workers),
     ("pictures::a_page_that_holds_a_secret_is_not_photographed", secret),
     ("pictures::a_page_that_shows_nothing_is_not_photographed", blank),
+    ("pictures::the_browsers_own_error_page_is_not_photographed", leads_away),
     ("pictures::who_asks_for_one_assertion_gets_no_picture", one_assertion),
     ("pictures::a_run_that_goes_on_with_a_warm_app_takes_the_pictures_that_it_was_asked_for", warm),
     ("pictures::an_interrupted_run_does_not_wait_for_a_picture_at_its_end", interrupted_at_the_end),
@@ -203,6 +204,14 @@ fn secret() {
 
 fn blank() {
     assert_eq!(Shown::page(NOTHING).reason(), "the page showed nothing within 10s");
+}
+
+fn leads_away() {
+    let leads =
+        |to: &str| Shown::page(&format!("<meta http-equiv=refresh content='0;url={to}'><h1>hello</h1>")).reason();
+    let elsewhere = "the page leads to `http://unreachable.test`, which is not the app's own address";
+    assert_eq!(leads("http://unreachable.test/welcome?token=1"), elsewhere);
+    assert_eq!(leads("http://unreachable.test"), elsewhere);
 }
 
 fn one_assertion() {
