@@ -12,6 +12,7 @@ use super::call::{CallFailure, call};
 use super::scripted;
 use super::selection::{Selected, What, operation_name};
 use super::teardown;
+use super::told_once::ToldOnce;
 use super::turns::Turns;
 use super::warm::Warm;
 use crate::app::App;
@@ -46,6 +47,8 @@ pub struct RecipeRun {
     /// its stead: otherwise a failed operation would leave nothing but ignored trials, which is no failure.
     operations: BTreeSet<Tier>,
     blamed: AtomicBool,
+    /// What is said of a keeper that is gone.
+    gone: ToldOnce,
     /// The progress display follows the run.
     watched: AtomicBool,
     selected: BTreeSet<String>,
@@ -113,6 +116,7 @@ impl RecipeRun {
             operations,
             blamed: AtomicBool::new(false),
             watched: AtomicBool::new(false),
+            gone: ToldOnce::default(),
             selected,
             kind: several.then_some(recipe),
             prepared,
@@ -235,7 +239,10 @@ fn conclude(
     let (outcome, message, fault) = match verdict {
         Verdict::Passed => (Outcome::Passed, String::new(), None),
         Verdict::Ignored(reason) => (Outcome::Ignored, reason, None),
-        Verdict::Failed(failure) => (Outcome::Failed, failure.message, Some(failure.fault)),
+        Verdict::Failed(failure) => {
+            let failure = run.gone.said_of(&name, tier, failure);
+            (Outcome::Failed, failure.message, Some(failure.fault))
+        }
     };
     // Whatever said it: an assertion of this process, a program of the recipe, or the app.
     let message = run.session.masked(&message);
