@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 
 use super::protocol::{Answer, Blocked, Call, Context};
 use super::socket::Wire;
-use super::{Keeper, operate};
+use super::{Keeper, operate, usage};
 use crate::fault::{Failure, Fault, panic_text, payload_text};
 use crate::keeper::journal::Event;
 use crate::plan::Action;
@@ -153,7 +153,11 @@ async fn step(keeper: &Arc<Keeper>, tier: Tier, wire: &mut Wire) -> Result<(), F
                 Err(failure) => record(keeper, tier, what, failure),
             }
         }
-        Some(Action::Observe) => run_hooks(keeper, tier, wire).await,
+        Some(Action::Observe) => {
+            run_hooks(keeper, tier, wire).await?;
+            usage::meanwhile(keeper, tier).await;
+            Ok(())
+        }
         Some(Action::Skip(_)) | None => Ok(()),
     }
 }
