@@ -16,7 +16,7 @@ pub mod owner;
 pub mod photo;
 mod probe;
 pub mod protocol;
-mod read_back;
+pub mod read_back;
 pub mod rig;
 pub mod serve;
 pub mod silence;

@@ -8,13 +8,17 @@ use std::time::Duration;
 use super::markdown::printable;
 use super::results::{Outcome, Results, SCHEMA, Verdict};
 use super::{amount, seconds};
+use crate::keeper::read_back::{self, read_back};
 use crate::tier::Tier;
+
+/// No results are nearly as large.
+const LARGEST: u64 = 64 << 20;
 
 /// The results of every run below a directory, oldest first. What is not there, or of another format, is left out.
 pub fn read(runs_dir: &Path) -> Vec<Results> {
     let dirs = std::fs::read_dir(runs_dir).into_iter().flatten().flatten();
     let results = dirs.filter_map(|dir| {
-        let json = std::fs::read(dir.path().join("results.json")).ok()?;
+        let json = read_back(&read_back::open(&dir.path()).ok()?, "results.json", LARGEST).ok()??;
         serde_json::from_slice::<Results>(&json).ok().filter(|results| results.schema == SCHEMA)
     });
     let mut results: Vec<Results> = results.collect();

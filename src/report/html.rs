@@ -26,7 +26,7 @@ const AGAIN: &str = "\nrun only this again: ";
 const LOG_END: usize = 512 << 10;
 
 /// The whole page; `read` gives a file of the run's directory.
-pub fn render(results: &Results, logs: &Logs, read: impl Fn(&str) -> Option<Vec<u8>>) -> Result<String> {
+pub fn render(results: &Results, logs: &Logs, read: impl Fn(&str) -> Result<Option<Vec<u8>>>) -> Result<String> {
     let page = Page {
         style: STYLE,
         script: SCRIPT,

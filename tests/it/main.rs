@@ -20,6 +20,7 @@ mod hung;
 mod kept;
 mod red;
 mod repo_local;
+mod reported;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 mod runner;
 mod running;

@@ -1,0 +1,56 @@
+//! `harness report`, of runs and of directories that came from elsewhere.
+
+use std::path::Path;
+use std::time::Duration;
+
+use harness::process::Run;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use crate::runner::{Ended, checkout, copy, finish};
+
+fn report(arguments: &[&str], state: &Path) -> Ended {
+    let arguments = [&["report"], arguments].concat();
+    let run = Run::new(env!("CARGO_BIN_EXE_harness-command"), &arguments).env("HARNESS_STATE", state);
+    // What waits for a pipe waits for ever.
+    finish(&run.deadline(Duration::from_secs(60)))
+}
+
+fn pipe(at: &Path) {
+    mknodat(CWD, at, FileType::Fifo, Mode::RWXU, 0).unwrap();
+}
+
+#[test]
+fn only_plain_files_of_a_runs_directory_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    copy(&checkout().join("tests/data/runs/upgrade-fails"), &run);
+    std::fs::write(run.join("run.json"), "{}").unwrap();
+    std::fs::write(dir.path().join("elsewhere"), "somebody else's secret").unwrap();
+    std::fs::create_dir_all(run.join("logs")).unwrap();
+    pipe(&run.join("logs/pipe.log"));
+    std::os::unix::fs::symlink(dir.path().join("elsewhere"), run.join("logs/link.log")).unwrap();
+    std::fs::write(run.join("logs/plain.log"), "a plain line\n").unwrap();
+    let ended = report(&[run.to_str().unwrap()], dir.path());
+    assert_eq!(ended.code, 0, "{ended}");
+    let left_out = "note: a log is left out of the reports: ";
+    for why in
+        ["`logs/link.log` is a symbolic link, or lies behind one: links are not followed", "`logs/pipe.log` is no file"]
+    {
+        assert!(ended.stderr.contains(&format!("{left_out}{why}\n")), "{ended}");
+        let page = std::fs::read_to_string(run.join("report.html")).unwrap();
+        assert!(page.contains(&format!("(left out: {why})")), "{why} is not in the page");
+        assert!(page.contains("a plain line") && !page.contains("somebody else"), "{page}");
+    }
+    assert_eq!(ended.stderr.matches(left_out).count(), 2, "{ended}");
+
+    std::fs::remove_file(run.join("events.jsonl")).unwrap();
+    pipe(&run.join("events.jsonl"));
+    let ended = report(&[run.to_str().unwrap()], dir.path());
+    let journal = run.join("events.jsonl");
+    assert_eq!((ended.code, ended.stderr), (2, format!("error: the journal `{}` is no file\n", journal.display())));
+
+    std::fs::create_dir_all(dir.path().join("runs/piped")).unwrap();
+    pipe(&dir.path().join("runs/piped/results.json"));
+    let ended = report(&["--history"], dir.path());
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, "no run has left results\n"), "{ended}");
+}
