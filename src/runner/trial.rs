@@ -14,7 +14,7 @@ use super::selection::{Selected, What, operation_name};
 use super::teardown;
 use super::told_once::ToldOnce;
 use super::turns::Turns;
-use super::warm::Warm;
+use super::warm::{Warm, fingerprint};
 use crate::app::App;
 use crate::assertion::{Assertion, Registry};
 use crate::client::{Entry, Session, runtime};
@@ -99,6 +99,7 @@ impl RecipeRun {
                 operations.insert(tier);
             }
         }
+        prepared.spec.about.judged_by = fingerprint::of_judgement(&prepared).ok();
         prepared.spec.about.selected = shared.is_none().then(|| selected.clone());
         let (spec, run_dir) = (prepared.spec.clone(), prepared.run_dir.clone());
         RecipeRun {
@@ -115,8 +116,8 @@ impl RecipeRun {
             turns,
             operations,
             blamed: AtomicBool::new(false),
-            watched: AtomicBool::new(false),
             gone: ToldOnce::default(),
+            watched: AtomicBool::new(false),
             selected,
             kind: several.then_some(recipe),
             prepared,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use harness::process::Run;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use crate::runner::{Ended, checkout, copy, finish};
+use crate::runner::{Ended, World, checkout, copy, finish};
 
 fn report(arguments: &[&str], state: &Path) -> Ended {
     let arguments = [&["report"], arguments].concat();
@@ -53,4 +53,31 @@ fn only_plain_files_of_a_runs_directory_are_read() {
     pipe(&dir.path().join("runs/piped/results.json"));
     let ended = report(&["--history"], dir.path());
     assert_eq!((ended.code, ended.stdout.as_str()), (0, "no run has left results\n"), "{ended}");
+}
+
+#[test]
+fn an_overlay_that_was_edited_between_two_runs_makes_nothing_flaky() {
+    let root = tempfile::tempdir().unwrap();
+    for name in ["harness.toml", "recipes"] {
+        copy(&checkout().join("tests/data").join(name), &root.path().join(name));
+    }
+    let test = root.path().join("overlays/no-backup/test_install.sh");
+    std::fs::create_dir_all(test.parent().unwrap()).unwrap();
+    let world = World::new(root.path().to_owned());
+    let judges = |text: &str, code: i32| {
+        std::fs::write(&test, text).unwrap();
+        let ended = world.run(&["--recipe", "no-backup", "--tiers", "install"]);
+        assert_eq!(ended.code, code, "{ended}");
+    };
+    judges("true\n", 0);
+    judges("true\n", 0);
+    judges("false\n", 101);
+    let runs = harness::report::history::read(&world.state().join("runs"));
+    let [first, again, edited] = &runs[..] else { panic!("{} runs", runs.len()) };
+    assert!(first.judged_by.is_some() && first.judged_by == again.judged_by, "{:?}", again.judged_by);
+    assert_ne!(first.judged_by, edited.judged_by);
+    assert_eq!((first.commit.as_str(), first.dirty), (edited.commit.as_str(), false));
+    let history = report(&["--history"], &world.state());
+    assert!(history.stdout.contains("passed") && history.stdout.contains("failed"), "{history}");
+    assert!(!history.stdout.contains("flaky"), "{history}");
 }

@@ -197,6 +197,9 @@ fn an_assertion_may_be_edited_and_a_hook_may_not() {
     };
     let with = of(&[hook, test]);
     assert_eq!(with, of(&[hook]));
+    let sources = fingerprint::sources(folder.path()).unwrap();
+    of(&[hook, &test.replace("one", "two")]);
+    assert_ne!(sources, fingerprint::sources(folder.path()).unwrap(), "for what is compared between runs it counts");
     assert_eq!(with, of(&[hook, &test.replace("Ok(())", "{ bail!(\"no\") }").replace("one", "two")]));
     assert_eq!(with, of(&["// a comment\n", hook, &test.replace("#[harness::test]", "#[test]")]));
     assert_ne!(with, of(&[&hook.replace("put(app)", "put(&app)"), test]), "a hook");
