@@ -4,6 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use harness::process::Run;
+use harness::report::files;
+use harness::report::results::Results;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::runner::{Ended, World, checkout, copy, finish};
@@ -53,6 +55,32 @@ fn only_plain_files_of_a_runs_directory_are_read() {
     pipe(&dir.path().join("runs/piped/results.json"));
     let ended = report(&["--history"], dir.path());
     assert_eq!((ended.code, ended.stdout.as_str()), (0, "no run has left results\n"), "{ended}");
+}
+
+#[test]
+fn of_a_run_that_deployed_nothing_no_more_is_said_than_that() {
+    let run = tempfile::tempdir().unwrap();
+    let recorded = std::fs::read(checkout().join("tests/data/runs/green/results.json")).unwrap();
+    let mut results: Results = serde_json::from_slice(&recorded).unwrap();
+    let said = |results: &Results| {
+        files::write(run.path(), results).unwrap();
+        ["report.html", "junit.xml"].map(|name| std::fs::read_to_string(run.path().join(name)).unwrap())
+    };
+    (results.deploys, results.teardown) = (0, None);
+    let [page, junit] = said(&results);
+    assert!(page.contains("<dt>deploy-count</dt><dd>0, nothing was deployed</dd>"), "{page}");
+    assert!(page.contains("<dt>teardown</dt><dd>there was nothing to tear down</dd>"), "{page}");
+    assert!(junit.contains("message=\"there was nothing to tear down\""), "{junit}");
+    results.deploys = 1;
+    let [page, junit] = said(&results);
+    assert!(page.contains("<dt>teardown</dt><dd>the app was not torn down</dd>"), "{page}");
+    assert!(junit.contains("message=\"the app was not torn down\""), "{junit}");
+
+    let ended = World::of_test_data().run(&["--recipe", "no-backup", "--exact", "tier::backup"]);
+    assert_eq!((ended.code, ended.with_outcome("ignored")), (0, vec!["tier::backup"]), "{ended}");
+    assert!(!ended.stderr.contains("\n  logs     "), "it has no directory: {ended}");
+    let ended = World::of_test_data().run(&["--recipe", "no-backup", "--exact", "tier::install"]);
+    assert!(ended.stderr.contains("\n  logs     "), "{ended}");
 }
 
 #[test]
