@@ -33,11 +33,20 @@ pub struct OverlayFolder {
     pub recipe: &'static str,
     /// Changes when anything but an assertion does: hooks, and what they may call.
     pub besides_assertions: &'static str,
+    /// Changes with any of its Rust files.
+    pub sources: &'static str,
+}
+
+/// The folder of the assertions that every recipe gets.
+pub struct GenericFolder {
+    /// Changes with any of its files.
+    pub sources: &'static str,
 }
 
 inventory::collect!(Assertion);
 inventory::collect!(Hook);
 inventory::collect!(OverlayFolder);
+inventory::collect!(GenericFolder);
 
 /// Where a function stands in the source; its name and its tier follow from that.
 #[derive(Clone, Copy, Debug)]
@@ -139,6 +148,13 @@ pub fn besides_assertions(registry: &Registry, recipe: &str) -> Option<&'static 
     let has_hooks = Tier::ALL.iter().any(|tier| registry.hooks_of(recipe, *tier).next().is_some());
     let folder = inventory::iter::<OverlayFolder>.into_iter().find(|folder| folder.recipe == recipe);
     folder.filter(|_| has_hooks).map(|folder| folder.besides_assertions)
+}
+
+/// What has to be the same for the compiled assertions and hooks of a recipe to be the same.
+pub fn sources(recipe: &str) -> Vec<&'static str> {
+    let generic = inventory::iter::<GenericFolder>.into_iter().map(|folder| folder.sources);
+    let overlays = inventory::iter::<OverlayFolder>.into_iter().filter(|folder| folder.recipe == recipe);
+    generic.chain(overlays.map(|folder| folder.sources)).collect()
 }
 
 /// The recipe whose overlay folder has this module name.

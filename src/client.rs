@@ -194,7 +194,7 @@ impl Session {
     /// Tears the run down, once, and returns the report. A keeper that is gone or does not answer is replaced by a
     /// sweep of what it left.
     pub async fn tear_down(&self, reason: &str) -> Result<TeardownReport> {
-        let mut ended = self.ended.lock().await;
+        let mut ended = self.place_of_report(reason).await;
         if let Some(report) = &*ended {
             return Ok(report.clone());
         }

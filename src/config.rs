@@ -294,6 +294,9 @@ fn keep(when: Option<&str>) -> Result<Keep> {
     }
 }
 
+/// A week: what is left up for longer was forgotten.
+const LONGEST_WARM: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// `HARNESS_WARM=0` is no for whoever has it in a file.
 fn warm(env: Env<'_>, harness: &HarnessToml) -> Result<Option<Duration>> {
     let limit = match env("HARNESS_WARM").as_deref().map(str::trim) {
@@ -304,6 +307,10 @@ fn warm(env: Env<'_>, harness: &HarnessToml) -> Result<Option<Duration>> {
             Err(_) => bail!("HARNESS_WARM is `{text}`: write a length of time such as `10m`, or `0`"),
         },
     };
+    if let Some(limit) = limit.filter(|limit| *limit > LONGEST_WARM) {
+        let (limit, most) = (humantime::format_duration(limit), humantime::format_duration(LONGEST_WARM));
+        bail!("an app would stay warm for {limit} (HARNESS_WARM, or `warm` in harness.toml): {most} is the most");
+    }
     Ok(limit.filter(|limit| !limit.is_zero()))
 }
 
@@ -413,6 +420,11 @@ mod tests {
         assert_eq!(warm(&[("HARNESS_WARM", "0")], "warm = \"5m\""), None);
         let line = refusal(&[], &[("HARNESS_WARM", "soon")], "", "");
         assert_eq!(line, "HARNESS_WARM is `soon`: write a length of time such as `10m`, or `0`");
+        assert_eq!(warm(&[("HARNESS_WARM", "7d")], ""), Some(LONGEST_WARM));
+        let most = "(HARNESS_WARM, or `warm` in harness.toml): 7days is the most";
+        let line = refusal(&[], &[("HARNESS_WARM", "7d 1ns")], "", "");
+        assert_eq!(line, format!("an app would stay warm for 7days 1ns {most}"));
+        assert_eq!(refusal(&[], &[], "warm = \"8d\"", ""), format!("an app would stay warm for 8days {most}"));
     }
 
     #[test]

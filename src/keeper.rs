@@ -16,7 +16,7 @@ pub mod owner;
 pub mod photo;
 mod probe;
 pub mod protocol;
-mod read_back;
+pub mod read_back;
 pub mod rig;
 pub mod serve;
 pub mod silence;
@@ -73,6 +73,8 @@ pub struct Keeper {
     pub app: Mutex<AppRecord>,
     pub memory: StdMutex<BTreeMap<String, String>>,
     pub progress: StdMutex<Progress>,
+    /// The trials that the process was asked for which uses the app now; `None` when nobody knows.
+    pub selected: StdMutex<Option<BTreeSet<String>>>,
     /// Told whenever `progress` changes.
     pub changed: Notify,
     /// The operation under way, so that teardown can end it.
@@ -84,7 +86,7 @@ pub struct Keeper {
     /// What is measured beside the assertions of a tier.
     pub measuring: StdMutex<Option<usage::Measuring>>,
     /// The picture that is being taken.
-    pub photographing: StdMutex<Option<photo::Photographing>>,
+    pub photographing: Mutex<Option<photo::Photographing>>,
     /// Held by work on the disk that runs on a thread of its own, which ending the operation does not end.
     pub disk: StdMutex<()>,
     /// Teardown happens once; who comes later gets the same report.
@@ -213,6 +215,7 @@ fn begin(run_dir: &Path, spec: &RunSpec) -> Result<(Arc<Journal>, tokio::net::Un
 impl Keeper {
     fn new(spec: RunSpec, dir: &Path, journal: Arc<Journal>) -> Self {
         let owner = Owner::Client(spec.client);
+        let selected = StdMutex::new(spec.about.selected.clone());
         Keeper {
             spec,
             dir: dir.to_owned(),
@@ -221,12 +224,13 @@ impl Keeper {
             app: Mutex::default(),
             memory: StdMutex::default(),
             progress: StdMutex::default(),
+            selected,
             changed: Notify::new(),
             operation: StdMutex::default(),
             fetching: StdMutex::default(),
             linting: StdMutex::default(),
             measuring: StdMutex::default(),
-            photographing: StdMutex::default(),
+            photographing: Mutex::default(),
             disk: StdMutex::default(),
             teardown: Mutex::default(),
             owner: tokio::sync::watch::Sender::new(owner),

@@ -126,6 +126,9 @@ fn report(run: Option<&str>) -> Result<ExitCode> {
         None => newest()?,
     };
     let results = files::of_dir(&dir)?;
+    for text in files::left_out(&dir) {
+        eprintln!("note: {}", harness::plain::plain(&text));
+    }
     for name in files::NAMES {
         eprintln!("{}", dir.join(name).display());
     }

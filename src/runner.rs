@@ -8,6 +8,7 @@ mod scripted;
 mod selection;
 mod signals;
 mod teardown;
+mod told_once;
 mod trial;
 mod turns;
 mod warm;

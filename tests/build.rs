@@ -18,6 +18,14 @@ fn main() {
         println!("cargo::rerun-if-changed={}", dir.display());
         // Relative, because rust-analyzer sees no module behind an absolute path.
         writeln!(modules, "#[path = {:?}]\npub mod {top} {{", relative(&out, &dir)).expect("a string takes it");
+        if top == "generic" {
+            let sources = of_files(&dir, fingerprint::sources);
+            writeln!(
+                modules,
+                "::harness::inventory::submit! {{ ::harness::assertion::GenericFolder {{ sources: {sources:?} }} }}"
+            )
+            .expect("a string takes it");
+        }
         list(&dir, top == "overlays", &mut modules);
         modules.push_str("}\n");
     }
@@ -47,10 +55,11 @@ fn list(dir: &Path, recipes: bool, modules: &mut String) {
         let line = format!("#[path = {file:?}]\npub mod {module}");
         if entry.is_dir() && recipes {
             writeln!(modules, "{line} {{").expect("a string takes it");
-            let rest = fingerprint::besides_assertions(&entry)
-                .unwrap_or_else(|error| panic!("failed to read `{}`: {error}", entry.display()));
-            let folder =
-                format!("OverlayFolder {{ module: {module:?}, recipe: {stem:?}, besides_assertions: {rest:?} }}");
+            let rest = of_files(&entry, fingerprint::besides_assertions);
+            let sources = of_files(&entry, fingerprint::sources);
+            let folder = format!(
+                "OverlayFolder {{ module: {module:?}, recipe: {stem:?}, besides_assertions: {rest:?}, sources: {sources:?} }}"
+            );
             writeln!(modules, "::harness::inventory::submit! {{ ::harness::assertion::{folder} }}")
                 .expect("a string takes it");
             list(&entry, false, modules);
@@ -63,6 +72,10 @@ fn list(dir: &Path, recipes: bool, modules: &mut String) {
         assert!(!seen.contains(&module), "two entries of `{}` would both be the module `{module}`", dir.display());
         seen.push(module);
     }
+}
+
+fn of_files(folder: &Path, fingerprint: fn(&Path) -> std::io::Result<String>) -> String {
+    fingerprint(folder).unwrap_or_else(|error| panic!("failed to read `{}`: {error}", folder.display()))
 }
 
 fn relative(from: &Path, to: &Path) -> String {

@@ -1,5 +1,6 @@
 //! What of an overlay's Rust files may have shaped a deployment: everything but the assertions. An app that was left up
-//! is reused after an assertion was edited, and not after a hook was, or what a hook may call.
+//! is reused after an assertion was edited, and not after a hook was, or what a hook may call. And all of them, for whoever
+//! compares what two runs have found.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
@@ -8,16 +9,30 @@ use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
 /// A short text that changes when anything but an assertion, a comment or the layout of a folder's files does.
 pub fn besides_assertions(folder: &Path) -> std::io::Result<String> {
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "rs"));
-    files.sort();
     let mut hasher = DefaultHasher::new();
-    for file in files {
+    for file in rust_files(folder)? {
         file.file_name().hash(&mut hasher);
         without_assertions(&std::fs::read_to_string(&file)?).hash(&mut hasher);
     }
     Ok(format!("{:016x}", hasher.finish()))
+}
+
+/// A short text that changes with every byte of a folder's Rust files.
+pub fn sources(folder: &Path) -> std::io::Result<String> {
+    let mut hasher = DefaultHasher::new();
+    for file in rust_files(folder)? {
+        file.file_name().hash(&mut hasher);
+        std::fs::read(&file)?.hash(&mut hasher);
+    }
+    Ok(format!("{:016x}", hasher.finish()))
+}
+
+fn rust_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "rs"));
+    files.sort();
+    Ok(files)
 }
 
 /// The tokens of a file without its `#[harness::test]` functions. A file that is no Rust is its own text: the compiler

@@ -5,10 +5,12 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::Result;
+use tokio::sync::MutexGuard;
 
 use super::Session;
 use super::watchdog::Watched;
 use crate::keeper::journal;
+use crate::keeper::protocol::{Call, TeardownReport};
 use crate::keeper::spec::RunSpec;
 
 /// Teardown reports within its own limit; this is that and a margin.
@@ -51,4 +53,17 @@ pub async fn down(run_dir: &Path, reason: &str) -> Result<Down> {
     }
     let replaced = session.sweep().await?;
     Ok(Down { leftovers: replaced.leftovers, replaced: Some(replaced.why), notes: Vec::new() })
+}
+
+impl Session {
+    /// The report's place. Another thread may hold it that waits for a run's orderly end; the keeper is then told of the
+    /// new reason, so that it waits for nothing which the run can do without.
+    pub(super) async fn place_of_report(&self, reason: &str) -> MutexGuard<'_, Option<TeardownReport>> {
+        let call = Call::Teardown { reason: reason.to_owned() };
+        tokio::select! {
+            biased;
+            ended = self.ended.lock() => ended,
+            _ = self.ask(&call) => self.ended.lock().await,
+        }
+    }
 }

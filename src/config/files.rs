@@ -28,8 +28,8 @@ pub struct HarnessToml {
     pub zone: Option<String>,
     /// How many finished runs are kept, with journal and logs; older ones are removed.
     pub keep_runs: Option<usize>,
-    /// How long a run leaves its app up for the next run of the same thing, as `10m`; `HARNESS_WARM` comes before it. Not
-    /// at all when neither is given.
+    /// How long a run leaves its app up for the next run of the same thing, as `10m`, and 7 days at most; `HARNESS_WARM`
+    /// comes before it. Not at all when neither is given.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "Option<String>")]
     pub warm: Option<Duration>,

@@ -43,6 +43,9 @@ pub struct Facts {
     pub trials: Vec<TrialFact>,
     /// The trials that were asked for; `None` when nobody knows, as under nextest, which decides by itself.
     pub selected: Option<BTreeSet<String>>,
+    /// A fingerprint of whoever judges, and of what the app was made from beside its commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged_by: Option<String>,
     pub changes: Vec<Change>,
 }
 
@@ -115,6 +118,7 @@ impl Facts {
             arguments: spec.about.arguments.clone(),
             trials: spec.about.trials.clone(),
             selected: spec.about.selected.clone(),
+            judged_by: spec.about.judged_by.clone(),
             changes: spec.base.as_ref().map(|base| changes(base, &spec.head)).unwrap_or_default(),
         }
     }

@@ -11,6 +11,7 @@ use std::sync::{LazyLock, Mutex, RwLock};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
+use rustix::fs::OFlags;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -301,7 +302,11 @@ fn cut_torn_line(mut file: &File) -> std::io::Result<()> {
 
 /// Reads a journal. A torn last line, as a power loss leaves it, is ignored; a broken line elsewhere is an error.
 pub fn read(path: &Path) -> Result<Vec<Record>> {
-    let file = File::open(path).with_context(|| format!("failed to open the journal `{}`", path.display()))?;
+    // A run's directory may come from another machine: a pipe would never open, and a link lead anywhere.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = file.with_context(|| format!("failed to open the journal `{}`", path.display()))?;
+    anyhow::ensure!(file.metadata().is_ok_and(|it| it.is_file()), "the journal `{}` is no file", path.display());
     let mut reader = BufReader::new(file);
     let mut records = Vec::new();
     let mut line = Vec::new();

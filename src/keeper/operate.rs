@@ -55,7 +55,7 @@ pub async fn perform(keeper: &Arc<Keeper>, tier: Tier, what: String) -> Result<(
     keeper.journal.write(finished).map_err(Failure::infrastructure)?;
     usage::after(keeper, tier, looks).await;
     result?;
-    photo::begin(keeper, tier);
+    photo::begin(keeper, tier).await;
     let limit = keeper.spec.settings.recipe_toml.budget.get(&tier).map_or(deadline, |budget| budget.0.min(deadline));
     keeper.app.lock().await.operations.insert(tier, OperationReport { what, took, limit });
     Ok(())

@@ -1,6 +1,6 @@
 //! Who wants a run to go on: a process, whoever was told that it stays up, or, for a while, whoever comes next.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -10,6 +10,8 @@ use super::protocol::{Invocation, OwnedBy, Standing, TeardownReport};
 use super::spec::Client;
 use super::{Keeper, teardown, watch};
 use crate::fault::{Failure, Fault};
+
+const BEING_TORN_DOWN: &str = "it is being torn down";
 
 /// The owner of a run. When it is gone the keeper tears down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +85,21 @@ impl Keeper {
         })
     }
 
+    /// Whether the process that uses the app was asked for a trial. Where nobody knows, it is every trial.
+    pub fn is_asked_for(&self, trial: &str) -> bool {
+        let selected = self.selected.lock().unwrap_or_else(PoisonError::into_inner);
+        selected.as_ref().is_none_or(|selected| selected.contains(trial))
+    }
+
     /// The client was told that the app stays up until somebody removes it.
     pub fn keep(&self) -> Result<TeardownReport, Failure> {
-        self.owner.send_replace(Owner::Kept);
+        self.progress(|progress| {
+            if progress.down {
+                return Err(Failure::new(Fault::Harness, BEING_TORN_DOWN));
+            }
+            self.owner.send_replace(Owner::Kept);
+            Ok(())
+        })?;
         teardown::kept(self)
     }
 
@@ -96,7 +110,10 @@ impl Keeper {
             if let Some((failed, _)) = &progress.failed {
                 return Err(Failure::new(Fault::Recipe, format!("the operation `{failed}` failed")));
             }
-            if progress.reached.is_none() || progress.busy || progress.down {
+            if progress.down {
+                return Err(Failure::new(Fault::Harness, BEING_TORN_DOWN));
+            }
+            if progress.reached.is_none() || progress.busy {
                 return Err(Failure::new(Fault::Harness, "no operation is done, or one is under way"));
             }
             self.owner.send_replace(Owner::Idle { since: Instant::now(), limit });
@@ -117,6 +134,7 @@ impl Keeper {
             self.owner.send_replace(Owner::Client(invocation.client));
             Ok(())
         })?;
+        *self.selected.lock().unwrap_or_else(PoisonError::into_inner) = Some(invocation.selected.clone());
         self.journal.write(Event::Resumed(Box::new(invocation))).map_err(Failure::infrastructure)
     }
 }

@@ -59,11 +59,15 @@ pub struct Photographing {
 }
 
 /// Begins to take a picture after the operation of a tier; nobody waits for it but the next operation.
-pub fn begin(keeper: &Arc<Keeper>, tier: Tier) {
-    let selected = keeper.spec.about.selected.as_ref();
+pub async fn begin(keeper: &Arc<Keeper>, tier: Tier) {
     // Whoever asks for one assertion wants its answer, and no picture.
-    let is_asked_for = selected.is_none_or(|selected| selected.contains(&format!("tier::{tier}")));
+    let is_asked_for = keeper.is_asked_for(&format!("tier::{tier}"));
     if !keeper.spec.settings.screenshots.on || !matches!(tier, Tier::Install | Tier::Upgrade) || !is_asked_for {
+        return;
+    }
+    let mut photographing = keeper.photographing.lock().await;
+    // Under the lock: teardown ends what was begun before it, and nothing is begun after that.
+    if keeper.is_down() {
         return;
     }
     let taken = Arc::new(StdMutex::new(None));
@@ -77,31 +81,31 @@ pub fn begin(keeper: &Arc<Keeper>, tier: Tier) {
             *taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(picture);
         }
     });
-    *keeper.photographing.lock().unwrap_or_else(PoisonError::into_inner) = Some(Photographing { tier, task, taken });
+    *photographing = Some(Photographing { tier, task, taken });
 }
 
-/// Waits for the picture that is being taken, and journals it.
+/// Waits for the picture that is being taken, and journals it. Once the run is to be torn down nobody waits any longer.
 pub async fn settle(keeper: &Keeper) {
-    end(keeper, PATIENCE).await;
-}
-
-/// Ends what is being taken at once: the run is broken off.
-pub async fn stop(keeper: &Keeper) {
-    end(keeper, Duration::ZERO).await;
-}
-
-async fn end(keeper: &Keeper, patience: Duration) {
-    let photographing = keeper.photographing.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let Some(Photographing { tier, mut task, taken }) = photographing else { return };
-    if tokio::time::timeout(patience, &mut task).await.is_err() {
+    // Held to the end: teardown must not remove what the browser still uses.
+    let mut photographing = keeper.photographing.lock().await;
+    let Some(Photographing { tier, task, taken }) = &mut *photographing else { return };
+    let given_up = tokio::select! {
+        biased;
+        _ = &mut *task => None,
+        () = keeper.down() => Some("the run was broken off".to_owned()),
+        () = tokio::time::sleep(PATIENCE) => Some(format!("it was not done within {}s", PATIENCE.as_secs())),
+    };
+    if given_up.is_some() {
         task.abort();
         // The cage goes with it.
         let _ = task.await;
     }
     let picture = taken.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let picture = picture.unwrap_or_else(|| Picture::NotTaken { not_taken: "the run went on without it".into() });
+    let not_taken = given_up.unwrap_or_else(|| "the attempt panicked".into());
+    let picture = picture.unwrap_or(Picture::NotTaken { not_taken });
     // Without it nothing is wrong with the run.
-    let _ = keeper.journal.write(Event::Photographed { tier, picture });
+    let _ = keeper.journal.write(Event::Photographed { tier: *tier, picture });
+    *photographing = None;
 }
 
 /// Takes the picture, and returns where it lies. An error is the reason that people read.

@@ -103,6 +103,9 @@ pub struct Invocation {
     pub arguments: String,
     pub trials: Vec<TrialFact>,
     pub selected: BTreeSet<String>,
+    /// As [`crate::keeper::facts::Facts`] have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged_by: Option<String>,
 }
 
 /// What the keeper answers.

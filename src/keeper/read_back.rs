@@ -1,11 +1,18 @@
-//! Files that hostile code has left for this process to read.
+//! Files that hostile code, or another machine, has left for this process to read.
 
 use std::fs;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+/// The directory to read from.
+pub fn open(dir: &Path) -> Result<OwnedFd> {
+    let opened = rustix::fs::open(dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    opened.with_context(|| format!("failed to open `{}`", dir.display()))
+}
 
 /// Reads a file of a directory that hostile code wrote to: a link in it could lead to any file of this machine.
 pub fn read_back(dir: &OwnedFd, name: &str, most: u64) -> Result<Option<Vec<u8>>> {
@@ -43,7 +50,7 @@ mod tests {
     fn a_file_is_read_back_and_a_way_out_is_not_taken() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        let opened = OwnedFd::from(fs::File::open(dir.path()).unwrap());
+        let opened = open(dir.path()).unwrap();
         let error = |name: &str| read_back(&opened, name, MOST).unwrap_err().to_string();
         fs::write(at("file"), "x").unwrap();
         assert_eq!(read_back(&opened, "file", MOST).unwrap(), Some(b"x".to_vec()));

@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::fault::Failure;
+use crate::fault::{Failure, Fault};
+
+/// How the failure begins of whoever waited for a keeper that is gone.
+const SILENT: &str = "the keeper does not answer";
 
 /// Why a keeper was given up, once it was; shared by everybody who waits for its answers.
 #[derive(Clone, Default)]
@@ -22,8 +25,20 @@ impl Silence {
     /// The failure of whoever waited for an answer and saw this error instead.
     pub fn failure(&self, seen: anyhow::Error) -> anyhow::Error {
         let cause = self.reason().map_or(seen, |reason| anyhow::anyhow!("{reason}"));
-        Failure::harness(cause.context("the keeper does not answer")).into()
+        Failure::harness(cause.context(SILENT)).into()
     }
+}
+
+/// Whether a failure is that of somebody who waited for a keeper that is gone.
+pub fn is_behind(failure: &Failure) -> bool {
+    let first = failure.message.lines().next().unwrap_or_default();
+    failure.fault == Fault::Harness && first.contains(SILENT)
+}
+
+/// The same failure for whoever comes later: one line, which says where the whole stands.
+pub fn as_told_by(trial: &str) -> Failure {
+    let failure = Failure::new(Fault::Harness, format!("{SILENT}: see `{trial}`"));
+    Failure::new(failure.fault, &failure)
 }
 
 #[cfg(test)]
@@ -40,6 +55,10 @@ mod tests {
         assert_eq!(shared.failure(seen()).to_string(), format!("{trouble}it closed the connection"));
         silence.because("it was killed".into());
         silence.because("something later".into());
+        let failure = shared.failure(seen()).downcast::<Failure>().unwrap();
+        assert!(is_behind(&failure) && is_behind(&as_told_by("tier::install")));
+        assert!(!is_behind(&Failure::new(Fault::Recipe, &failure)) && !is_behind(&Failure::new(Fault::Harness, "x")));
+        assert_eq!(as_told_by("tier::install").message, format!("{trouble}see `tier::install`"));
         assert_eq!(shared.failure(seen()).to_string(), format!("{trouble}it was killed"));
     }
 }

@@ -61,6 +61,9 @@ pub struct About {
     pub trials: Vec<TrialFact>,
     /// The trials that were asked for; `None` when nobody knows.
     pub selected: Option<BTreeSet<String>>,
+    /// What an outcome depends on beside commit and engine; `None` when it could not be read.
+    #[serde(default)]
+    pub judged_by: Option<String>,
     /// Where `--junit` wants its file, beside the run directory.
     pub junit: Option<PathBuf>,
 }

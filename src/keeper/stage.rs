@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 
 use super::protocol::{Answer, Blocked, Call, Context};
 use super::socket::Wire;
-use super::{Keeper, operate};
+use super::{Keeper, operate, usage};
 use crate::fault::{Failure, Fault, panic_text, payload_text};
 use crate::keeper::journal::Event;
 use crate::plan::Action;
@@ -141,6 +141,9 @@ async fn drive(keeper: &Arc<Keeper>, tier: Tier, wire: &mut Wire) {
 async fn step(keeper: &Arc<Keeper>, tier: Tier, wire: &mut Wire) -> Result<(), Failure> {
     // What is still looked at is the tier before: hooks change it already.
     keeper.settle().await;
+    if keeper.is_down() {
+        return Err(cancelled());
+    }
     let action = keeper.spec.plan.step(tier).map(|step| step.action.clone());
     match action {
         Some(Action::Operate(what)) => {
@@ -150,7 +153,11 @@ async fn step(keeper: &Arc<Keeper>, tier: Tier, wire: &mut Wire) -> Result<(), F
                 Err(failure) => record(keeper, tier, what, failure),
             }
         }
-        Some(Action::Observe) => run_hooks(keeper, tier, wire).await,
+        Some(Action::Observe) => {
+            run_hooks(keeper, tier, wire).await?;
+            usage::meanwhile(keeper, tier).await;
+            Ok(())
+        }
         Some(Action::Skip(_)) | None => Ok(()),
     }
 }
@@ -182,11 +189,19 @@ async fn perform(keeper: &Arc<Keeper>, tier: Tier, what: String) -> Result<(), F
         tokio::spawn(async move { operate::perform(&keeper, tier, what).await })
     };
     *keeper.operation.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(task.abort_handle());
+    // Teardown says so first and then looks for the handle: one of the two sees the other.
+    if keeper.is_down() {
+        task.abort();
+    }
     match task.await {
         Ok(result) => result,
-        Err(error) if error.is_cancelled() => Err(Failure::new(Fault::Infrastructure, "cancelled by teardown")),
+        Err(error) if error.is_cancelled() => Err(cancelled()),
         Err(error) => Err(Failure::new(Fault::Harness, format!("the operation panicked: {}", panic_text(error)))),
     }
+}
+
+fn cancelled() -> Failure {
+    Failure::new(Fault::Infrastructure, "cancelled by teardown")
 }
 
 impl Keeper {
@@ -197,9 +212,22 @@ impl Keeper {
         result
     }
 
-    /// Whether teardown has begun.
+    /// Whether teardown has begun, or is about to.
     pub fn is_down(&self) -> bool {
         self.lock_progress().down
+    }
+
+    /// Returns once teardown has begun, or is about to.
+    pub async fn down(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.is_down() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     fn lock_progress(&self) -> std::sync::MutexGuard<'_, Progress> {

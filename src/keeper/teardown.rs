@@ -25,7 +25,14 @@ const LOOK: Duration = Duration::from_secs(15);
 /// Tears the run down, once; whoever comes later gets the same report. It never fails: what went wrong is in the
 /// leftovers.
 pub async fn run(keeper: &Arc<Keeper>, reason: &str) -> TeardownReport {
-    let mut done = keeper.teardown.lock().await;
+    let mut done = match keeper.teardown.try_lock() {
+        Ok(done) => done,
+        Err(_) => {
+            // Whoever holds it may wait for a picture, for which there is no time any more.
+            keeper.progress(|progress| progress.down |= reason != ENDED);
+            keeper.teardown.lock().await
+        }
+    };
     if let Some(report) = &*done {
         return report.clone();
     }
@@ -46,13 +53,13 @@ async fn tear_down(keeper: &Arc<Keeper>, reason: &str) -> TeardownReport {
     if reason == ENDED {
         photo::settle(keeper).await;
     }
-    photo::stop(keeper).await;
     // Waiting for a picture is no time of the teardown.
     let start = Instant::now();
     keeper.progress(|progress| progress.down = true);
     // A full disk must not keep anything from being removed: the journal's failure is said, not obeyed.
     let mut leftovers = Vec::new();
     note(&mut leftovers, keeper.journal.write(Event::TeardownStarted { reason: reason.to_owned() }));
+    photo::settle(keeper).await;
     end_operation(keeper).await;
     let mut notes = Vec::new();
     leftovers.extend(remove_engine(keeper, &mut notes).await);

@@ -1,4 +1,5 @@
-//! What the app uses while an operation goes on and after it, and how large what it keeps is then.
+//! What the app uses while an operation goes on and after it, and how large what it keeps is then; where there is no
+//! operation, while the assertions run.
 //!
 //! The looks are taken beside the operation and beside the assertions that follow: nobody waits for them, but the next
 //! operation for a moment, because what comes after it would be another measurement.
@@ -30,10 +31,11 @@ const NOT_SEEN: &str = "no container of it was seen running";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TierUsage {
     pub tier: Tier,
-    /// How often the app was looked at during the operation, about 4 times a second.
+    /// How often the app was looked at during the operation, about 4 times a second; in the custom tier, which has none,
+    /// while its assertions ran.
     pub looks: u32,
     pub services: BTreeMap<String, ServiceUsage>,
-    /// Bytes of all files after the operation, by the volume's key in the compose file.
+    /// Bytes of all files after the operation, or at the end of the custom tier, by the volume's key in the compose file.
     pub volumes: BTreeMap<String, Measured>,
     /// Bytes as it lies on the machine, by the reference in the compose file.
     pub images: BTreeMap<String, Measured>,
@@ -42,11 +44,11 @@ pub struct TierUsage {
 /// What all containers of a service use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceUsage {
-    /// Bytes, after the operation.
+    /// Bytes, after the operation, or at the end of the custom tier.
     pub memory: Measured,
     /// The most that was seen at one time, in bytes: during the operation or after it.
     pub memory_peak: Measured,
-    /// Milliseconds of processor time, as far as it was seen during the operation.
+    /// Milliseconds of processor time, as far as it was seen during the operation, or during the custom tier.
     pub cpu_millis: Measured,
 }
 
@@ -54,6 +56,8 @@ pub struct ServiceUsage {
 pub struct Measuring {
     so_far: Arc<StdMutex<TierUsage>>,
     task: JoinHandle<()>,
+    /// Dropped when there is nothing more to look at but the end.
+    over: Option<oneshot::Sender<()>>,
 }
 
 /// Performs an operation, and looks at what the app uses meanwhile.
@@ -73,12 +77,34 @@ pub async fn after(keeper: &Arc<Keeper>, tier: Tier, looks: Looks) {
     looks.fill_seen(&mut so_far);
     let so_far = Arc::new(StdMutex::new(so_far));
     let task = tokio::spawn(measure(keeper.clone(), looks, so_far.clone()));
-    *lock(&keeper.measuring) = Some(Measuring { so_far, task });
+    *lock(&keeper.measuring) = Some(Measuring { so_far, task, over: None });
+}
+
+/// Looks at what the app uses while the assertions of a tier without an operation run, and measures at their end.
+pub async fn meanwhile(keeper: &Arc<Keeper>, tier: Tier) {
+    let Some(stack) = keeper.app.lock().await.deployed.state.as_ref().map(|state| state.stack.clone()) else { return };
+    let so_far = Arc::new(StdMutex::new(nothing_yet(tier, &stack)));
+    let (over, told) = oneshot::channel();
+    let mut measuring = lock(&keeper.measuring);
+    // Under the lock: teardown ends what was begun before it, and nothing is begun after that.
+    if keeper.is_down() {
+        return;
+    }
+    let task = tokio::spawn({
+        let (keeper, so_far) = (keeper.clone(), so_far.clone());
+        async move {
+            let looks = look_on(keeper.clone(), told).await;
+            looks.fill_seen(&mut lock(&so_far));
+            measure(keeper, looks, so_far).await;
+        }
+    });
+    *measuring = Some(Measuring { so_far, task, over: Some(over) });
 }
 
 /// Waits for what is being measured, but not for long, and journals what there is.
 pub async fn settle(keeper: &Keeper) {
-    let Some(Measuring { so_far, mut task }) = lock(&keeper.measuring).take() else { return };
+    let Some(Measuring { so_far, mut task, over }) = lock(&keeper.measuring).take() else { return };
+    drop(over);
     if tokio::time::timeout(MOMENT, &mut task).await.is_err() {
         task.abort();
         // It holds the engine until it is gone.

@@ -11,11 +11,16 @@ use super::results::Results;
 use super::{badge, card, fold, html, junit, markdown};
 use crate::keeper::facts::Facts;
 use crate::keeper::journal::{self, Event, Record, Trial};
+use crate::keeper::read_back::{self, read_back};
 use crate::keeper::spec::RunSpec;
 
 /// The names of the files that a run directory gets.
 pub const NAMES: [&str; 7] =
     ["results.json", "junit.xml", "summary.md", "badge.svg", "card.svg", "report.html", CARD_PNG];
+
+/// A run keeps no log that is nearly as large.
+const LARGEST_LOG: u64 = 64 << 20;
+const LARGEST_PICTURE: u64 = 16 << 20;
 
 /// The only one that is no text.
 pub const CARD_PNG: &str = "card.png";
@@ -58,7 +63,7 @@ pub fn write(run_dir: &Path, results: &Results) -> Result<()> {
         markdown::with_card(results).into_bytes(),
         badge::render(results).into_bytes(),
         card.into_bytes(),
-        html::render(results, &logs, |file| std::fs::read(run_dir.join(file)).ok())?.into_bytes(),
+        html::render(results, &logs, |file| read(run_dir, file, LARGEST_PICTURE))?.into_bytes(),
         picture,
     ]) {
         put(&run_dir.join(name), &content)?;
@@ -89,17 +94,35 @@ fn json(results: &Results) -> Result<String> {
     Ok(serde_json::to_string_pretty(results).context("failed to write the results")? + "\n")
 }
 
-/// The services' logs, as teardown left them: masked.
+/// The services' logs, as teardown left them: masked. In the place of one that is left out stands why.
 fn logs(run_dir: &Path) -> Vec<(String, String)> {
-    let mut logs = Vec::new();
-    for entry in std::fs::read_dir(run_dir.join("logs")).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().trim_end_matches(".log").to_owned();
-        if let Ok(text) = std::fs::read(entry.path()) {
-            logs.push((name, String::from_utf8_lossy(&text).into_owned()));
-        }
-    }
-    logs.sort();
+    let or_why = |log: Result<String>| log.unwrap_or_else(|why| format!("(left out: {why:#})"));
+    read_logs(run_dir).into_iter().map(|(service, log)| (service, or_why(log))).collect()
+}
+
+/// What lies among a run's logs and is none: it is in no report, and one line says why.
+pub fn left_out(run_dir: &Path) -> Vec<String> {
+    let logs = read_logs(run_dir).into_iter();
+    logs.filter_map(|(_, log)| Some(format!("a log is left out of the reports: {:#}", log.err()?))).collect()
+}
+
+/// Only plain files: a run's directory may come from another machine.
+fn read_logs(run_dir: &Path) -> Vec<(String, Result<String>)> {
+    let entries = std::fs::read_dir(run_dir.join("logs")).into_iter().flatten().flatten();
+    let log = |entry: std::fs::DirEntry| {
+        let file = entry.file_name().to_string_lossy().into_owned();
+        let text = read(run_dir, &format!("logs/{file}"), LARGEST_LOG);
+        let text = text.map(|text| String::from_utf8_lossy(&text.unwrap_or_default()).into_owned());
+        (file.trim_end_matches(".log").to_owned(), text)
+    };
+    let mut logs: Vec<_> = entries.map(log).collect();
+    logs.sort_by(|(one, _), (other, _)| one.cmp(other));
     logs
+}
+
+/// A file of a run; `None` when there is none.
+fn read(run_dir: &Path, name: &str, most: u64) -> Result<Option<Vec<u8>>> {
+    read_back(&read_back::open(run_dir)?, name, most)
 }
 
 /// Whole or not at all: a reader never sees half a file, whoever else writes it again.

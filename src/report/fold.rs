@@ -39,6 +39,7 @@ pub fn fold(records: &[Record]) -> Option<Results> {
         head: facts.head.clone(),
         commit: facts.commit.clone(),
         dirty: facts.dirty,
+        judged_by: facts.judged_by.clone(),
         domain: facts.domain.clone(),
         engine: facts.engine.clone(),
         engine_why: facts.engine_why.clone(),
@@ -87,6 +88,7 @@ fn invocation(records: &[Record], facts: &Facts) -> (usize, Facts) {
     facts.arguments = invocation.arguments;
     facts.trials = invocation.trials;
     facts.selected = Some(invocation.selected);
+    facts.judged_by = invocation.judged_by;
     (at, facts)
 }
 

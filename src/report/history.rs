@@ -8,13 +8,17 @@ use std::time::Duration;
 use super::markdown::printable;
 use super::results::{Outcome, Results, SCHEMA, Verdict};
 use super::{amount, seconds};
+use crate::keeper::read_back::{self, read_back};
 use crate::tier::Tier;
+
+/// No results are nearly as large.
+const LARGEST: u64 = 64 << 20;
 
 /// The results of every run below a directory, oldest first. What is not there, or of another format, is left out.
 pub fn read(runs_dir: &Path) -> Vec<Results> {
     let dirs = std::fs::read_dir(runs_dir).into_iter().flatten().flatten();
     let results = dirs.filter_map(|dir| {
-        let json = std::fs::read(dir.path().join("results.json")).ok()?;
+        let json = read_back(&read_back::open(&dir.path()).ok()?, "results.json", LARGEST).ok()??;
         serde_json::from_slice::<Results>(&json).ok().filter(|results| results.schema == SCHEMA)
     });
     let mut results: Vec<Results> = results.collect();
@@ -133,13 +137,17 @@ fn regressions(run: &Results, before: &[&Results]) -> Vec<String> {
     worse.collect()
 }
 
-/// Assertions that passed and failed at the same commit on the same engine, from evidence and not from a guess.
+/// Assertions that passed and failed at the same commit, on the same engine, and judged by the same, from evidence and not
+/// from a guess.
 fn flaky(runs: &[&Results]) -> Vec<String> {
-    let mut outcomes: BTreeMap<(&str, &str, &str), (usize, usize)> = BTreeMap::new();
+    type Like<'a> = (&'a str, &'a str, &'a str, &'a str);
+    let mut outcomes: BTreeMap<Like<'_>, (usize, usize)> = BTreeMap::new();
     // A working copy may have changed under the same commit.
     for run in runs.iter().filter(|run| !run.dirty) {
+        // Who judged a run of before that was recorded, nobody knows.
+        let Some(judged_by) = &run.judged_by else { continue };
         for (_, trial) in run.trials() {
-            let counts = outcomes.entry((&trial.name, &run.commit, &run.engine)).or_default();
+            let counts = outcomes.entry((&trial.name, &run.commit, &run.engine, judged_by)).or_default();
             match trial.outcome {
                 Outcome::Passed => counts.0 += 1,
                 Outcome::Failed => counts.1 += 1,
@@ -148,7 +156,7 @@ fn flaky(runs: &[&Results]) -> Vec<String> {
         }
     }
     let both = outcomes.into_iter().filter(|(_, (passed, failed))| *passed > 0 && *failed > 0);
-    let line = |((name, commit, engine), (passed, failed)): ((&str, &str, &str), (usize, usize))| {
+    let line = |((name, commit, engine, _), (passed, failed)): (Like<'_>, (usize, usize))| {
         let short = commit.get(..8).unwrap_or(commit);
         format!("{} passed {passed} and failed {failed} times at {short} on {engine}", printable(name))
     };
@@ -164,6 +172,7 @@ mod tests {
         let path = crate::prepare::root().join("tests/data/runs/green/results.json");
         let mut results: Results = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         results.started = format!("2026-11-{day:02}T10:00:00.000Z");
+        results.judged_by = Some("1".into());
         change(&mut results);
         results
     }
@@ -239,6 +248,20 @@ mod tests {
             results.dirty = true;
         };
         assert!(!render(&[run(1, |_| {}), run(2, dirty)]).contains("flaky"));
+    }
+
+    #[test]
+    fn an_assertion_that_was_edited_between_two_runs_is_not_flaky() {
+        let fails = |judged_by: Option<&'static str>| {
+            move |results: &mut Results| {
+                results.tiers[0].trials[1].outcome = Outcome::Failed;
+                results.judged_by = judged_by.map(Into::into);
+            }
+        };
+        assert!(render(&[run(1, |_| {}), run(2, fails(Some("1")))]).contains("flaky"));
+        assert!(!render(&[run(1, |_| {}), run(2, fails(Some("2")))]).contains("flaky"));
+        let unknown = |results: &mut Results| results.judged_by = None;
+        assert!(!render(&[run(1, unknown), run(2, fails(None))]).contains("flaky"), "nobody knows who judged");
     }
 
     #[test]

@@ -26,7 +26,7 @@ const AGAIN: &str = "\nrun only this again: ";
 const LOG_END: usize = 512 << 10;
 
 /// The whole page; `read` gives a file of the run's directory.
-pub fn render(results: &Results, logs: &Logs, read: impl Fn(&str) -> Option<Vec<u8>>) -> Result<String> {
+pub fn render(results: &Results, logs: &Logs, read: impl Fn(&str) -> Result<Option<Vec<u8>>>) -> Result<String> {
     let page = Page {
         style: STYLE,
         script: SCRIPT,
@@ -311,12 +311,16 @@ fn facts(results: &Results) -> Vec<(String, String)> {
     results.stand_ins.iter().for_each(|line| add("stand-in", line));
     results.images.iter().for_each(|(image, digest)| add(&format!("image {image}"), digest));
     add("domain", &results.domain);
-    add("deploy-count", &format!("{} (expect 1)", results.deploys));
+    match results.deploys {
+        0 => add("deploy-count", "0, nothing was deployed"),
+        count => add("deploy-count", &format!("{count} (expect 1)")),
+    }
     match &results.teardown {
         Some(teardown) if teardown.leftovers.is_empty() => {
             add("teardown", &format!("nothing is left, {}; {}", millis(teardown.millis), teardown.reason));
         }
         Some(teardown) => add("teardown", &format!("something is left; {}", teardown.reason)),
+        None if results.deploys == 0 => add("teardown", "there was nothing to tear down"),
         None => add("teardown", "the app was not torn down"),
     }
     for rule in results.lint.iter().flat_map(|lint| &lint.rules) {

@@ -123,6 +123,7 @@ fn teardown(results: &Results) -> TestSuite {
             let left = format!("teardown left something behind:\n{}", teardown.leftovers.join("\n"));
             (failed(Some(Fault::Harness), &left), teardown.millis)
         }
+        None if results.deploys == 0 => (skipped("there was nothing to tear down"), 0),
         None => (skipped("the app was not torn down"), 0),
     };
     let mut case = TestCase::new("tier::teardown", status);

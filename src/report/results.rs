@@ -40,6 +40,10 @@ pub struct Results {
     pub commit: String,
     /// The head is a working copy that differs from its commit.
     pub dirty: bool,
+    /// A fingerprint of what an outcome depends on beside the commit and the engine: the harness, the assertions, hooks and
+    /// settings, and the base. Only runs with the same one are told apart as flaky; not there when nobody recorded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged_by: Option<String>,
     pub domain: String,
     /// What deployed: `embedded`, `swarm` or `abra`.
     pub engine: String,

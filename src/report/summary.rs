@@ -28,7 +28,10 @@ pub fn text(run: &RecipeRun) -> String {
     for line in lint_lines(&records) {
         text.push_str(&format!("  lint     {line}\n"));
     }
-    text.push_str(&format!("  logs     {}\n", run.prepared.run_dir.display()));
+    // A run that never began has left nothing to read.
+    if run.prepared.run_dir.is_dir() {
+        text.push_str(&format!("  logs     {}\n", run.prepared.run_dir.display()));
+    }
     text
 }
 

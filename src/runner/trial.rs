@@ -12,8 +12,9 @@ use super::call::{CallFailure, call};
 use super::scripted;
 use super::selection::{Selected, What, operation_name};
 use super::teardown;
+use super::told_once::ToldOnce;
 use super::turns::Turns;
-use super::warm::Warm;
+use super::warm::{Warm, fingerprint};
 use crate::app::App;
 use crate::assertion::{Assertion, Registry};
 use crate::client::{Entry, Session, runtime};
@@ -46,6 +47,8 @@ pub struct RecipeRun {
     /// its stead: otherwise a failed operation would leave nothing but ignored trials, which is no failure.
     operations: BTreeSet<Tier>,
     blamed: AtomicBool,
+    /// What is said of a keeper that is gone.
+    gone: ToldOnce,
     /// The progress display follows the run.
     watched: AtomicBool,
     selected: BTreeSet<String>,
@@ -96,6 +99,7 @@ impl RecipeRun {
                 operations.insert(tier);
             }
         }
+        prepared.spec.about.judged_by = fingerprint::of_judgement(&prepared).ok();
         prepared.spec.about.selected = shared.is_none().then(|| selected.clone());
         let (spec, run_dir) = (prepared.spec.clone(), prepared.run_dir.clone());
         RecipeRun {
@@ -112,6 +116,7 @@ impl RecipeRun {
             turns,
             operations,
             blamed: AtomicBool::new(false),
+            gone: ToldOnce::default(),
             watched: AtomicBool::new(false),
             selected,
             kind: several.then_some(recipe),
@@ -235,7 +240,10 @@ fn conclude(
     let (outcome, message, fault) = match verdict {
         Verdict::Passed => (Outcome::Passed, String::new(), None),
         Verdict::Ignored(reason) => (Outcome::Ignored, reason, None),
-        Verdict::Failed(failure) => (Outcome::Failed, failure.message, Some(failure.fault)),
+        Verdict::Failed(failure) => {
+            let failure = run.gone.said_of(&name, tier, failure);
+            (Outcome::Failed, failure.message, Some(failure.fault))
+        }
     };
     // Whatever said it: an assertion of this process, a program of the recipe, or the app.
     let message = run.session.masked(&message);

@@ -5,7 +5,7 @@
 //! sees the state right after its tier's operation. So an app is reused only if nothing that shaped it has changed, and
 //! only if it is not past what the selected trials need.
 
-mod fingerprint;
+pub mod fingerprint;
 
 use std::fs::File;
 use std::io::Write as _;
@@ -173,6 +173,7 @@ impl Warm {
             arguments: about.arguments.clone(),
             trials: about.trials.clone(),
             selected: about.selected.clone().unwrap_or_default(),
+            judged_by: about.judged_by.clone(),
         };
         match runtime().block_on(session.ask(&Call::Resume(Box::new(invocation))))? {
             Answer::Done => {}

@@ -22,6 +22,17 @@ fn an_unknown_recipe_names_what_is_possible() {
 }
 
 #[test]
+fn an_app_is_not_kept_warm_for_ever() {
+    let world = World::of_test_data();
+    let run = world.command(&["--recipe", "no-backup"]).env("HARNESS_WARM", "1000y");
+    let ended = crate::runner::finish(&run);
+    assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{ended}");
+    let most = "(HARNESS_WARM, or `warm` in harness.toml): 7days is the most";
+    assert_eq!(ended.stderr, format!("error: an app would stay warm for 1000years {most}\n"));
+    assert!(!world.state().exists(), "something was created");
+}
+
+#[test]
 fn a_malformed_recipe_name_is_refused_before_it_is_looked_for() {
     let line = refusal(&World::of_test_data(), &["--recipe", "../etc"]);
     assert!(line.contains("`../etc`"), "{line}");

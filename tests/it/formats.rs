@@ -12,6 +12,7 @@ use harness::keeper::spec::Client;
 use harness::report::files;
 use harness::report::fold::fold;
 use harness::report::results::{Results, Verdict};
+use harness::tier::Tier;
 
 use crate::kept;
 use crate::runner::checkout;
@@ -122,6 +123,7 @@ fn of_a_reused_app_the_operations_are_the_whole_runs_and_the_trials_the_last_one
         arguments: "--recipe custom-html".into(),
         trials: facts.trials.clone(),
         selected: [again.name.clone()].into(),
+        judged_by: Some("another executable".into()),
     };
     let deployed = records.iter().find(|it| matches!(it.event, Event::Deploying { in_place: false, .. }));
     let note = format!("the app was reused: an earlier run deployed it at {}", deployed.unwrap().at);
@@ -211,10 +213,8 @@ fn what_an_app_uses_is_measured_after_every_operation() {
     let ended = world.run(&["--recipe", "custom-html"]);
     assert_eq!(ended.code, 0, "{ended}");
     for tier in results_of(&world).tiers {
-        let Some(usage) = tier.usage else {
-            assert_eq!(tier.operation, None, "nobody looked after {}", tier.tier);
-            continue;
-        };
+        // The last has no operation, and is looked at while its assertions run.
+        let usage = tier.usage.unwrap_or_else(|| panic!("nobody looked at {}", tier.tier));
         let app = &usage.services["app"];
         let (memory, peak) = (app.memory.amount().unwrap(), app.memory_peak.amount().unwrap());
         assert!(memory > 1 << 20 && peak >= memory && app.cpu_millis.amount().is_some(), "{usage:?}");
@@ -223,6 +223,11 @@ fn what_an_app_uses_is_measured_after_every_operation() {
         let stand_in = "`builtin:static-web` runs in its place, which is made of this machine's own programs";
         assert_eq!(*image, Measured::not(stand_in));
     }
+    assert!(world.file_of_run("report.html").contains("<td data-column=\"custom\">"), "its memory has a column");
+    let world = crate::runner::World::of_checkout();
+    world.run(&["--recipe", "custom-html", "--exact", "generic::install::answers_over_http"]);
+    let measured = results_of(&world).tiers.into_iter().filter_map(|tier| tier.usage.map(|usage| usage.tier));
+    assert_eq!(measured.collect::<Vec<_>>(), [Tier::Install], "where nobody got to, nothing was measured");
     // What the upgrade's canaries add is there, and nothing is told of a run that never got to an operation.
     let world = crate::runner::World::of_test_data();
     world.run(&["--recipe", "never-starts", "--tiers", "install"]);

@@ -41,6 +41,23 @@ fn a_keeper_that_lives_and_answers_nothing_is_killed_and_its_run_is_swept() {
     assert_eq!(results["verdict"], "error");
     assert_eq!(results["reason"], format!("tier::install: {trouble}: {GIVEN_UP}"));
     assert_eq!(results["teardown"]["leftovers"], serde_json::json!([]));
+
+    // The reason stands where it was noticed, and with that tier's operation; nobody else repeats it.
+    let tiers = results["tiers"].as_array().unwrap().iter();
+    let trials: Vec<_> = tiers.flat_map(|tier| tier["trials"].as_array().unwrap()).collect();
+    let said = |text: &str| -> Vec<&str> {
+        let says = trials.iter().filter(|trial| trial["message"].as_str().unwrap().contains(text));
+        says.map(|trial| trial["name"].as_str().unwrap()).collect()
+    };
+    let whole = said(GIVEN_UP);
+    assert!(whole.len() <= 2 && whole.contains(&"tier::install"), "{whole:?}");
+    let short = |name: &&str| format!("{trouble}: see `{name}`");
+    let pointing: Vec<&str> = whole.iter().flat_map(|name| said(&short(name))).collect();
+    assert_eq!((whole.len() + pointing.len(), pointing.len() > 10), (said(trouble).len(), true), "{pointing:?}");
+    let one_line = |trial: &&str| {
+        trials.iter().any(|it| it["name"] == **trial && whole.iter().any(|of| it["message"] == short(of)))
+    };
+    assert!(pointing.iter().all(one_line), "{trials:?}");
 }
 
 /// It answers every ping, so that nothing but the limit of its teardown tells.

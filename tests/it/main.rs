@@ -21,6 +21,7 @@ mod kept;
 mod loops;
 mod red;
 mod repo_local;
+mod reported;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 mod runner;
 mod running;

@@ -197,6 +197,9 @@ fn an_assertion_may_be_edited_and_a_hook_may_not() {
     };
     let with = of(&[hook, test]);
     assert_eq!(with, of(&[hook]));
+    let sources = fingerprint::sources(folder.path()).unwrap();
+    of(&[hook, &test.replace("one", "two")]);
+    assert_ne!(sources, fingerprint::sources(folder.path()).unwrap(), "for what is compared between runs it counts");
     assert_eq!(with, of(&[hook, &test.replace("Ok(())", "{ bail!(\"no\") }").replace("one", "two")]));
     assert_eq!(with, of(&["// a comment\n", hook, &test.replace("#[harness::test]", "#[test]")]));
     assert_ne!(with, of(&[&hook.replace("put(app)", "put(&app)"), test]), "a hook");
@@ -317,6 +320,47 @@ fn an_app_whose_operation_failed_is_not_left_up_and_one_whose_assertion_failed_i
     assert!(seen(&first).is_some_and(|seen| seen.starts_with("500 ")), "{first}");
     assert_eq!(seen(&first), seen(&second), "{second}");
     down(&world, &runs(&world)[1]);
+}
+
+/// Ctrl-C once the run has let go of its app and is not yet over: its summary cannot be written, for want of a reader.
+fn interrupted_after_its_end(world: &World, arguments: &[&str], limit: &str, left: &str) {
+    let pipe = world.dir.path().join("summary");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    let env = [("HARNESS_WARM", limit), ("GITHUB_STEP_SUMMARY", pipe.to_str().unwrap())];
+    let mut running = world.start_with(&[&["--recipe", "custom-html", "--tiers", "install"], arguments].concat(), &env);
+    running.wait_for(left);
+    running.signal(Signal::INT);
+    assert_eq!(running.end(), 130, "{}", running.said.lock().unwrap());
+    let said = running.said.lock().unwrap().clone();
+    let run = runs(world).remove(0);
+    let stays = format!("custom-html stays up: to remove it, cargo run -- down {}\n", id(&run));
+    assert!(said.ends_with(&stays), "{said}");
+    assert!(!said.contains("is torn down"), "{said}");
+    assert_eq!(count(&run, "\"teardown_started\""), 0);
+    down(world, &run);
+}
+
+#[test]
+fn ctrl_c_after_an_app_was_left_up_says_that_it_stays() {
+    interrupted_after_its_end(&World::of_checkout(), &[], "10m", " stays up for 10m; to remove it now: ");
+    interrupted_after_its_end(&World::of_checkout(), &["--keep"], "0", "remove   cargo run -- down ");
+}
+
+#[test]
+fn runs_does_not_wait_for_a_keeper_that_answers_nothing() {
+    let world = World::of_checkout();
+    assert_eq!(click_custom_html(&world, "generic::install::answers_over_http").code, 0);
+    let run = runs(&world).remove(0);
+    kill_process(crate::running::keeper(&run), Signal::STOP).unwrap();
+    let asked = std::time::Instant::now();
+    let listed = harness(&world, &["runs"]);
+    let took = asked.elapsed();
+    kill_process(crate::running::keeper(&run), Signal::CONT).unwrap();
+    let silent = "its keeper does not answer: nothing came within 3s: `harness down` ends it";
+    assert_eq!((listed.code, listed.stdout), (0, format!("{}  {silent}\n", id(&run))));
+    assert!(took.as_secs() >= 3 && took.as_secs() < 20, "{took:?}");
+    assert!(harness(&world, &["runs"]).stdout.contains("  warm for 9m "), "one that answers again");
+    down(&world, &run);
 }
 
 #[test]

@@ -20,9 +20,11 @@ pub struct Row {
     pub cells: Vec<Cell>,
 }
 
-/// A figure after one tier.
+/// A figure after one tier, or why there is none after several.
 pub struct Cell {
-    pub tier: &'static str,
+    pub tiers: String,
+    /// How many columns it takes.
+    pub span: usize,
     pub text: String,
     pub measured: bool,
 }
@@ -36,8 +38,8 @@ pub fn view(results: &Results) -> UsageView {
         all.sort();
         all.dedup();
         for name in all {
-            let cells = columns.iter().map(|(tier, usage)| to_cell(*tier, cell(usage, name))).collect();
-            rows.push(Row { kind, name: printable(name), cells });
+            let cells = columns.iter().map(|(tier, usage)| to_cell(*tier, cell(usage, name)));
+            rows.push(Row { kind, name: printable(name), cells: joined(cells) });
         }
     };
     add("memory", services, |usage, name| Some(size(&usage.services.get(name)?.memory)));
@@ -65,5 +67,20 @@ fn time(measured: &Measured) -> Words {
 
 fn to_cell(tier: Tier, words: Option<Words>) -> Cell {
     let (text, measured) = words.unwrap_or_else(|| ("not there".into(), false));
-    Cell { tier: tier.name(), text: printable(&text), measured }
+    Cell { tiers: tier.name().into(), span: 1, text: printable(&text), measured }
+}
+
+/// Neighbours with the same reason for no figure are one cell: a reason is long, and read once.
+fn joined(cells: impl Iterator<Item = Cell>) -> Vec<Cell> {
+    let mut joined: Vec<Cell> = Vec::new();
+    for cell in cells {
+        match joined.last_mut().filter(|last| !last.measured && !cell.measured && last.text == cell.text) {
+            Some(last) => {
+                last.tiers.push_str(&format!(", {}", cell.tiers));
+                last.span += 1;
+            }
+            None => joined.push(cell),
+        }
+    }
+    joined
 }

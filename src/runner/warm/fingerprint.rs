@@ -1,4 +1,5 @@
-//! Everything that shaped an app: if none of it differs, an app deployed now would be the same.
+//! Everything that shaped an app: if none of it differs, an app deployed now would be the same. And what two runs must have
+//! in common for their outcomes to say something about each other.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,10 +9,10 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::assertion::{Registry, besides_assertions};
+use crate::assertion::{Registry, besides_assertions, sources};
 use crate::prepare::Prepared;
 use crate::recipe::version::Revision;
-use crate::script::{Role, Script};
+use crate::script::{Code, Role, Script};
 
 /// What is compared, by a name for people. Long things are hashed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +61,26 @@ impl Fingerprint {
         let names = self.0.keys().chain(earlier.0.keys()).map(String::as_str);
         names.into_iter().find(differs).map(|name| format!("{name} changed"))
     }
+}
+
+/// What an outcome depends on beside the head's commit and the engine: whoever judges, compiled or not, and what the app
+/// was made from and told. An error where it cannot be read.
+pub fn of_judgement(prepared: &Prepared) -> Result<String> {
+    let spec = &prepared.spec;
+    // An overlay's own are among its files.
+    let of_recipe = |script: &&Script| matches!(script.code, Code::RepoLocal { .. });
+    let scripts: Vec<&Script> = prepared.scripts.iter().filter(of_recipe).collect();
+    let steps = spec.install_steps.as_ref().filter(|code| matches!(code, Code::RepoLocal { .. }));
+    let parts = [
+        env!("HARNESS_SOURCES").to_owned(),
+        sources(spec.plan.recipe.as_str()).join(" "),
+        files(&spec.overlay, true)?,
+        json(&(scripts, steps))?,
+        json(&spec.settings)?,
+        spec.base_revision.as_ref().map_or("none".into(), revision),
+        images(&spec.images),
+    ];
+    Ok(hashed(&json(&parts)?))
 }
 
 /// The commit, and the tree where that says more: of a working copy it changes with every file.

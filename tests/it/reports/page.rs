@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use harness::report::files;
+use harness::report::results::Results;
+
 use crate::Case;
 use crate::browser::{Browser, View};
 use crate::kept;
@@ -11,6 +14,7 @@ pub const CASES: &[Case] = &[
     ("page::every_report_is_silent_and_fits_on_every_screen", every_screen),
     ("page::failures_come_first_with_the_command_to_run_them_again", failures_first),
     ("page::what_the_app_used_and_how_it_looked_is_shown", usage_and_pictures),
+    ("page::words_are_whole_in_every_table", words),
     ("page::without_scripts_everything_is_there", without_scripts),
     ("page::hostile_strings_stay_text", hostile),
     ("page::a_log_is_searched", search),
@@ -126,6 +130,36 @@ fn usage_and_pictures() {
     assert!(text(&browser, "#pictures").contains("no screenshot: chromium is not installed"));
     open(&browser, &report("unverified"), LIGHT);
     assert!(text(&browser, "#usage").ends_with("Not measured: no operation got so far."));
+}
+
+/// Where much stands beside each other, no column is so narrow that its words break.
+fn words() {
+    let run = tempfile::tempdir().unwrap();
+    let recorded = std::fs::read(checkout().join("tests/data/runs/green/results.json")).unwrap();
+    let mut results: Results = serde_json::from_slice(&recorded).unwrap();
+    results.tiers[4].usage = results.tiers[3].usage.clone();
+    files::write(run.path(), &results).unwrap();
+    let (browser, page) = (Browser::start(), run.path().join("report.html"));
+    open(&browser, &page, LIGHT);
+    let first = "document.querySelector('#usage tbody td').getBoundingClientRect().width";
+    assert!(browser.value(first).as_f64().unwrap() > 120.0, "the figures' names have room beside five columns");
+    let spans = browser.value(
+        "[...document.querySelectorAll('#usage td[colspan]')].map((cell) => [cell.colSpan, cell.dataset.column])",
+    );
+    let later = "upgrade, backup, restore, custom";
+    assert_eq!(spans, serde_json::json!([[4, later], [4, later]]), "a reason stands once in a row");
+    open(&browser, &page, PHONE);
+    let tiers =
+        browser.value("[...document.querySelectorAll('#tiers tbody tr')].map((row) => row.innerText.split('\\n'))");
+    let (first, last) = (&tiers[0], &tiers[4]);
+    assert_eq!(
+        *first,
+        serde_json::json!(["install", "9 passed", "deploy 1.10.1+1.27.5", "54ms"]),
+        "each on its own line"
+    );
+    assert_eq!(*last, serde_json::json!(["custom", "3 passed"]), "and no line for what there is none of");
+    let label = "getComputedStyle(document.querySelector('#changes td[data-column]'), '::before').content";
+    assert_eq!(browser.value(label).as_str(), Some("\"base: \""));
 }
 
 fn without_scripts() {

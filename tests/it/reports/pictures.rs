@@ -1,13 +1,17 @@
 //! Pictures of the app: what is on them, what is never on them, and what taking them does to the app.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use harness::keeper::photo::Picture;
+use harness::process::Run;
 use harness::report::results::Results;
+use rustix::process::Signal;
 
 use crate::Case;
 use crate::browser::{Browser, View};
 use crate::runner::{Ended, World, checkout, finish};
+use crate::running::wait;
 
 pub const CASES: &[Case] = &[
     ("pictures::the_app_is_photographed_after_install_and_upgrade", after_install_and_upgrade),
@@ -17,8 +21,15 @@ pub const CASES: &[Case] = &[
     ("pictures::frames_and_workers_are_searched_and_held_back_as_the_page_is", frames_and_workers),
     ("pictures::a_page_that_holds_a_secret_is_not_photographed", secret),
     ("pictures::a_page_that_shows_nothing_is_not_photographed", blank),
+    ("pictures::the_browsers_own_error_page_is_not_photographed", leads_away),
     ("pictures::who_asks_for_one_assertion_gets_no_picture", one_assertion),
+    ("pictures::a_run_that_goes_on_with_a_warm_app_takes_the_pictures_that_it_was_asked_for", warm),
+    ("pictures::an_interrupted_run_does_not_wait_for_a_picture_at_its_end", interrupted_at_the_end),
+    ("pictures::an_interrupted_run_does_not_wait_for_a_picture_before_an_operation", interrupted_before_an_operation),
 ];
+
+/// A page that is never painted.
+const NOTHING: &str = "<!doctype html><title>nothing</title>";
 
 /// A recipe whose app runs this shell line before it serves.
 struct Shown {
@@ -192,7 +203,15 @@ fn secret() {
 }
 
 fn blank() {
-    assert_eq!(Shown::page("<!doctype html><title>nothing</title>").reason(), "the page showed nothing within 10s");
+    assert_eq!(Shown::page(NOTHING).reason(), "the page showed nothing within 10s");
+}
+
+fn leads_away() {
+    let leads =
+        |to: &str| Shown::page(&format!("<meta http-equiv=refresh content='0;url={to}'><h1>hello</h1>")).reason();
+    let elsewhere = "the page leads to `http://unreachable.test`, which is not the app's own address";
+    assert_eq!(leads("http://unreachable.test/welcome?token=1"), elsewhere);
+    assert_eq!(leads("http://unreachable.test"), elsewhere);
 }
 
 fn one_assertion() {
@@ -200,4 +219,53 @@ fn one_assertion() {
     let ended = run(&world, &["--recipe", "custom-html", "--exact", "generic::install::answers_over_http"]);
     assert_eq!(ended.code, 0, "{ended}");
     assert_eq!(picture(&world, 0), None);
+}
+
+fn warm() {
+    let world = World::of_checkout();
+    let click = |trial: &str| {
+        let arguments = ["--recipe", "custom-html", "--exact", trial];
+        let ended = finish(&world.command(&arguments).env("HARNESS_SCREENSHOTS", "1").env("HARNESS_WARM", "10m"));
+        assert_eq!(ended.code, 0, "{ended}");
+        ended
+    };
+    click("generic::install::answers_over_http");
+    let upgraded = click("tier::upgrade");
+    assert!(upgraded.stderr.contains("warm     reused run "), "{upgraded}");
+    assert_eq!(picture(&world, 1), Some(Picture::Taken { file: "pictures/upgrade.png".into() }));
+    assert_eq!(picture(&world, 0), None, "nobody has asked for the install");
+    let run = run_dir(&world).file_name().unwrap().to_str().unwrap().to_owned();
+    let down = Run::new(env!("CARGO_BIN_EXE_harness-command"), ["down", &run]).env("HARNESS_STATE", world.state());
+    assert_eq!(finish(&down).code, 0);
+}
+
+/// Interrupts a run once its install is judged, of which a picture is then waited for: the page shows nothing.
+fn interrupt(arguments: &[&str], judged: &[&str]) {
+    let shown = Shown::page(NOTHING);
+    let arguments = [&["--recipe", "shown"], arguments].concat();
+    let mut running = shown.world.start_with(&arguments, &[("HARNESS_SCREENSHOTS", "1")]);
+    wait("the install to be judged", || {
+        let journal = shown.world.journal();
+        let end_of = |trial: &str| format!("\"event\":\"trial_finished\",\"name\":\"{trial}\"");
+        judged.iter().all(|trial| journal.contains(&end_of(trial)))
+    });
+    let interrupted = Instant::now();
+    running.signal(Signal::INT);
+    assert_eq!(running.end(), 130, "{}", running.said.lock().unwrap());
+    let (took, said) = (interrupted.elapsed(), running.said.lock().unwrap().clone());
+    assert!(took < Duration::from_secs(6), "it took {took:?}, as if it had waited: {said}");
+    assert!(said.contains("shown is torn down, nothing is left"), "{said}");
+    let broken_off = Picture::NotTaken { not_taken: "the run was broken off".into() };
+    assert_eq!(picture(&shown.world, 0), Some(broken_off), "{said}");
+    assert_eq!(shown.world.leftovers(), Vec::<String>::new());
+}
+
+fn interrupted_at_the_end() {
+    interrupt(&["--exact", "tier::install"], &["tier::install"]);
+}
+
+fn interrupted_before_an_operation() {
+    let judged = ["answers_over_http", "services_are_stable", "no_secret_in_the_logs"];
+    let judged = judged.map(|name| format!("generic::install::{name}"));
+    interrupt(&["--tiers", "install,custom"], &judged.each_ref().map(String::as_str));
 }

@@ -148,8 +148,10 @@ impl<'a> Page<'a> {
     }
 
     /// Every text of the page: what stands in its nodes, attributes and fields, frames and shadow trees included, and
-    /// what it shows. A page that asks for a password is refused.
+    /// what it shows. A page that asks for a password is refused, and so is one that is not the app's.
     fn texts(&mut self) -> Result<String> {
+        let tree = self.call("Page.getFrameTree", json!({}))?;
+        must_be_of(&tree["frameTree"]["frame"], &self.origin)?;
         let snapshot = self.call("DOMSnapshot.captureSnapshot", json!({"computedStyles": []}))?;
         let strings: Vec<&str> =
             snapshot["strings"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -249,6 +251,19 @@ fn may_pass(request: &Value, own: &str) -> bool {
     reads && (inline || !own.is_empty() && origin(url) == Some(own))
 }
 
+/// A page may lead on by itself, and where it leads to nowhere the browser shows a page of its own.
+fn must_be_of(frame: &Value, own: &str) -> Result<()> {
+    let url = frame["url"].as_str().unwrap_or_default();
+    let failed = frame["unreachableUrl"].as_str().filter(|url| !url.is_empty());
+    // No more of an address than its host: what follows may hold a secret.
+    match failed.map(|url| origin(url).unwrap_or("elsewhere")) {
+        Some(to) if to == own => bail!("the page leads to another one of `{to}`, which could not be opened"),
+        Some(to) => bail!("the page leads to `{to}`, which is not the app's own address"),
+        None if origin(url) == Some(own) => Ok(()),
+        None => bail!("the page leads to `{}`, which is not the app's own address", origin(url).unwrap_or("elsewhere")),
+    }
+}
+
 /// `http://wiki.example.org`, of any address below it.
 fn origin(url: &str) -> Option<&str> {
     let host = url.find("://")? + 3;
@@ -296,6 +311,24 @@ mod tests {
             assert!(!passes("GET", url), "{url}");
         }
         assert!(!may_pass(&json!({"method": "GET", "url": "http://x.test/"}), ""));
+    }
+
+    #[test]
+    fn the_browsers_own_pages_and_those_of_others_are_not_the_apps() {
+        let own = "http://wiki.test";
+        let refusal = |frame: Value| must_be_of(&frame, own).unwrap_err().to_string();
+        assert!(must_be_of(&json!({"url": "http://wiki.test/start?a#b"}), own).is_ok());
+        let error_page = |to: &str| json!({"url": "chrome-error://chromewebdata/", "unreachableUrl": to});
+        assert_eq!(
+            refusal(error_page("http://wiki.test/gone?token=1")),
+            "the page leads to another one of `http://wiki.test`, which could not be opened"
+        );
+        let elsewhere = "the page leads to `http://evil.test`, which is not the app's own address";
+        assert_eq!(refusal(error_page("http://evil.test/?token=1")), elsewhere);
+        assert_eq!(refusal(json!({"url": "http://evil.test/x"})), elsewhere);
+        let nowhere = "the page leads to `chrome-error://chromewebdata`, which is not the app's own address";
+        assert_eq!(refusal(json!({"url": "chrome-error://chromewebdata/"})), nowhere);
+        assert!(refusal(json!({"url": "about:blank"})).contains("`elsewhere`"));
     }
 
     #[test]
