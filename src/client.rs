@@ -33,9 +33,6 @@ use watchdog::Watched;
 
 /// A keeper that lives and has not answered by then never will. It is long, because many runs may start at once.
 const START: Duration = Duration::from_secs(30);
-/// Teardown reports within its own limit; this is that and a margin.
-const TEARDOWN: Duration = Duration::from_secs(150);
-
 /// A keeper that has torn down sweeps what dead runs have left before it ends, within a minute.
 const END: Duration = Duration::from_secs(90);
 
@@ -218,12 +215,13 @@ impl Session {
 
     /// What the keeper says of its teardown; `None` when it is gone, or had to be killed because it came to no end.
     async fn ask_for_teardown(&self, reason: &str) -> Option<TeardownReport> {
-        let asked = tokio::time::timeout(TEARDOWN, self.ask(&Call::Teardown { reason: reason.to_owned() })).await;
+        let limit = down::limit();
+        let asked = tokio::time::timeout(limit, self.ask(&Call::Teardown { reason: reason.to_owned() })).await;
         match asked {
             Ok(Ok(Answer::TornDown(report))) => Some(self.after_keeper(report).await),
             Ok(_) => None,
             Err(_) => {
-                let limit = humantime::format_duration(TEARDOWN);
+                let limit = humantime::format_duration(limit);
                 self.silence.because(format!("it did not end its teardown within {limit}, so it was killed"));
                 self.kill();
                 None

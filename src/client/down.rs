@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -9,6 +10,17 @@ use super::Session;
 use super::watchdog::Watched;
 use crate::keeper::journal;
 use crate::keeper::spec::RunSpec;
+
+/// Teardown reports within its own limit; this is that and a margin.
+const LIMIT: Duration = Duration::from_secs(150);
+/// Only builds with debug assertions know it: another limit, as `5s`.
+const VARIABLE: &str = "RECIPE_HARNESS_TEST_TEARDOWN";
+
+/// A teardown that has not ended by then never will.
+pub(super) fn limit() -> Duration {
+    let asked = std::env::var(VARIABLE).ok().filter(|_| cfg!(debug_assertions));
+    asked.and_then(|text| humantime::parse_duration(&text).ok()).unwrap_or(LIMIT)
+}
 
 /// How it went.
 pub struct Down {

@@ -234,6 +234,9 @@ impl Journal {
     }
 
     fn append(&self, event: Event, sync: bool) -> Result<()> {
+        if let Some(halt) = self.halt {
+            halt.at(&event);
+        }
         let mut record = serde_json::to_value(Record::now(event)).context("failed to encode a journal record")?;
         mask(&mut record, &self.masks.read().unwrap_or_else(|poisoned| poisoned.into_inner()));
         let mut line = serde_json::to_vec(&record).context("failed to encode a journal record")?;

@@ -1,13 +1,15 @@
-//! For tests of crashes: at a chosen record the keeper stops as if it had been killed there, panics, or finds that its
-//! journal fails. Builds
-//! without debug assertions have none of it, and the variable has to be set on purpose.
+//! For tests of crashes: at a chosen record the keeper stops as if it had been killed there, panics, hangs, or finds that
+//! its journal fails. Builds without debug assertions have none of it, and the variable has to be set on purpose.
 
 use std::io;
 
 use nix::sys::signal::{Signal, raise};
 
+use super::Event;
+
 /// For a keeper: `before:7` and `after:7` stop the whole process around the seventh record, `fail:7` fails from it on, and
-/// at `panic:7` whoever writes it panics.
+/// at `panic:7` whoever writes it panics. At `hang:teardown` the teardown hangs before its first record, and nothing else
+/// does.
 pub const KEEPER: &str = "RECIPE_HARNESS_TEST_HALT";
 /// The same for a sweep.
 pub const SWEEP: &str = "RECIPE_HARNESS_TEST_HALT_SWEEP";
@@ -19,6 +21,7 @@ pub enum Halt {
     After(usize),
     FailFrom(usize),
     Panic(usize),
+    HangTeardown,
 }
 
 /// What the environment asks for under this name.
@@ -30,6 +33,9 @@ pub fn from_env(variable: &str) -> Option<Halt> {
 }
 
 fn parse(text: &str) -> Option<Halt> {
+    if text == "hang:teardown" {
+        return Some(Halt::HangTeardown);
+    }
     let (what, record) = text.split_once(':')?;
     let record = record.parse().ok()?;
     match what {
@@ -42,6 +48,18 @@ fn parse(text: &str) -> Option<Halt> {
 }
 
 impl Halt {
+    /// What comes before anything of an event is written, while others may still write.
+    pub fn at(self, event: &Event) {
+        if self == Halt::HangTeardown && matches!(event, Event::TeardownStarted { .. }) {
+            // Only this task hangs: the others go on, on another thread.
+            tokio::task::block_in_place(|| {
+                loop {
+                    std::thread::park();
+                }
+            });
+        }
+    }
+
     /// What comes before record `number` is written.
     pub fn before(self, number: usize) -> io::Result<()> {
         match self {
@@ -74,6 +92,8 @@ mod tests {
     #[test]
     fn only_what_is_meant_is_understood() {
         assert_eq!(parse("after:7"), Some(Halt::After(7)));
+        assert_eq!(parse("hang:teardown"), Some(Halt::HangTeardown));
+        assert_eq!(parse("hang:7"), None);
         assert_eq!(parse("7"), None);
         assert_eq!(parse("sometimes:7"), None);
     }
