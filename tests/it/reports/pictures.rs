@@ -1,7 +1,6 @@
 //! Pictures of the app: what is on them, what is never on them, and what taking them does to the app.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use harness::keeper::photo::Picture;
 use harness::process::Run;
@@ -249,12 +248,11 @@ fn interrupt(arguments: &[&str], judged: &[&str]) {
         let end_of = |trial: &str| format!("\"event\":\"trial_finished\",\"name\":\"{trial}\"");
         judged.iter().all(|trial| journal.contains(&end_of(trial)))
     });
-    let interrupted = Instant::now();
     running.signal(Signal::INT);
     assert_eq!(running.end(), 130, "{}", running.said.lock().unwrap());
-    let (took, said) = (interrupted.elapsed(), running.said.lock().unwrap().clone());
-    assert!(took < Duration::from_secs(6), "it took {took:?}, as if it had waited: {said}");
+    let said = running.said.lock().unwrap().clone();
     assert!(said.contains("shown is torn down, nothing is left"), "{said}");
+    // Whoever waits hears from the browser that the page showed nothing.
     let broken_off = Picture::NotTaken { not_taken: "the run was broken off".into() };
     assert_eq!(picture(&shown.world, 0), Some(broken_off), "{said}");
     assert_eq!(shown.world.leftovers(), Vec::<String>::new());
