@@ -77,23 +77,6 @@ fn a_keeper_that_hangs_in_its_teardown_alone_is_killed_and_its_run_is_swept() {
     assert_eq!(world.leftovers(), Vec::<String>::new(), "{ended}");
 }
 
-/// It answers every ping, so that nothing but the limit of its teardown tells.
-#[test]
-fn a_keeper_that_hangs_in_its_teardown_alone_is_killed_and_its_run_is_swept() {
-    let world = World::of_test_data();
-    let run = world.command(&["--recipe", "no-backup", "--tiers", "install"]).env(PING.0, PING.1);
-    let run = run.env("RECIPE_HARNESS_TEST_HALT", "hang:teardown").env("RECIPE_HARNESS_TEST_TEARDOWN", "6s");
-    let start = Instant::now();
-    let ended = finish(&run);
-    assert_eq!((ended.code, ended.with_outcome("FAILED")), (101, vec!["tier::teardown"]), "{ended}");
-    assert!(start.elapsed() >= Duration::from_secs(6), "{ended}");
-    let message = ended.message("tier::teardown");
-    let expected = "teardown left something behind:\n  the keeper was given up: it did not end its teardown within TIME, so \
-                    it was killed; its log is `";
-    assert!(message.contains(expected), "{message}");
-    assert_eq!(world.leftovers(), Vec::<String>::new(), "{ended}");
-}
-
 #[test]
 fn a_keeper_that_is_paused_for_a_moment_goes_on() {
     let world = World::of_test_data();
