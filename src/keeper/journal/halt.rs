@@ -50,9 +50,13 @@ fn parse(text: &str) -> Option<Halt> {
 impl Halt {
     /// What comes before anything of an event is written, while others may still write.
     pub fn at(self, event: &Event) {
-        while self == Halt::HangTeardown && matches!(event, Event::TeardownStarted { .. }) {
+        if self == Halt::HangTeardown && matches!(event, Event::TeardownStarted { .. }) {
             // Only this task hangs: the others go on, on another thread.
-            tokio::task::block_in_place(std::thread::park);
+            tokio::task::block_in_place(|| {
+                loop {
+                    std::thread::park();
+                }
+            });
         }
     }
 
