@@ -112,6 +112,11 @@ impl Session {
         self.silence.reason()
     }
 
+    /// Whether this process has seen the end of the run.
+    pub fn has_ended(&self) -> bool {
+        self.ended.try_lock().is_ok_and(|ended| ended.is_some())
+    }
+
     /// Every secret that this process knows of.
     pub fn secrets(&self) -> BTreeSet<String> {
         self.secrets.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
@@ -268,6 +273,7 @@ impl Session {
 
     /// The report, once the keeper itself is gone: a run that has ended has no process left.
     async fn after_keeper(&self, mut report: TeardownReport) -> TeardownReport {
+        self.remember(report.secrets.0.clone());
         if !self.keeper_has_ended().await {
             report.leftovers.push("the keeper's own process, which did not end after teardown".into());
         } else if report.leftovers.is_empty()

@@ -10,6 +10,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::Keeper;
+use super::protocol::Hidden;
 use crate::mask::Masks;
 
 /// The variable of the canary.
@@ -49,6 +50,13 @@ async fn searches(keeper: &Keeper) -> Vec<(String, Result<Masks>)> {
         searches.push((CANARY_TEXT.into(), Masks::new([canary.as_str()])));
     }
     searches
+}
+
+/// All that must stand nowhere, for whoever writes something after this keeper has searched.
+pub async fn values(keeper: &Keeper) -> Hidden {
+    let secrets = keeper.app.lock().await.secrets.clone();
+    let secrets = secrets.values().map(|value| value.expose().to_owned());
+    Hidden(secrets.chain(std::env::var(CANARY).ok()).collect())
 }
 
 /// What of all that must stand nowhere stands in a text.

@@ -278,6 +278,19 @@ pub struct TeardownReport {
     /// What was lost on the way and is no part of the app, such as logs that could not be kept.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// What must stand in no report that is written after the keeper has searched.
+    #[serde(default)]
+    pub secrets: Hidden,
+}
+
+/// Values that show in no message.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hidden(pub Vec<String>);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Hidden({} values)", self.0.len())
+    }
 }
 
 /// Bytes as base64 in JSON, so that a binary file survives the line format.

@@ -76,7 +76,8 @@ async fn tear_down(keeper: &Arc<Keeper>, reason: &str) -> TeardownReport {
             .push(format!("the journal cannot be read, so nobody knows how often the app was deployed: {error:#}"));
         0
     });
-    TeardownReport { leftovers, deploys, expected_deploys: expected(keeper, deploys), took, kept: false, notes }
+    let (expected_deploys, secrets) = (expected(keeper, deploys), leaks::values(keeper).await);
+    TeardownReport { leftovers, deploys, expected_deploys, took, kept: false, notes, secrets }
 }
 
 /// What a teardown that panicked has not removed is removed as a sweep would; that it panicked fails the run.

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 
 use super::trial::{self, RecipeRun};
+use super::{FAILED, leaks};
 use crate::assertion::Registry;
 use crate::config::cli::Cli;
 use crate::config::state::{self, create_private};
@@ -40,7 +41,10 @@ pub fn run(cli: &Cli, registry: Arc<Registry>, recipes: &[String]) -> Result<Exi
     let share = Share::new(recipe)?;
     let prepared = share.prepared(cli, recipe)?;
     let run = Arc::new(RecipeRun::shared(prepared, registry, cli, share.lock));
-    Ok(libtest_mimic::run(&cli.mimic, trial::of_run(&run)).exit_code())
+    let conclusion = libtest_mimic::run(&cli.mimic, trial::of_run(&run));
+    // The keeper has written the reports by then, after its own search.
+    let clean = !run.session.has_ended() || leaks::search(cli, &[run]);
+    Ok(if clean { conclusion.exit_code() } else { ExitCode::from(FAILED) })
 }
 
 /// What the processes of one nextest run know of each other, by files in the state directory.

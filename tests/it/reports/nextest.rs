@@ -16,6 +16,7 @@ pub const CASES: &[Case] = &[
     ("nextest::a_repeated_trial_meets_the_same_deployment", retries),
     ("nextest::a_trial_that_is_killed_at_its_time_out_harms_no_other", time_out),
     ("nextest::a_failed_operation_is_told_by_every_trial_after_it", a_failed_operation),
+    ("nextest::a_secret_in_a_report_fails_the_last_trial", a_secret_in_a_report),
     ("nextest::ctrl_c_tears_down", ctrl_c),
     ("nextest::sigkill_of_nextest_tears_down", sigkill),
     ("nextest::without_the_group_the_first_trial_refuses_in_one_line", without_the_group),
@@ -198,6 +199,26 @@ fn a_failed_operation() {
     let results = results(&world);
     assert_eq!((results.verdict, results.counts.failed), (Verdict::Failed, 1), "one failure, not one of every trial");
     assert_eq!(outcome(&results, "generic::upgrade::deployed_head"), Outcome::Ignored);
+}
+
+/// The value stands in every report's stylesheet, and nowhere else, so that only a look at the reports themselves finds it.
+fn a_secret_in_a_report() {
+    let root = tempfile::tempdir().unwrap();
+    let data = checkout().join("tests/data");
+    std::fs::copy(data.join("harness.toml"), root.path().join("harness.toml")).unwrap();
+    std::os::unix::fs::symlink(data.join("recipes"), root.path().join("recipes")).unwrap();
+    let overlay = root.path().join("overlays/whole");
+    std::fs::create_dir_all(&overlay).unwrap();
+    let steps = "printf prefers-color-scheme > \"$APP_SECRETS_DIR/token\"\n";
+    std::fs::write(overlay.join("install_steps.sh"), steps).unwrap();
+    let world = World::new(root.path().to_owned());
+    let ended = run(&world, "whole", &["--no-fail-fast"]);
+    assert_eq!(ended.code, 100, "{ended}");
+    let said = format!("{}{}", ended.stdout, ended.stderr);
+    let line = "error: whole: a secret, or the canary of the keeper's environment, stands in `report.html`";
+    assert!(said.lines().any(|it| it.trim() == line), "{ended}");
+    assert!(said.contains(" 1 failed"), "{ended}");
+    assert_eq!(world.leftovers(), Vec::<String>::new(), "{ended}");
 }
 
 fn start(world: &World) -> Running {
