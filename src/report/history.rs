@@ -32,7 +32,7 @@ pub fn render(runs: &[Results]) -> String {
     let recipes: BTreeSet<&str> = runs.iter().map(|run| run.recipe.as_str()).collect();
     for recipe in recipes {
         let runs: Vec<&Results> = runs.iter().filter(|run| run.recipe == recipe).collect();
-        let _ = writeln!(out, "{}", printable(recipe));
+        let _ = writeln!(out, "{}", one_line(recipe));
         let _ = writeln!(
             out,
             "  {:<24}  {:<10}  {:<8}  {:<14}  level  install  upgrade  downtime  memory   images",
@@ -62,9 +62,9 @@ fn line(run: &Results) -> String {
     };
     let line = format!(
         "{:<24}  {:<10}  {:<8}  {verdict:<14}  {:<5}  {}",
-        run.started,
-        printable(&run.head).chars().take(10).collect::<String>(),
-        run.engine,
+        one_line(&run.started),
+        one_line(&run.head).chars().take(10).collect::<String>(),
+        one_line(&run.engine),
         run.level.reached,
         cells.join("  ")
     );
@@ -131,10 +131,20 @@ fn regressions(run: &Results, before: &[&Results]) -> Vec<String> {
         let is_worse = now as f64 > then as f64 * factor && now > then + least;
         let [now, then] = [now, then].map(figure.words);
         is_worse.then(|| {
-            format!("{}: {} {now}, in the last green run ({}) {then}", figure.more, figure.name, green.started)
+            format!(
+                "{}: {} {now}, in the last green run ({}) {then}",
+                figure.more,
+                figure.name,
+                one_line(&green.started)
+            )
         })
     });
     worse.collect()
+}
+
+/// Results may come from another machine, and this goes to a terminal.
+fn one_line(raw: &str) -> String {
+    printable(raw).replace(['\n', '\t'], " ")
 }
 
 /// Assertions that passed and failed at the same commit, on the same engine, and judged by the same, from evidence and not
@@ -158,7 +168,12 @@ fn flaky(runs: &[&Results]) -> Vec<String> {
     let both = outcomes.into_iter().filter(|(_, (passed, failed))| *passed > 0 && *failed > 0);
     let line = |((name, commit, engine, _), (passed, failed)): (Like<'_>, (usize, usize))| {
         let short = commit.get(..8).unwrap_or(commit);
-        format!("{} passed {passed} and failed {failed} times at {short} on {engine}", printable(name))
+        format!(
+            "{} passed {passed} and failed {failed} times at {} on {}",
+            one_line(name),
+            one_line(short),
+            one_line(engine)
+        )
     };
     both.map(line).collect()
 }

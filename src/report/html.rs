@@ -32,18 +32,18 @@ pub fn render(results: &Results, logs: &Logs, read: impl Fn(&str) -> Result<Opti
         script: SCRIPT,
         // No script runs but this very one, whatever gets into the page.
         script_hash: BASE64.encode(&Sha256::digest(SCRIPT)),
-        recipe: &results.recipe,
+        recipe: printable(&results.recipe),
         versions: printable(&results.versions()),
         verdict: class_of(results.verdict),
         verdict_words: results.verdict.words(),
         reason: printable(&results.reason),
         level: results.level.reached,
-        level_meaning: &results.level.meaning,
+        level_meaning: printable(&results.level.meaning),
         raise: results.level.raise.as_deref().map(printable),
         rungs: results.level.rungs.iter().map(rung).collect(),
-        started: &results.started,
+        started: printable(&results.started),
         took: millis(results.millis),
-        engine: format!("{} engine", results.engine),
+        engine: format!("{} engine", printable(&results.engine)),
         failures: failures(results),
         tiers: results.tiers.iter().map(tier).collect(),
         bars: bars(results),
@@ -67,16 +67,16 @@ struct Page<'a> {
     style: &'a str,
     script: &'a str,
     script_hash: String,
-    recipe: &'a str,
+    recipe: String,
     versions: String,
     verdict: &'static str,
     verdict_words: &'static str,
     reason: String,
     level: u8,
-    level_meaning: &'a str,
+    level_meaning: String,
     raise: Option<String>,
     rungs: Vec<RungView>,
-    started: &'a str,
+    started: String,
     took: String,
     engine: String,
     failures: Vec<FailureView>,
@@ -153,7 +153,7 @@ fn rung(rung: &Rung) -> RungView {
         State::Unverified => "unverified",
         State::Failed => "failed",
     };
-    RungView { level: rung.level, meaning: rung.meaning.clone(), state, because: printable(&rung.because) }
+    RungView { level: rung.level, meaning: printable(&rung.meaning), state, because: printable(&rung.because) }
 }
 
 /// What failed, operations before assertions; an operation whose own trial did not run is there all the same.
@@ -189,7 +189,7 @@ fn failure(trial: &TrialResult) -> FailureView {
     let fault = trial.fault.map_or_else(|| "not known".into(), |fault| fault.to_string());
     let attempts = if trial.attempts > 1 { format!(", {} attempts", trial.attempts) } else { String::new() };
     FailureView {
-        name: trial.name.clone(),
+        name: printable(&trial.name),
         blame: format!("fault: {fault}, after {}{attempts}", millis(trial.millis)),
         message: printable(message),
         again,
@@ -223,7 +223,7 @@ fn tier(tier: &TierResult) -> TierView {
 fn trial(trial: &TrialResult) -> TrialView {
     let (state, words) = class(trial.outcome);
     TrialView {
-        name: trial.name.clone(),
+        name: printable(&trial.name),
         state,
         words,
         message: printable(trial.message.lines().next().unwrap_or_default()),

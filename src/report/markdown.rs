@@ -40,7 +40,8 @@ pub fn render(results: &Results) -> String {
         let _ = writeln!(out, "{}", row(tier));
     }
     let _ = writeln!(out, "| teardown | {} |  |  |\n", teardown(results));
-    let _ = writeln!(out, "**Level {}**, {}. {}\n", results.level.reached, results.level.meaning, raise(results));
+    let _ =
+        writeln!(out, "**Level {}**, {}. {}\n", results.level.reached, text(&results.level.meaning), raise(results));
     if let Some(downtime) = &results.downtime {
         let _ = writeln!(out, "- {}", text(&downtime_line(downtime)));
     }
@@ -99,6 +100,7 @@ fn teardown(results: &Results) -> String {
             format!("✅ nothing is left, {}", seconds(Duration::from_millis(teardown.millis)))
         }
         Some(teardown) => format!("❌ left: {}", text(&teardown.leftovers.join(", "))),
+        None if results.deploys == 0 => "there was nothing to tear down".into(),
         None => "the app is still up".into(),
     }
 }

@@ -64,15 +64,17 @@ fn of_a_run_that_deployed_nothing_no_more_is_said_than_that() {
     let mut results: Results = serde_json::from_slice(&recorded).unwrap();
     let said = |results: &Results| {
         files::write(run.path(), results).unwrap();
-        ["report.html", "junit.xml"].map(|name| std::fs::read_to_string(run.path().join(name)).unwrap())
+        ["report.html", "junit.xml", "summary.md"].map(|name| std::fs::read_to_string(run.path().join(name)).unwrap())
     };
     (results.deploys, results.teardown) = (0, None);
-    let [page, junit] = said(&results);
+    let [page, junit, summary] = said(&results);
+    assert!(summary.contains("| teardown | there was nothing to tear down |"), "{summary}");
     assert!(page.contains("<dt>deploy-count</dt><dd>0, nothing was deployed</dd>"), "{page}");
     assert!(page.contains("<dt>teardown</dt><dd>there was nothing to tear down</dd>"), "{page}");
     assert!(junit.contains("message=\"there was nothing to tear down\""), "{junit}");
     results.deploys = 1;
-    let [page, junit] = said(&results);
+    let [page, junit, summary] = said(&results);
+    assert!(summary.contains("| teardown | the app is still up |"), "{summary}");
     assert!(page.contains("<dt>teardown</dt><dd>the app was not torn down</dd>"), "{page}");
     assert!(junit.contains("message=\"the app was not torn down\""), "{junit}");
 
@@ -81,6 +83,42 @@ fn of_a_run_that_deployed_nothing_no_more_is_said_than_that() {
     assert!(!ended.stderr.contains("\n  logs     "), "it has no directory: {ended}");
     let ended = World::of_test_data().run(&["--recipe", "no-backup", "--exact", "tier::install"]);
     assert!(ended.stderr.contains("\n  logs     "), "{ended}");
+}
+
+/// Every text of a value, with an order to a terminal and a character that no format may hold behind it.
+fn poison(value: &mut serde_json::Value, spared: &[&str]) {
+    match value {
+        serde_json::Value::String(text) if !spared.contains(&text.as_str()) => text.push_str("\u{1b}[31m\u{0}"),
+        serde_json::Value::Array(list) => list.iter_mut().for_each(|it| poison(it, spared)),
+        serde_json::Value::Object(map) => map.values_mut().for_each(|it| poison(it, spared)),
+        _ => {}
+    }
+}
+
+#[test]
+fn no_text_of_a_run_reaches_a_reader_as_anything_but_text() {
+    let run = tempfile::tempdir().unwrap();
+    for name in ["green", "upgrade-fails", "unverified"] {
+        let recorded = std::fs::read(checkout().join(format!("tests/data/runs/{name}/results.json"))).unwrap();
+        let mut results: serde_json::Value = serde_json::from_slice(&recorded).unwrap();
+        // Words that are the format's own.
+        let own = "passed failed error broken_off nothing_proven ignored not_run proven declared unverified install upgrade \
+                   backup restore custom operation generic overlay teardown image env compose intended recipe assertion \
+                   infrastructure harness yes no skipped";
+        poison(&mut results, &own.split_whitespace().collect::<Vec<_>>());
+        let results: Results = serde_json::from_value(results).unwrap();
+        files::write(run.path(), &results).unwrap();
+        for file in files::NAMES.into_iter().filter(|file| *file != files::CARD_PNG) {
+            let text = std::fs::read_to_string(run.path().join(file)).unwrap();
+            let acting = text.char_indices().find(|(_, c)| c.is_control() && !"\n\t".contains(*c));
+            let around = acting.map(|(at, _)| {
+                text[..at].chars().rev().take(60).collect::<Vec<_>>().into_iter().rev().collect::<String>()
+            });
+            assert_eq!(around, None, "{file} of {name}");
+        }
+        let history = harness::report::history::render(&[results]);
+        assert!(!history.chars().any(|c| c.is_control() && c != '\n'), "{history:?}");
+    }
 }
 
 #[test]
