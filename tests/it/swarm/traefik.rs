@@ -5,11 +5,15 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use harness::config::Https;
+use harness::http;
+use harness::poll::{Look, Poll};
 use harness::process::Run;
 
 use crate::docker::{docker, named, stack};
-use crate::runner::{World, checkout, finish};
+use crate::runner::{World, checkout, finish, tell};
 use crate::running::wait;
 
 pub const CASES: &[crate::Case] =
@@ -73,8 +77,7 @@ pub struct Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let line = format!("docker service logs --raw {}_proxy 2>&1", self.stack);
-            eprintln!("the stand-in's log: {}", finish(&Run::new("sh", ["-c", &line])));
+            eprintln!("the stand-in's log: {}", self.log());
         }
         docker(vec!["stack", "rm", &self.stack]);
         wait("the proxy to be gone", || named(&self.stack).is_empty());
@@ -127,7 +130,32 @@ impl Proxy {
         let path = self.dir.path().join("compose.yml");
         std::fs::write(&path, compose).unwrap();
         docker(vec!["stack", "deploy", "-c", path.to_str().unwrap(), &self.stack]);
-        wait("the proxy to listen", || std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+        // That its port is open says only that Docker holds it. While many containers come and go, one has been seen that
+        // nothing reached from here: then another one takes its place, and its log is shown.
+        for _ in 0..3 {
+            let Err(error) = self.answers() else { return };
+            tell(&format!("the stand-in for Traefik is started again, because {error:#}; {}", self.log()));
+            docker(vec!["service", "update", "--force", "--detach", &format!("{}_proxy", self.stack)]);
+        }
+        self.answers().unwrap();
+    }
+
+    /// Waits for an answer through it, whatever it is: for a host that nobody has it is an error of its own.
+    fn answers(&self) -> anyhow::Result<()> {
+        let (host, port) = ("nobody.harness.test", self.port);
+        let https = Https { verify: false, address: Some(([127, 0, 0, 1], port).into()) };
+        let attempt = async || {
+            let answer = http::look(&format!("https://{host}"), host, &https, "/", Duration::from_secs(5)).await;
+            Ok(answer.map_or_else(|error| Look::NotYet(format!("{error:#}")), |_| Look::Ready(())))
+        };
+        let answered = Poll::within(Duration::from_secs(30)).until("an answer of the stand-in", attempt);
+        tokio::runtime::Runtime::new()?.block_on(answered)
+    }
+
+    fn log(&self) -> String {
+        let line =
+            format!("docker service ps --no-trunc {0}_proxy; docker service logs --raw {0}_proxy 2>&1", self.stack);
+        finish(&Run::new("sh", ["-c", &line])).to_string()
     }
 
     /// A root whose configuration knows where the Traefik listens.
