@@ -74,7 +74,8 @@ fn default(service: &mut Value, path: &[&str], key: &str, value: Value) {
             *at = Value::Object(Map::new());
         }
     }
-    if at.get(key).is_none_or(|said| said.is_null() || *said == json!("")) {
+    // Docker reads a limit of nothing as none.
+    if at.get(key).is_none_or(|said| said.is_null() || [json!(""), json!("0"), json!(0)].contains(said)) {
         at[key] = value;
     }
 }
@@ -102,6 +103,8 @@ mod tests {
         policy.cap(&mut document);
         assert_eq!(document["services"]["app"]["deploy"]["resources"]["limits"]["memory"], "67108864");
         assert_eq!(document["services"]["app"]["logging"]["options"]["max-size"], "1m");
+        let nothing = json!({ "deploy": { "resources": { "limits": { "memory": "0" } } } });
+        assert_eq!(capped(nothing)["deploy"]["resources"]["limits"]["memory"], "8589934592");
     }
 
     #[test]

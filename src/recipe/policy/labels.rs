@@ -30,11 +30,37 @@ fn traefik(finder: &mut Finder<'_>, at: &Spot<'_>, key: &str) {
             finder.entry(at, List::Labels, at.name(), why);
         }
         ["traefik", "http" | "tcp", "routers", _, "rule"] => rule(finder, at),
-        ["traefik", "http", "services", _, .., "url"] => {
+        // `api@internal` is Traefik's own dashboard, and any other service is another app's.
+        ["traefik", "http" | "tcp", "routers" | "middlewares", _, .., "service"] if !is_own(finder, at) => {
+            finder.entry(at, List::Labels, at.name(), "visitors of the app would meet what is not the app's");
+        }
+        ["traefik", "http" | "tcp", "routers", _, "tls", _, "main" | "sans"] => certificates(finder, at),
+        ["traefik", "http" | "tcp", "services", _, .., "url" | "address"]
+        | ["traefik", "http", "middlewares", _, "forwardauth", "address"] => {
             finder.entry(at, List::Labels, at.name(), "Traefik would ask an address of the recipe's choice");
+        }
+        ["traefik", "http", "middlewares", _, "forwardauth", "tls", "ca" | "cert" | "key"]
+        | ["traefik", "http", "middlewares", _, _, "usersfile"] => {
+            finder.entry(at, List::Labels, at.name(), "Traefik would read a file of its own");
         }
         ["traefik", "http" | "tcp", "routers" | "services" | "middlewares" | "serverstransports", _, ..] => {}
         _ => finder.entry(at, List::Labels, at.name(), "it is Traefik's own setting, not the app's"),
+    }
+}
+
+fn is_own(finder: &Finder<'_>, at: &Spot<'_>) -> bool {
+    at.text().to_lowercase().contains(&finder.stack.to_lowercase())
+}
+
+/// Names that Traefik would ask a certificate for: of nobody else's, for whom there are only so many a week.
+fn certificates(finder: &mut Finder<'_>, at: &Spot<'_>) {
+    let text = at.text();
+    for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        let host = name.strip_prefix("*.").unwrap_or(name);
+        if !rule::is_own(host, finder.domain) {
+            let why = format!("`{host}` is outside of the run's own domain `{}`", finder.domain);
+            finder.entry(at, List::Hosts, host, &why);
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Volumes, networks, configs and secrets: the app's own, and nobody else's.
 
-use super::Finder;
 use super::demand::{Demand, List};
 use super::spot::Spot;
+use super::{Finder, labels};
 
 /// The network of Traefik, which every app that is to be reached joins.
 const PROXY: &str = "proxy";
@@ -20,12 +20,29 @@ pub(super) fn object(finder: &mut Finder<'_>, at: &Spot<'_>, list: List) {
         }
         _ => {}
     }
+    at.section("labels").for_each(|label| labels::label(finder, &label));
+    subnets(finder, at);
     if let Some(driver) = at.get("driver").filter(|driver| !DRIVERS.contains(&&*driver.text())) {
         finder.entry(&driver, List::Drivers, driver.text(), "the driver reaches beyond the app");
     }
     for option in at.section("driver_opts").filter(|option| option.name() != "encrypted") {
         let entry = format!("{}={}", option.name(), option.text());
         finder.entry(&option, List::DriverOpts, entry, "an option of a driver can mount the host's files");
+    }
+}
+
+/// A bridge is an interface of the host: its addresses become the host's routes, whoever has them elsewhere.
+fn subnets(finder: &mut Finder<'_>, at: &Spot<'_>) {
+    let Some(ipam) = at.get("ipam") else { return };
+    if let Some(driver) = ipam.get("driver").filter(|driver| !["", "default"].contains(&&*driver.text())) {
+        finder.entry(&driver, List::Drivers, driver.text(), "the driver reaches beyond the app");
+    }
+    if at.get("driver").is_none_or(|driver| driver.text() != "bridge") {
+        return;
+    }
+    for subnet in ipam.section("config").filter_map(|config| config.get("subnet")) {
+        let entry = format!("subnet={}", subnet.text());
+        finder.entry(&subnet, List::DriverOpts, entry, "the host itself would look for these addresses there");
     }
 }
 

@@ -24,6 +24,12 @@ pub(super) fn reach(rule: &str, domain: &str) -> Reach {
     reach.filter(|_| reader.rest.is_empty()).unwrap_or(Reach::Any)
 }
 
+/// Whether a host is the domain itself, or below it.
+pub(super) fn is_own(host: &str, domain: &str) -> bool {
+    let (host, domain) = (host.to_lowercase(), domain.to_lowercase());
+    !domain.is_empty() && (host == domain || host.ends_with(&format!(".{domain}")))
+}
+
 struct Reader<'a> {
     rest: &'a str,
     domain: &'a str,
@@ -105,8 +111,7 @@ impl Reader<'_> {
     }
 
     fn is_own(&self, host: &str) -> bool {
-        let (host, domain) = (host.to_lowercase(), self.domain.to_lowercase());
-        !domain.is_empty() && (host == domain || host.ends_with(&format!(".{domain}")))
+        is_own(host, self.domain)
     }
 
     /// Whether a pattern is for names below the run's own domain, in the words of Traefik 2, `{sub:\\w+}.a.test`, or of

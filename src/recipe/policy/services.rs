@@ -69,11 +69,25 @@ fn logging(finder: &mut Finder<'_>, at: &Spot<'_>) {
     if let Some(driver) = at.get("driver").filter(|it| !["", "json-file", "local", "none"].contains(&&*it.text())) {
         finder.entry(&driver, List::Drivers, driver.text(), "logs would go elsewhere, where nobody looks");
     }
-    let Some(size) = at.get("options").and_then(|options| options.get("max-size")) else { return };
-    let files = at.get("options").and_then(|options| options.get("max-file")).and_then(|it| it.text().parse().ok());
-    // Docker reads `-1` as without a limit.
-    let bytes = crate::recipe::compose::scalar::size(&size.text()).unwrap_or(u64::MAX);
-    finder.at_most(&size, Limit::Logs, mebibytes(bytes.saturating_mul(files.unwrap_or(1))));
+    let option = |key: &str| at.get("options").and_then(|options| options.get(key));
+    // What does not fit into it is in the daemon's memory, and no container's.
+    if let Some(buffer) = option("max-buffer-size") {
+        let bytes = crate::recipe::compose::scalar::size(&buffer.text()).unwrap_or(u64::MAX);
+        finder.at_most(&buffer, Limit::Logs, mebibytes(bytes));
+    }
+    // Of the driver `local` there are five files of 20 MiB when nothing is said.
+    let is_local = at.get("driver").is_some_and(|driver| driver.text() == "local");
+    let (count, limit) = (option("max-file"), option("max-size"));
+    let files = count.as_ref().and_then(|it| it.text().parse().ok()).unwrap_or(if is_local { 5 } else { 1 });
+    let size = match &limit {
+        // Docker reads `-1` as without a limit.
+        Some(size) => crate::recipe::compose::scalar::size(&size.text()).unwrap_or(u64::MAX),
+        None if is_local => 20 << 20,
+        None => return,
+    };
+    if let Some(spot) = limit.or(count) {
+        finder.at_most(&spot, Limit::Logs, mebibytes(size.saturating_mul(files)));
+    }
 }
 
 fn deploy(finder: &mut Finder<'_>, at: &Spot<'_>) {
@@ -82,6 +96,9 @@ fn deploy(finder: &mut Finder<'_>, at: &Spot<'_>) {
         finder.at_most(&replicas, Limit::Replicas, replicas.value.as_u64().unwrap_or(u64::MAX));
     }
     for resources in at.section("resources").filter(|it| ["limits", "reservations"].contains(&it.name())) {
+        if let Some(special) = resources.get("generic_resources").filter(|it| !it.parts().is_empty()) {
+            finder.entry(&special, List::Isolation, special.name(), "it gives a part of the host to the container");
+        }
         if let Some(cpus) = resources.get("cpus") {
             let count = cpus.text().parse::<f64>().map_or(u64::MAX, |count| (count * 1000.0).ceil() as u64);
             finder.at_most(&cpus, Limit::Cpus, count);

@@ -140,6 +140,62 @@ fn what_hides_behind_another_form_is_found() {
     }
 }
 
+/// Each reaches beyond the app in a way of its own, and has a harmless twin.
+#[test]
+fn what_reaches_beyond_the_app_is_found_and_its_harmless_twin_is_not() {
+    let label = |label: &str| service(&format!("deploy: {{labels: [\"traefik.{label}\"]}}"));
+    let network = |network: &str| format!("{}networks: {{n: {{{network}}}}}\n", service("networks: [n]"));
+    let logging = |options: &str| service(&format!("logging: {{driver: local, options: {{{options}}}}}"));
+    let own = "a_example_org";
+    for (refused, harmless) in [
+        (
+            label("http.routers.a_example_org.service=api@internal"),
+            label(&format!("http.routers.{own}.service={own}-api")),
+        ),
+        (
+            label("http.middlewares.a_example_org-e.errors.service=cloud_example_org"),
+            label("http.middlewares.a_example_org-e.errors.service=A_example_org-errors"),
+        ),
+        (
+            label("http.routers.a_example_org.tls.domains[0].main=ci.example.org"),
+            label("http.routers.a_example_org.tls.domains[0].main=a.example.org"),
+        ),
+        (
+            label("tcp.routers.a_example_org.tls.domains[0].sans=*.a.example.org, *.example.org"),
+            label("tcp.routers.a_example_org.tls.domains[0].sans=*.a.example.org"),
+        ),
+        (
+            label("http.middlewares.a_example_org-f.forwardauth.address=http://169.254.169.254/"),
+            label("http.middlewares.a_example_org-f.forwardauth.trustforwardheader=true"),
+        ),
+        (
+            label("tcp.services.a_example_org.loadbalancer.servers[0].address=10.0.0.1:22"),
+            label("tcp.services.a_example_org.loadbalancer.server.port=22"),
+        ),
+        (
+            label("http.middlewares.a_example_org-a.basicauth.usersfile=/etc/traefik/file"),
+            label("http.middlewares.a_example_org-a.basicauth.users=a:b"),
+        ),
+        (network("driver: bridge, ipam: {config: [{subnet: 192.168.1.0/24}]}"), network("driver: bridge")),
+        (network("ipam: {driver: elsewhere}"), network("ipam: {driver: default, config: [{subnet: 192.168.1.0/24}]}")),
+        (network("labels: {recipe-harness.run: another}"), network("labels: {backupbot.backup: 'true'}")),
+        (logging("max-file: '1000'"), logging("max-file: '10'")),
+        (logging("max-size: 500m"), logging("max-size: 200m")),
+        (logging("mode: non-blocking, max-buffer-size: 100g"), logging("mode: non-blocking, max-buffer-size: 4m")),
+        (
+            service(
+                "deploy: {resources: {reservations: {generic_resources: [{discrete_resource_spec: {kind: gpu, value: 1}}]}}}",
+            ),
+            service("deploy: {resources: {reservations: {generic_resources: []}}}"),
+        ),
+    ] {
+        let judgement = judge(&Policy::default(), &refused);
+        assert_eq!((judgement.refused.len(), judgement.allowed.len()), (1, 0), "{refused}: {judgement:?}");
+        let judgement = judge(&Policy::default(), &harmless);
+        assert_eq!(judgement, Judgement::default(), "{harmless}");
+    }
+}
+
 #[test]
 fn the_policy_of_a_recipe_adds_to_that_of_all() {
     let own = Policy { cap_add: vec!["A".into()], max_replicas: Some(2), ..Policy::default() };
