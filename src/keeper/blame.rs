@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use super::journal::{self, Record};
+use super::silence;
 use crate::engine::disk::{FULL, free};
 use crate::engine::{self, EngineSpec};
 use crate::fault::{Failure, Fault};
@@ -27,6 +29,20 @@ fn is_out_of_space(error: &anyhow::Error) -> bool {
 pub fn unless_full(failure: Failure, dir: &Path, engine: &EngineSpec) -> Failure {
     let places = [Some(dir), engine.data_root()].into_iter().flatten();
     places.fold(failure, |failure, place| with_free(failure, free(place), place))
+}
+
+/// What fails in a run that somebody is tearing down, or has torn down, says nothing about the recipe.
+pub fn unless_torn_down(failure: Failure, records: &[Record]) -> Failure {
+    let is_told = matches!(failure.fault, Fault::Recipe | Fault::Assertion) || silence::is_behind(&failure);
+    match journal::torn_down_because(records) {
+        Some(reason) if is_told => {
+            let what = format!("the run was torn down meanwhile, {reason}: {}", failure.message);
+            let failure = Failure::new(Fault::Infrastructure, what);
+            // Trials say in words whose fault it is.
+            Failure::new(failure.fault, &failure)
+        }
+        _ => failure,
+    }
 }
 
 fn with_free(failure: Failure, free: Option<u64>, dir: &Path) -> Failure {
@@ -63,6 +79,19 @@ mod tests {
             let text = format!("{error:#}");
             assert_eq!(blame(error).fault, fault, "{text}");
         }
+    }
+
+    #[test]
+    fn what_fails_in_a_run_that_is_torn_down_is_nobodys_fault() {
+        let failure = Failure::new(Fault::Assertion, "no answer");
+        assert_eq!(unless_torn_down(failure.clone(), &[]), failure);
+        let reason = "asked for with `harness down`".to_owned();
+        let torn_down = [Record::now(journal::Event::TeardownStarted { reason })];
+        let message = "infrastructure trouble, not the recipe's fault: the run was torn down meanwhile, asked for with \
+                       `harness down`: no answer";
+        assert_eq!(unless_torn_down(failure, &torn_down), Failure::new(Fault::Infrastructure, message));
+        let leftovers = Failure::new(Fault::Harness, "something is left");
+        assert_eq!(unless_torn_down(leftovers.clone(), &torn_down), leftovers);
     }
 
     #[test]

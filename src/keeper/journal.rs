@@ -1,14 +1,15 @@
 //! The journal of a run: append-only, synced before anything is created, and the one record that every report and
 //! every cleanup is folded from.
 
+mod clock;
 mod halt;
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{LazyLock, Mutex, RwLock};
-use std::time::{Duration, SystemTime};
+use std::sync::{Mutex, RwLock};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use rustix::fs::OFlags;
@@ -43,7 +44,7 @@ pub struct Record {
 impl Record {
     /// An event that happens now.
     pub fn now(event: Event) -> Self {
-        Record { at: now(), event }
+        Record { at: clock::now(), event }
     }
 }
 
@@ -352,6 +353,14 @@ pub fn outstanding(records: &[Record]) -> Vec<(Kind, String)> {
     open
 }
 
+/// Why the run's teardown began, if it did: the last one that did.
+pub fn torn_down_because(records: &[Record]) -> Option<&str> {
+    records.iter().rev().find_map(|record| match &record.event {
+        Event::TeardownStarted { reason } => Some(reason.as_str()),
+        _ => None,
+    })
+}
+
 /// Whether the run's teardown ended in a proven zero.
 pub fn is_torn_down(records: &[Record]) -> bool {
     records.iter().any(|it| matches!(&it.event, Event::TeardownFinished { leftovers, .. } if leftovers.is_empty()))
@@ -371,20 +380,6 @@ fn mask(value: &mut Value, masks: &Masks) {
         }
         _ => {}
     }
-}
-
-/// The wall clock's time when this process wrote its first record, and what has passed since: a clock that is set
-/// meanwhile, or jumps, would turn lengths of time into nonsense. What passes while the machine sleeps counts.
-fn now() -> String {
-    static FIRST: LazyLock<(SystemTime, Duration)> = LazyLock::new(|| (SystemTime::now(), uptime()));
-    let (first, then) = *FIRST;
-    humantime::format_rfc3339_millis(first + uptime().saturating_sub(then)).to_string()
-}
-
-/// Time since the machine was started.
-fn uptime() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Milliseconds, as the journal counts.

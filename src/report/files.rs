@@ -41,13 +41,14 @@ pub fn results(spec: &RunSpec, run_dir: &Path, ended: &[Trial]) -> Results {
     if fold::fold(&records).is_none() {
         records.push(Record::now(Event::Planned(Box::new(Facts::of(spec)))));
     }
-    let known = |trial: &Trial| {
-        let is_it = |record: &Record| matches!(&record.event, Event::TrialFinished(it) if it == trial);
-        records.iter().any(is_it)
-    };
-    let missing: Vec<Trial> = ended.iter().filter(|trial| trial.tier.is_some() && !known(trial)).cloned().collect();
     let teardown = records.iter().position(|record| matches!(record.event, Event::TeardownStarted { .. }));
     let at = teardown.unwrap_or(records.len());
+    // One that the journal was told of only during the teardown counts for nothing there.
+    let known = |trial: &Trial| {
+        let is_it = |record: &Record| matches!(&record.event, Event::TrialFinished(it) if it == trial);
+        records[..at].iter().any(is_it)
+    };
+    let missing: Vec<Trial> = ended.iter().filter(|trial| trial.tier.is_some() && !known(trial)).cloned().collect();
     records.splice(at..at, missing.into_iter().map(|trial| Record::now(Event::TrialFinished(trial))));
     fold::fold(&records).expect("the facts were just added")
 }

@@ -237,16 +237,12 @@ fn teardown(records: &[Record]) -> Option<Teardown> {
         Event::TeardownFinished { millis, leftovers } => Some((&record.at, *millis, leftovers.clone())),
         _ => None,
     })?;
-    let reason = records.iter().rev().find_map(|record| match &record.event {
-        Event::TeardownStarted { reason } => Some(reason.clone()),
-        _ => None,
-    });
-    let reason = reason.unwrap_or_else(|| "its keeper died, and it was swept afterwards".into());
+    let reason = journal::torn_down_because(records).unwrap_or("its keeper died, and it was swept afterwards").into();
     Some(Teardown { reason, started: before(at, millis), millis, leftovers })
 }
 
 fn was_begun(records: &[Record]) -> bool {
-    records.iter().any(|record| matches!(record.event, Event::TeardownStarted { .. }))
+    journal::torn_down_because(records).is_some()
 }
 
 fn images(records: &[Record]) -> BTreeMap<String, String> {

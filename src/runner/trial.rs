@@ -21,9 +21,9 @@ use crate::client::{Entry, Session, runtime};
 use crate::config::Keep;
 use crate::config::cli::Cli;
 use crate::fault::{Failure, Fault};
-use crate::keeper::blame::unless_full;
+use crate::keeper::blame::{unless_full, unless_torn_down};
 use crate::keeper::facts::{TrialFact, TrialKind};
-use crate::keeper::journal::{Outcome, Trial as Ended, millis};
+use crate::keeper::journal::{self, Outcome, Trial as Ended, millis};
 use crate::keeper::protocol::{Blocked, Call};
 use crate::plain::plain;
 use crate::prepare::Prepared;
@@ -242,6 +242,8 @@ fn conclude(
         Verdict::Ignored(reason) => (Outcome::Ignored, reason, None),
         Verdict::Failed(failure) => {
             let failure = run.gone.said_of(&name, tier, failure);
+            let records = journal::read(&run.session.run_dir.join(journal::FILE)).unwrap_or_default();
+            let failure = unless_torn_down(failure, &records);
             (Outcome::Failed, failure.message, Some(failure.fault))
         }
     };

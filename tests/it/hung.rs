@@ -159,6 +159,12 @@ fn down_says_that_a_run_is_in_use_and_tears_it_down_all_the_same() {
     assert_eq!((down.code, down.stderr.as_str()), (0, expected.as_str()), "{down}");
     assert_eq!(running.end(), 101, "{}", running.said.lock().unwrap());
     assert_eq!(world.leftovers(), Vec::<String>::new());
+    // Whoever still had something to show says what became of the run, and blames nobody for it.
+    let results: serde_json::Value = serde_json::from_str(&world.file_of_run("results.json")).unwrap();
+    let trouble = "infrastructure trouble, not the recipe's fault: the run was torn down meanwhile, asked for with \
+                   `harness down`: ";
+    assert_eq!(results["verdict"], "error", "{results:#}");
+    assert!(results["reason"].as_str().unwrap().contains(trouble), "{}", results["reason"]);
 }
 
 /// A world with one recipe of the test data, and an overlay for it.
