@@ -99,6 +99,7 @@ impl Recipe {
     pub fn deployment(&self, domain: &str) -> Result<Deployment> {
         let state = self.state(domain)?;
         let secrets = self.secrets.iter().map(|(key, value)| (key.clone(), SecretValue::new(value.as_str())));
-        Ok(Deployment { stack: state.stack, document: state.document, secrets: secrets.collect(), origin: None })
+        let stack = state.stack.with_own_secrets();
+        Ok(Deployment { stack, document: state.document, secrets: secrets.collect(), origin: None })
     }
 }
