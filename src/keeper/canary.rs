@@ -19,8 +19,9 @@ use crate::recipe::AppState;
 use crate::recipe::backup::BackupPlan;
 use crate::recipe::stack::{MountKind, Stack};
 
-/// The name of every canary file. A dot keeps web servers and databases from minding it.
-pub const NAME: &str = ".harness-canary";
+/// The name of every canary file. As that of an editor's copy it is minded by no web server, database or directory of
+/// configuration; it begins with no dot, so that whoever removes everything by `*` removes it, too.
+pub const NAME: &str = "harness-canary~";
 
 /// A canary as it was planted.
 #[derive(Clone, Debug, PartialEq, Eq)]

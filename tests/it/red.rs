@@ -149,7 +149,7 @@ fn a_restore_that_restores_nothing() {
         "restores-nothing",
         &["generic::restore::changes_since_the_backup_are_undone"],
         "the volume `content` must hold the file that was put there, saying \"ID\", but the restore did not bring it \
-         back: it says \"changed after the backup of ID\" (looked for `/usr/share/nginx/html/.harness-canary` in \
+         back: it says \"changed after the backup of ID\" (looked for `/usr/share/nginx/html/harness-canary~` in \
          service `app`)",
     );
 }
@@ -174,4 +174,28 @@ fn one_failed_operation_without_its_own_trial_still_fails_the_run() {
     let start = "the operation `upgrade`, which this needs, failed: the update of service `app` failed: paused";
     assert!(ended.message(trial).starts_with(start), "{ended}");
     assert_eq!(world.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn an_upgrade_that_removes_what_users_have_stored() {
+    let (world, root) = crate::hung::with_overlay("whole", &[]);
+    let compose = root.path().join("recipes/whole/head/compose.yml");
+    let text = std::fs::read_to_string(&compose).unwrap();
+    std::fs::write(&compose, text.replace("date > /srv/uploads/first;", "rm -rf /srv/uploads/*;")).unwrap();
+    let ended = world.run(&["--recipe", "whole", "--tiers", "install,upgrade"]);
+    assert_eq!(ended.with_outcome("FAILED"), ["generic::upgrade::volumes_are_kept"], "{ended}");
+    let message = ended.message("generic::upgrade::volumes_are_kept");
+    assert!(message.contains("the volume `uploads`") && message.contains("/srv/uploads/harness-canary~"), "{message}");
+}
+
+#[test]
+fn a_test_that_cannot_be_started_is_a_failure_and_no_trouble_of_the_machine() {
+    let (world, root) = crate::hung::with_overlay("no-backup", &[("test_install_page.sh", "#!/bin/sh\r\nexit 0\r\n")]);
+    let script = root.path().join("overlays/no-backup/test_install_page.sh");
+    std::fs::set_permissions(script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let ended = world.run(&["--recipe", "no-backup", "--tiers", "install"]);
+    let trial = "overlays::no_backup::install::test_install_page";
+    assert_eq!(ended.with_outcome("FAILED"), [trial], "{ended}");
+    let message = ended.message(trial);
+    assert!(message.contains("it cannot be started: what its first line names after `#!` is not there"), "{message}");
 }
