@@ -22,16 +22,16 @@ async fn deployed_what_was_asked_for(app: &App) -> Result {
     match &evidence.base {
         Some(base) if !base.annotated => ensure!(
             identity.is_commit(&base.commit) && !identity.dirty,
-            "the deployment must say that it is commit `{}` of the lightweight tag `{base}`, but its labels say {identity:?}",
+            "the deployment must say that it is commit `{}` of the lightweight tag `{base}`, but its labels say {identity}",
             base.commit
         ),
         Some(base) => ensure!(
             identity.version.as_deref() == Some(base.tag.as_str()) && !identity.chaos,
-            "the deployment must say that it is version `{base}`, but its labels say {identity:?}"
+            "the deployment must say that it is version `{base}`, but its labels say {identity}"
         ),
         None => ensure!(
             identity.is_commit(&evidence.head.commit) && identity.dirty == evidence.head.dirty,
-            "the deployment must say that it is commit `{}`, but its labels say {identity:?}",
+            "the deployment must say that it is commit `{}`, but its labels say {identity}",
             evidence.head.chaos_version()
         ),
     }

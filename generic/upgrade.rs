@@ -10,12 +10,12 @@ async fn deployed_head(app: &App) -> Result {
     ensure!(evidence.head.commit.len() == 40, "the head's commit is unknown, so nothing can be proven");
     ensure!(
         identity.chaos && identity.is_commit(&evidence.head.commit),
-        "the deployment must say that it is commit `{}`, but its labels say {identity:?}",
+        "the deployment must say that it is commit `{}`, but its labels say {identity}",
         evidence.head.chaos_version()
     );
     ensure!(
         identity.dirty == evidence.head.dirty,
-        "the deployment must say {} uncommitted changes (`+U`), but its labels say {identity:?}",
+        "the deployment must say {} uncommitted changes (`+U`), but its labels say {identity}",
         if evidence.head.dirty { "that it has" } else { "that it has no" }
     );
     Ok(())

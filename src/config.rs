@@ -217,6 +217,9 @@ fn sources(cli: &Cli, harness: &HarnessToml, root: &Path, recipe: &RecipeName) -
         return Ok(vec![Source::WorkingCopy { path: path.clone() }]);
     }
     let listed = &harness.recipes.sources;
+    if listed.is_empty() && !root.is_dir() {
+        bail!("there is no directory `{}`, which HARNESS_ROOT names", root.display());
+    }
     if listed.is_empty() {
         bail!(
             "no source for recipe `{recipe}`: name one in `recipes.sources` of `{}`",

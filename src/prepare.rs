@@ -66,6 +66,8 @@ pub fn prepare(cli: &Cli, recipe: &str) -> Result<Prepared> {
     let head = recipe.state(&recipe.head, &domain, &extra, base.as_ref().map(|(_, state)| state), &form);
     let head = head.with_context(|| format!("failed to read the head {}", recipe.head))?;
     notes.extend(head.stack.notes.iter().cloned());
+    notes.extend(head.backup.unread_dumps());
+    notes.extend(base.iter().flat_map(|(_, base)| head.backup.lost_since(&base.backup)));
     let states: Vec<&AppState> = base.iter().map(|(_, state)| state).chain([&head]).collect();
     let allowed = judge(&config.settings.policy, &head, &recipe.head, base.as_ref())?;
     check(&states)?;

@@ -1,5 +1,6 @@
 //! abra's marks on a deployment: the labels that say which recipe, version and commit it is.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,16 @@ pub struct Identity {
     pub commit: Option<String>,
     /// The checkout had uncommitted changes (`+U`).
     pub dirty: bool,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |value: &Option<String>| value.as_ref().map_or("none".to_owned(), |value| format!("`{value}`"));
+        let (recipe, version, commit) = (shown(&self.recipe), shown(&self.version), shown(&self.commit));
+        let form = if self.chaos { "chaos" } else { "no chaos" };
+        let changes = if self.dirty { ", with uncommitted changes" } else { "" };
+        write!(f, "recipe {recipe}, version {version}, {form}, commit {commit}{changes}")
+    }
 }
 
 impl Identity {

@@ -1,6 +1,6 @@
 //! Which volumes a recipe's `backupbot.*` labels put into a snapshot, and which commands run around it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,34 @@ pub struct BackupPlan {
     pub services: Vec<BackupService>,
     /// Labels that look like a mistake.
     pub notes: Vec<String>,
+}
+
+impl BackupPlan {
+    /// What the installed version backed up and this one does not any more. Nothing fails for it, because a recipe may
+    /// mean it; its operators should hear of it.
+    pub fn lost_since(&self, installed: &BackupPlan) -> Vec<String> {
+        let volumes = |plan: &BackupPlan| -> BTreeSet<String> {
+            plan.services.iter().flat_map(|service| &service.volumes).map(|it| it.volume.clone()).collect()
+        };
+        let lost = &volumes(installed) - &volumes(self);
+        lost.iter().map(|volume| format!("the base backs up the volume `{volume}`, and the head does not")).collect()
+    }
+
+    /// Services whose dump nothing loads: it comes back as a file, and whether it is of any use nobody has seen.
+    pub fn unread_dumps(&self) -> Vec<String> {
+        let unread = self.services.iter().filter(|service| {
+            let is_dump = service.pre_hook.is_some() && service.volumes.iter().any(|it| !it.paths.is_empty());
+            is_dump && service.restore_post_hook.is_none()
+        });
+        let note = |service: &BackupService| {
+            format!(
+                "service `{}` is backed up as a dump, and no `backupbot.restore.post-hook` loads it: that the file comes \
+                 back is all that a restore shows",
+                service.service
+            )
+        };
+        unread.map(note).collect()
+    }
 }
 
 /// One labelled service.
@@ -179,6 +207,28 @@ mod tests {
     }
 
     const ON: (&str, &str) = ("backupbot.backup", "true");
+
+    #[test]
+    fn what_the_head_no_longer_backs_up_is_told() {
+        let (base, mounts) = (&[ON], &[("data", "/data"), ("uploads", "/uploads")]);
+        let base = plan(&stack(mounts, base)).unwrap();
+        let less = plan(&stack(mounts, &[ON, ("backupbot.backup.volumes.data", "false")])).unwrap();
+        assert_eq!(less.lost_since(&base), ["the base backs up the volume `data`, and the head does not"]);
+        assert!(base.lost_since(&less).is_empty() && base.lost_since(&base).is_empty());
+    }
+
+    #[test]
+    fn a_dump_that_nothing_loads_is_told() {
+        let hook = ("backupbot.backup.pre-hook", "pg_dump > /data/dump");
+        let (dump, load) = (("backupbot.backup.volumes.data.path", "dump"), ("backupbot.restore.post-hook", "psql"));
+        let notes = |labels: &[(&str, &str)]| plan(&stack(&[("data", "/data")], labels)).unwrap().unread_dumps();
+        let unread = notes(&[ON, hook, dump]);
+        assert!(
+            unread.len() == 1 && unread[0].starts_with("service `app` is backed up as a dump, and no "),
+            "{unread:?}"
+        );
+        assert!(notes(&[ON, hook, dump, load]).is_empty() && notes(&[ON, hook]).is_empty());
+    }
 
     #[test]
     fn without_the_label_there_is_no_backup() {

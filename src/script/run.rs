@@ -17,6 +17,8 @@ use crate::tier::Tier;
 
 /// How a program says that it could not look, as automake's tests do.
 const SKIPPED: i32 = 77;
+/// What starts a program, which comes as `$0`.
+const EXEC: &str = "exec \"$0\"";
 /// Lines of its output that a failure shows.
 const SHOWN: usize = 30;
 /// How pytest is called: no colours, no cache, reasons of skips, one line of summary.
@@ -100,7 +102,8 @@ pub async fn run(script: &Script, function: Option<&str>, stage: &Stage<'_>) -> 
             .chain([script.code.target().to_owned(), format!("{place}::{function}")])
             .collect(),
         _ if script.file.ends_with(".py") => vec!["python3".to_owned(), place],
-        _ if script.executable => vec![place],
+        // By way of a shell: that a program cannot be started is then its own failure, and no trouble of the cage.
+        _ if script.executable => vec!["/bin/sh".to_owned(), "-c".to_owned(), EXEC.to_owned(), place],
         _ => vec!["/bin/sh".to_owned(), "-eu".to_owned(), place],
     };
     let ended = in_cage(argv, &script.code, stage, Vec::new()).await?;
@@ -178,6 +181,11 @@ fn said(ended: &Ended, pytest: bool) -> Said {
         How::Exited(SKIPPED) if !pytest => {
             Said::Skipped(if last.is_empty() { "it gave no reason".into() } else { last.into() })
         }
+        How::Exited(126 | 127) if last.contains("exec: ") => Said::Failed(format!(
+            "it cannot be started: what its first line names after `#!` is not there, or that line ends in a carriage \
+             return{}",
+            shown(&lines)
+        )),
         how => Said::Failed(format!("it {how}{}", shown(&lines))),
     }
 }
