@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::recipe::mirror::Reference;
@@ -217,10 +217,8 @@ fn sources(cli: &Cli, harness: &HarnessToml, root: &Path, recipe: &RecipeName) -
         return Ok(vec![Source::WorkingCopy { path: path.clone() }]);
     }
     let listed = &harness.recipes.sources;
-    if listed.is_empty() && !root.is_dir() {
-        bail!("there is no directory `{}`, which HARNESS_ROOT names", root.display());
-    }
     if listed.is_empty() {
+        ensure!(root.is_dir(), "there is no directory `{}`, which HARNESS_ROOT names", root.display());
         bail!(
             "no source for recipe `{recipe}`: name one in `recipes.sources` of `{}`",
             root.join("harness.toml").display()
@@ -352,6 +350,17 @@ mod tests {
         let cli = Cli::try_parse_from([&["recipe"], arguments].concat()).unwrap();
         let env: BTreeMap<String, String> = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         Config::resolve(&cli, &|key| env.get(key).cloned(), dir.path(), "wiki")
+    }
+
+    #[test]
+    fn a_root_that_is_not_there_is_called_so() {
+        let cli = Cli::try_parse_from(["recipe"]).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let error = |root: &Path| Config::resolve(&cli, &|_| None, root, "wiki").unwrap_err().to_string();
+        assert!(error(root.path()).starts_with("no source for recipe `wiki`: name one in "));
+        let gone = root.path().join("gone");
+        let expected = format!("there is no directory `{}`, which HARNESS_ROOT names", gone.display());
+        assert_eq!(error(&gone), expected);
     }
 
     fn refusal(arguments: &[&str], env: &[(&str, &str)], harness: &str, recipe_toml: &str) -> String {

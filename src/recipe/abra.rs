@@ -175,6 +175,16 @@ mod tests {
 
     const COMMIT: &str = "9a1b2c3d4e5f60718293a4b5c6d7e8f901234567";
 
+    #[test]
+    fn an_identity_is_told_in_words() {
+        let of_nothing = Identity::default();
+        assert_eq!(of_nothing.to_string(), "recipe none, version none, no chaos, commit none");
+        let commit = Some("9a1b2c3d".to_owned());
+        let chaos = Identity { recipe: Some("wiki".into()), version: None, chaos: true, commit, dirty: true };
+        let said = "recipe `wiki`, version none, chaos, commit `9a1b2c3d`, with uncommitted changes";
+        assert_eq!(chaos.to_string(), said);
+    }
+
     fn stack() -> Stack {
         let mut app = Service::default();
         app.deploy.labels.insert("coop-cloud.s_x.version".into(), "1.1.0+2".into());
