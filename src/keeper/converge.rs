@@ -54,7 +54,7 @@ pub async fn wait(keeper: &Arc<Keeper>, expect: Expect<'_>, deadline: Duration) 
         Ok(Ok(())) => Ok(()),
         Ok(Err((service, reason))) => {
             let log = last_words(keeper, &service).await;
-            Err(Failure::new(fault(keeper).await, format!("{reason}{log}")))
+            Err(unless_no_room(keeper, Failure::new(Fault::Recipe, format!("{reason}{log}"))).await)
         }
         Err(error) if outage.goes_on() => Err(Failure::infrastructure(error)),
         Err(error) => {
@@ -62,11 +62,9 @@ pub async fn wait(keeper: &Arc<Keeper>, expect: Expect<'_>, deadline: Duration) 
             for service in unsettled(keeper, &expect).await {
                 logs.push_str(&last_words(keeper, &service).await);
             }
-            let mut failure = blame(error);
-            if failure.fault == Fault::Recipe {
-                failure.fault = fault(keeper).await;
-            }
-            Err(Failure { message: format!("{}{logs}", failure.message), ..failure })
+            let failure = blame(error);
+            let failure = Failure { message: format!("{}{logs}", failure.message), ..failure };
+            Err(unless_no_room(keeper, failure).await)
         }
     }
 }
@@ -229,13 +227,16 @@ async fn observe(keeper: &Keeper) -> anyhow::Result<Vec<ServiceState>> {
     keeper.engine().await?.services_now().await
 }
 
-/// Whose fault it is that a service does not come up: the recipe's, unless the engine had no room for one of its tasks.
-async fn fault(keeper: &Keeper) -> Fault {
+/// That a service does not come up is not the recipe's fault where the engine had no room for one of its tasks.
+async fn unless_no_room(keeper: &Keeper, failure: Failure) -> Failure {
+    if failure.fault != Fault::Recipe {
+        return failure;
+    }
     match observe(keeper).await {
         Ok(services) if services.iter().flat_map(|it| &it.tasks).any(TaskState::found_no_space) => {
-            Fault::Infrastructure
+            Failure { fault: Fault::Infrastructure, ..failure }
         }
-        _ => Fault::Recipe,
+        _ => failure,
     }
 }
 

@@ -14,7 +14,7 @@ use super::protocol::{Answer, Call, Evidence, Leak};
 use super::socket::Wire;
 use super::spec::RunSpec;
 use super::{Keeper, canary, operate, stage, teardown};
-use crate::engine::{CallError, ServiceState, again};
+use crate::engine::{ServiceState, again};
 use crate::fault::{Failure, Fault};
 use crate::mask::Masks;
 use crate::poll::Poll;
@@ -94,11 +94,13 @@ async fn ask(keeper: &Arc<Keeper>, call: Call) -> Result<Answer, Failure> {
         }
         Call::Read { service, path } => {
             let engine = keeper.engine().await?;
-            retried(keeper, || engine.read_file(&service, &path)).await.map(Answer::Content)
+            let look = async || again(engine.read_file(&service, &path).await);
+            cycling(keeper).until(RUNNING, look).await.map(Answer::Content).map_err(blame)
         }
         Call::Write { service, path, content } => {
             let engine = keeper.engine().await?;
-            retried(keeper, || engine.write_file(&service, &path, &content)).await.map(|()| Answer::Done)
+            let look = async || again(engine.write_file(&service, &path, &content).await);
+            cycling(keeper).until(RUNNING, look).await.map(|()| Answer::Done).map_err(blame)
         }
         Call::Logs { service, tail } => {
             let logs = keeper.engine().await?.logs(&service, tail).await;
@@ -139,18 +141,7 @@ fn journal(keeper: &Keeper, event: Event) -> Result<Answer, Failure> {
 
 const RUNNING: &str = "a running container";
 
-/// Repeats a call while the container cycles: a service that is just being replaced is no failure, until the deadline.
-async fn retried<T, F>(keeper: &Keeper, call: impl Fn() -> F) -> Result<T, Failure>
-where
-    F: Future<Output = Result<T, CallError>>,
-{
-    let look = || {
-        let answer = call();
-        async { again(answer.await) }
-    };
-    cycling(keeper).until(RUNNING, look).await.map_err(blame)
-}
-
+/// Calls are repeated while the container cycles: a service that is just being replaced is no failure, until the deadline.
 fn cycling(keeper: &Keeper) -> Poll {
     Poll { interval: Duration::from_millis(50), deadline: keeper.spec.settings.call }
 }

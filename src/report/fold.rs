@@ -64,7 +64,8 @@ pub fn fold(records: &[Record]) -> Option<Results> {
         tiers,
     };
     (results.verdict, results.reason) = verdict(&results);
-    if results.verdict == Verdict::Passed && results.teardown.is_none() && was_begun(records) {
+    if results.verdict == Verdict::Passed && results.teardown.is_none() && journal::torn_down_because(records).is_some()
+    {
         // As when both processes die in the middle of it, and nobody has swept yet.
         let unproven = "teardown began, and nobody recorded its end: `harness sweep` looks for what is left";
         (results.verdict, results.reason) = (Verdict::Error, unproven.into());
@@ -239,10 +240,6 @@ fn teardown(records: &[Record]) -> Option<Teardown> {
     })?;
     let reason = journal::torn_down_because(records).unwrap_or("its keeper died, and it was swept afterwards").into();
     Some(Teardown { reason, started: before(at, millis), millis, leftovers })
-}
-
-fn was_begun(records: &[Record]) -> bool {
-    journal::torn_down_because(records).is_some()
 }
 
 fn images(records: &[Record]) -> BTreeMap<String, String> {

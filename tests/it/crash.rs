@@ -38,12 +38,7 @@ pub fn crash(world: &World, (halt, victim): &Point) -> bool {
     let mut command = harness::process::command(&run.program);
     command.args(&run.args);
     let mut running = Running::start(command, &run);
-    let mut keeper = None;
-    wait("the keeper to stop at its record, or the run to end", || {
-        keeper = stopped_keeper(world);
-        keeper.is_some() || running.has_ended()
-    });
-    let Some(keeper) = keeper else { return false };
+    let Some(keeper) = halted(world, || running.has_ended()) else { return false };
     match victim {
         Victim::Runner => {
             running.signal(Signal::KILL);
@@ -150,17 +145,22 @@ pub fn while_halted(world: &World, run: Run, record: usize, meanwhile: impl FnOn
     let run = run.env(HALT, format!("after:{record}"));
     std::thread::scope(|scope| {
         let run = scope.spawn(|| finish(&run));
-        let mut keeper = None;
-        wait("the keeper to stop at its record, or the run to end", || {
-            keeper = stopped_keeper(world);
-            keeper.is_some() || run.is_finished()
-        });
-        if let Some(keeper) = keeper {
+        if let Some(keeper) = halted(world, || run.is_finished()) {
             meanwhile();
             kill_process(keeper, Signal::CONT).unwrap();
         }
         run.join().unwrap()
     })
+}
+
+/// The keeper, once it has stopped itself at its record; `None` when the run ends before it gets there.
+pub fn halted(world: &World, mut has_ended: impl FnMut() -> bool) -> Option<Pid> {
+    let mut keeper = None;
+    wait("the keeper to stop at its record, or the run to end", || {
+        keeper = stopped_keeper(world);
+        keeper.is_some() || has_ended()
+    });
+    keeper
 }
 
 /// Every point of a run with this many records, each for every victim; or, without `all`, some of each.

@@ -25,13 +25,15 @@ fn traefik(finder: &mut Finder<'_>, at: &Spot<'_>, key: &str) {
     let parts: Vec<&str> = key.split('.').collect();
     match parts[..] {
         ["traefik", "enable"] | ["traefik", "docker" | "swarm", ..] => {}
-        ["traefik", "http" | "tcp", _, name, ..] if !name.contains(&finder.stack.to_lowercase()) => {
+        ["traefik", "http" | "tcp", _, name, ..] if !carries_stack(finder, name) => {
             let why = "a name without the stack's is everybody's: another app may have the same";
             finder.entry(at, List::Labels, at.name(), why);
         }
         ["traefik", "http" | "tcp", "routers", _, "rule"] => rule(finder, at),
         // `api@internal` is Traefik's own dashboard, and any other service is another app's.
-        ["traefik", "http" | "tcp", "routers" | "middlewares", _, .., "service"] if !is_own(finder, at) => {
+        ["traefik", "http" | "tcp", "routers" | "middlewares", _, .., "service"]
+            if !carries_stack(finder, &at.text()) =>
+        {
             finder.entry(at, List::Labels, at.name(), "visitors of the app would meet what is not the app's");
         }
         ["traefik", "http" | "tcp", "routers", _, "tls", _, "main" | "sans"] => certificates(finder, at),
@@ -48,8 +50,8 @@ fn traefik(finder: &mut Finder<'_>, at: &Spot<'_>, key: &str) {
     }
 }
 
-fn is_own(finder: &Finder<'_>, at: &Spot<'_>) -> bool {
-    at.text().to_lowercase().contains(&finder.stack.to_lowercase())
+fn carries_stack(finder: &Finder<'_>, name: &str) -> bool {
+    name.to_lowercase().contains(&finder.stack.to_lowercase())
 }
 
 /// Names that Traefik would ask a certificate for: of nobody else's, for whom there are only so many a week.
@@ -58,8 +60,7 @@ fn certificates(finder: &mut Finder<'_>, at: &Spot<'_>) {
     for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         let host = name.strip_prefix("*.").unwrap_or(name);
         if !rule::is_own(host, finder.domain) {
-            let why = format!("`{host}` is outside of the run's own domain `{}`", finder.domain);
-            finder.entry(at, List::Hosts, host, &why);
+            foreign(finder, at, host);
         }
     }
 }
@@ -67,10 +68,12 @@ fn certificates(finder: &mut Finder<'_>, at: &Spot<'_>) {
 fn rule(finder: &mut Finder<'_>, at: &Spot<'_>) {
     match rule::reach(&at.text(), finder.domain) {
         Reach::Own => {}
-        Reach::Foreign(hosts) => hosts.into_iter().for_each(|host| {
-            let why = format!("`{host}` is outside of the run's own domain `{}`", finder.domain);
-            finder.entry(at, List::Hosts, host, &why);
-        }),
+        Reach::Foreign(hosts) => hosts.iter().for_each(|host| foreign(finder, at, host)),
         Reach::Any => finder.entry(at, List::Hosts, "*", "the rule takes requests for any host"),
     }
+}
+
+fn foreign(finder: &mut Finder<'_>, at: &Spot<'_>, host: &str) {
+    let why = format!("`{host}` is outside of the run's own domain `{}`", finder.domain);
+    finder.entry(at, List::Hosts, host, &why);
 }

@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use harness::process::command;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::crash::{all, stopped_keeper, sweep};
+use crate::crash::{all, halted, sweep};
 use crate::docker::named_at;
 use crate::runner::{Ended, World, finish, tell};
 use crate::running::{fill_disk, wait};
@@ -61,11 +61,7 @@ fn fills_up_at(docker: &SmallDocker, point: &str, record: usize) {
     let world = World::of_test_data().on("swarm");
     let ended = std::thread::scope(|scope| {
         let run = scope.spawn(|| docker.run(&world, Some(record)));
-        let mut keeper = None;
-        wait("the keeper to stop at its record, or the run to end", || {
-            keeper = stopped_keeper(&world);
-            keeper.is_some() || run.is_finished()
-        });
+        let keeper = halted(&world, || run.is_finished());
         fill_disk(&docker.seen_from_here());
         kill_process(keeper.unwrap_or_else(|| panic!("no keeper stopped at {point}")), Signal::CONT).unwrap();
         // Docker removes old containers meanwhile, which would leave room.
