@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::fault::{Blame as _, Fault};
 use crate::recipe::mirror::Reference;
 use crate::recipe::name::RecipeName;
 use crate::recipe::policy::Policy;
@@ -125,9 +126,10 @@ impl Config {
         let recipe: RecipeName = recipe.parse()?;
         let harness: HarnessToml = files::read(&root.join("harness.toml"))?;
         let overlay = root.join("overlays").join(recipe.as_str());
-        let recipe_toml: RecipeToml = files::read(&overlay.join("recipe.toml"))?;
+        let recipe_toml: RecipeToml = files::read(&overlay.join("recipe.toml")).blame(Fault::Assertion)?;
         check_recipe_toml(&recipe_toml)
-            .with_context(|| format!("failed to use `{}/recipe.toml`", overlay.display()))?;
+            .with_context(|| format!("failed to use `{}/recipe.toml`", overlay.display()))
+            .blame(Fault::Assertion)?;
         Ok(Config {
             sources: sources(cli, &harness, root, &recipe)?,
             reference: reference::from(cli)?,

@@ -114,7 +114,7 @@ fn dir_of(run: &str) -> Result<PathBuf> {
     let runs = runs_dir()?;
     // A run's id, or the path of its directory.
     let dir = if run.contains('/') { Path::new(run).to_owned() } else { runs.join(run) };
-    if !dir.join("run.json").is_file() {
+    if sweep::started(&dir).is_none() {
         bail!("no run `{run}`: `{}` holds the runs", runs.display());
     }
     Ok(dir)
@@ -144,8 +144,7 @@ fn past_runs() -> Result<ExitCode> {
 
 fn newest() -> Result<PathBuf> {
     let runs = runs_dir()?;
-    let started = |dir: &PathBuf| dir.join("run.json").metadata().and_then(|it| it.modified()).ok();
     let dirs = std::fs::read_dir(&runs).into_iter().flatten().flatten().map(|entry| entry.path());
-    let newest = dirs.filter(|dir| started(dir).is_some()).max_by_key(started);
+    let newest = dirs.filter(|dir| sweep::started(dir).is_some()).max_by_key(|dir| sweep::started(dir));
     newest.with_context(|| format!("no run has left a record in `{}`", runs.display()))
 }

@@ -6,17 +6,20 @@ mod engine;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::config::cli::Cli;
 use crate::config::files::RecipeToml;
-use crate::config::{Config, Keep};
+use crate::config::{Config, Keep, state};
+use crate::fault::{self, Blame as _, Failure, Fault};
+use crate::keeper::facts::Facts;
 use crate::keeper::rig::cannot_be_planted;
 use crate::keeper::spec::{About, Client, RunSpec};
 use crate::keeper::sweep::runs_dir;
-use crate::plan::{Facts, Plan};
+use crate::plan::{self, Plan};
 use crate::recipe::abra::{self, Form};
+use crate::recipe::name::RecipeName;
 use crate::recipe::policy::Policy;
 use crate::recipe::stack::Stack;
 use crate::recipe::version::{Base, Revision};
@@ -45,50 +48,80 @@ pub struct Prepared {
     pub ignored: Vec<String>,
 }
 
-/// Decides the run of one recipe.
-pub fn prepare(cli: &Cli, recipe: &str) -> Result<Prepared> {
-    let sabotage = cli.sabotage.as_deref().map(str::parse).transpose()?;
-    let config = Config::resolve(cli, &|key| std::env::var(key).ok(), &root(), recipe)?;
-    let recipe =
-        Recipe::open(&config.recipe, &config.sources, &config.state, &config.reference, config.base.as_deref())?;
-    let run_id = run_id(config.recipe.as_str());
-    let domain = domain(config.recipe.as_str(), &run_id, &config.zone);
-    let toml = &config.settings.recipe_toml;
-    let mut notes = recipe.notes();
-    let base = base(&recipe, &domain, toml)?;
-    notes.extend(recipe.base.version().filter(|version| !version.annotated).map(|version| {
-        format!("the tag `{version}` is lightweight, which abra does not deploy: its commit is deployed as chaos")
-    }));
-    // An upgrade goes on from the installed app's `.env`, which has the other keys already.
-    let mut extra = if base.is_some() { BTreeMap::new() } else { toml.env.clone() };
-    extra.extend(toml.upgrade.env.clone());
-    let form = Form::Chaos { revision: recipe.head.clone() };
-    let head = recipe.state(&recipe.head, &domain, &extra, base.as_ref().map(|(_, state)| state), &form);
-    let head = head.with_context(|| format!("failed to read the head {}", recipe.head))?;
-    notes.extend(head.stack.notes.iter().cloned());
-    notes.extend(head.backup.unread_dumps());
-    notes.extend(base.iter().flat_map(|(_, base)| head.backup.lost_since(&base.backup)));
+/// A run that cannot begin, with what became known of it.
+pub struct Unbegun {
+    pub facts: Facts,
+    pub run_dir: PathBuf,
+    pub state: PathBuf,
+    pub failure: Failure,
+}
+
+/// Decides the run of one recipe. An error is one of usage: nobody can tell what is meant, and nothing is begun. Whatever
+/// else stops a run is a run that cannot begin, with the fault that is behind it.
+pub fn prepare(cli: &Cli, recipe: &str) -> Result<Result<Prepared, Box<Unbegun>>> {
+    let place = Place::new(cli, recipe).usage()?;
+    let mut facts = Facts::unknown(&place.run_id, recipe);
+    facts.arguments = arguments(cli, recipe);
+    match decide(cli, recipe, &place, &mut facts) {
+        Ok(prepared) => Ok(Ok(prepared)),
+        Err(error) => {
+            let failure = fault::failure(error)?;
+            Ok(Err(Box::new(Unbegun { facts, run_dir: place.run_dir, state: place.state, failure })))
+        }
+    }
+}
+
+/// What is known of a run before its recipe is looked at.
+struct Place {
+    run_id: String,
+    run_dir: PathBuf,
+    state: PathBuf,
+    junit: Option<PathBuf>,
+}
+
+impl Place {
+    fn new(cli: &Cli, recipe: &str) -> Result<Self> {
+        let name: RecipeName = recipe.parse()?;
+        let state = state::dir(&|key| std::env::var(key).ok())?;
+        let run_id = run_id(name.as_str());
+        let junit = cli.junit.as_deref().map(junit).transpose()?;
+        Ok(Place { run_dir: run_dir(cli, &state, &run_id)?, run_id, state, junit })
+    }
+}
+
+/// What becomes known on the way is noted in `facts`, for the reports of a run that gets no further.
+fn decide(cli: &Cli, recipe: &str, place: &Place, facts: &mut Facts) -> Result<Prepared> {
+    let sabotage = cli.sabotage.as_deref().map(str::parse).transpose().usage()?;
+    let config = Config::resolve(cli, &|key| std::env::var(key).ok(), &root(), recipe).usage()?;
+    facts.will(&config.tiers);
+    let recipe = open(cli, &config)?;
+    facts.source = recipe.source.clone();
+    facts.is_about(&recipe.head);
+    let domain = domain(config.recipe.as_str(), &place.run_id, &config.zone);
+    let Read { base, head, mut notes } = read(&config, &recipe, &domain).blame(Fault::Recipe)?;
     let states: Vec<&AppState> = base.iter().map(|(_, state)| state).chain([&head]).collect();
-    let allowed = judge(&config.settings.policy, &head, &recipe.head, base.as_ref())?;
-    check(&states)?;
+    let allowed = judge(&config.settings.policy, &head, &recipe.head, base.as_ref()).blame(Fault::Recipe)?;
+    check(&states).blame(Fault::Recipe)?;
     let stacks: Vec<&Stack> = states.iter().map(|state| &state.stack).collect();
-    let chosen = engine::choose(&config, &stacks)?;
+    let chosen = engine::choose(&config, &stacks).blame(Fault::Infrastructure)?;
+    facts.runs_on(chosen.spec.name(), &chosen.why, &chosen.stand_ins);
     notes.extend(chosen.notes);
-    let plan = Plan::make(Facts {
+    let plan = Plan::make(plan::Facts {
         recipe: &config.recipe,
         source: &recipe.source,
         head: &recipe.head,
         base: &recipe.base,
         has_backup: !head.backup.services.is_empty(),
         tiers: &config.tiers,
-        declared_skips: &toml.skip,
+        declared_skips: &config.settings.recipe_toml.skip,
         skip_generic: &config.skip_generic,
         notes,
-    })?;
-    let own = own_code(&config, &recipe)?;
-    let scripts = overlay_scripts(config.recipe.as_str())?.into_iter().chain(own.scripts).collect();
+    });
+    let plan = plan.usage()?;
+    let own = own_code(&config, &recipe).blame(Fault::Assertion)?;
+    let scripts = overlay_scripts(config.recipe.as_str()).blame(Fault::Assertion)?;
+    let scripts = scripts.into_iter().chain(own.scripts).collect();
     let (base_revision, base) = base.filter(|_| plan.base.is_some()).unzip();
-    let run_dir = run_dir(&config, &run_id)?;
     let client = Client::look_up(std::process::id() as i32).context("failed to look this process up in /proc")?;
     let prepared = Prepared {
         allowed,
@@ -98,9 +131,9 @@ pub fn prepare(cli: &Cli, recipe: &str) -> Result<Prepared> {
         keep: config.keep,
         warm: config.warm,
         own_dir: config.run_dir.is_some(),
-        run_dir,
+        run_dir: place.run_dir.clone(),
         spec: RunSpec {
-            run_id,
+            run_id: place.run_id.clone(),
             plan,
             domain,
             engine: chosen.spec,
@@ -118,17 +151,55 @@ pub fn prepare(cli: &Cli, recipe: &str) -> Result<Prepared> {
             about: About {
                 engine: chosen.why,
                 stand_ins: chosen.stand_ins,
-                arguments: arguments(cli, config.recipe.as_str()),
-                junit: cli.junit.as_deref().map(junit).transpose()?,
+                arguments: facts.arguments.clone(),
+                junit: place.junit.clone(),
                 ..About::default()
             },
             sabotage,
         },
     };
     if let Some(reason) = cannot_be_planted(&prepared.spec) {
-        bail!("`--sabotage {}` {CANNOT_BE_PLANTED}: {reason}", cli.sabotage.as_deref().unwrap_or_default());
+        let name = cli.sabotage.as_deref().unwrap_or_default();
+        return Err(anyhow!("`--sabotage {name}` {CANNOT_BE_PLANTED}: {reason}")).usage();
     }
     Ok(prepared)
+}
+
+fn open(cli: &Cli, config: &Config) -> Result<Recipe> {
+    let base = config.base.as_deref();
+    let recipe = Recipe::open(&config.recipe, &config.sources, &config.state, &config.reference, base);
+    match cli.base {
+        Some(_) => recipe.usage(),
+        // All that is left to be wrong is the base that `recipe.toml` names.
+        None => recipe.blame(Fault::Assertion),
+    }
+}
+
+/// What head and base define.
+struct Read {
+    base: Option<(Revision, AppState)>,
+    head: AppState,
+    /// What a reader of the run should know of them.
+    notes: Vec<String>,
+}
+
+fn read(config: &Config, recipe: &Recipe, domain: &str) -> Result<Read> {
+    let toml = &config.settings.recipe_toml;
+    let mut notes = recipe.notes();
+    let base = base(recipe, domain, toml)?;
+    notes.extend(recipe.base.version().filter(|version| !version.annotated).map(|version| {
+        format!("the tag `{version}` is lightweight, which abra does not deploy: its commit is deployed as chaos")
+    }));
+    // An upgrade goes on from the installed app's `.env`, which has the other keys already.
+    let mut extra = if base.is_some() { BTreeMap::new() } else { toml.env.clone() };
+    extra.extend(toml.upgrade.env.clone());
+    let form = Form::Chaos { revision: recipe.head.clone() };
+    let head = recipe.state(&recipe.head, domain, &extra, base.as_ref().map(|(_, state)| state), &form);
+    let head = head.with_context(|| format!("failed to read the head {}", recipe.head))?;
+    notes.extend(head.stack.notes.iter().cloned());
+    notes.extend(head.backup.unread_dumps());
+    notes.extend(base.iter().flat_map(|(_, base)| head.backup.lost_since(&base.backup)));
+    Ok(Read { base, head, notes })
 }
 
 /// The recipe's own code in its head, sorted by what this repository approves.
@@ -230,8 +301,11 @@ fn check(states: &[&AppState]) -> Result<()> {
     Ok(())
 }
 
-fn run_dir(config: &Config, run_id: &str) -> Result<PathBuf> {
-    let Some(dir) = &config.run_dir else { return Ok(runs_dir(&config.state).join(run_id)) };
+fn run_dir(cli: &Cli, state: &Path, run_id: &str) -> Result<PathBuf> {
+    let Some(dir) = &cli.run_dir else { return Ok(runs_dir(state).join(run_id)) };
+    if cli.recipe.len() > 1 {
+        bail!("`--run-dir` goes with one recipe, but {} were given: {}", cli.recipe.len(), cli.recipe.join(", "));
+    }
     let dir = std::path::absolute(dir).with_context(|| format!("failed to use `--run-dir {}`", dir.display()))?;
     match std::fs::read_dir(&dir) {
         Ok(mut entries) => match entries.next() {

@@ -39,6 +39,8 @@ use stack::Stack;
 use tree::Tree;
 use version::{Base, Revision, Version};
 
+use crate::fault::{Blame as _, Fault};
+
 /// A recipe, its head and its base, as they were when it was opened.
 pub struct Recipe {
     pub name: RecipeName,
@@ -74,10 +76,13 @@ impl Recipe {
         reference: &Reference,
         pinned_base: Option<&str>,
     ) -> Result<Recipe> {
-        let mirror = Mirror::open(name, sources, state, reference)?;
-        let head = mirror.resolve(reference)?;
+        let mirror = Mirror::open(name, sources, state, reference).blame(Fault::Infrastructure)?;
+        let head = mirror.resolve(reference).usage()?;
         // A tagged head is ordered by its tag; only an untagged one has to be looked up in the history.
-        let ancestors = if head.version.is_none() { mirror.ancestors(&head.commit)? } else { Default::default() };
+        let ancestors = match head.version {
+            None => mirror.ancestors(&head.commit).blame(Fault::Infrastructure)?,
+            Some(_) => Default::default(),
+        };
         let base = version::base(mirror.versions(), &ancestors, &head, pinned_base)?;
         Ok(Recipe { name: name.clone(), source: mirror.origin.clone(), head, base, mirror })
     }

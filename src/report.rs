@@ -17,6 +17,7 @@ mod markdown;
 pub mod progress;
 pub mod results;
 pub mod summary;
+pub mod verdict;
 
 use std::io::Write as _;
 

@@ -1,11 +1,16 @@
 //! What `tests/recipe.rs` calls: arguments in, trials out, an exit code at the end.
 
 mod call;
+mod candidates;
+mod exit;
 mod leaks;
+mod listed;
 mod nextest;
+mod recipe_run;
 mod reports;
 mod scripted;
 mod selection;
+mod side_by_side;
 mod signals;
 mod teardown;
 mod told_once;
@@ -19,23 +24,22 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
-use libtest_mimic::Trial;
+use libtest_mimic::{Arguments, Conclusion, Trial};
 
 use crate::assertion::Registry;
 use crate::client::{Session, runtime};
 use crate::config::cli::Cli;
 use crate::config::files::{self, HarnessToml};
 use crate::config::state::create_private;
+use crate::fault::{Blame as _, Failure, Fault};
 use crate::plain::plain;
-use crate::report::{header, summary};
-use crate::{engine, keeper, prepare};
-use selection::Selected;
-pub use trial::RecipeRun;
-
-/// Bad input, before anything was created: what libtest answers to unknown flags.
-const BAD_INPUT: u8 = 2;
-/// A failed run: what libtest answers to failed tests.
-const FAILED: u8 = 101;
+use crate::report::results::Results;
+use crate::report::{header, summary, verdict};
+use crate::{engine, fault, keeper, prepare};
+use candidates::{Candidate, Stopped};
+use exit::Code;
+pub use recipe_run::RecipeRun;
+use side_by_side::Places;
 
 /// The whole of a test executable's `main`.
 pub fn main() -> ExitCode {
@@ -46,7 +50,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {}", plain(&format!("{error:#}")));
-            ExitCode::from(BAD_INPUT)
+            ExitCode::from(Code::Usage.number())
         }
     }
 }
@@ -85,27 +89,34 @@ fn run() -> Result<ExitCode> {
     let recipes = selection::recipes(&cli, &registry, default_recipe)?;
     if recipes.is_empty() {
         refuse_flags_without_recipe(&cli, &arguments)?;
-        return Ok(list_without_recipe(&cli, &registry));
+        return Ok(listed::without_recipe(&cli, &registry));
     }
     if nextest::is_here() {
         return nextest::run(&cli, registry, &recipes);
     }
     if cli.mimic.list {
-        return Ok(list(&cli, &registry, &recipes));
+        return Ok(listed::list(&cli, &registry, &recipes));
     }
-    let mut runs = Vec::new();
-    for recipe in &recipes {
-        let prepared = prepare::prepare(&cli, recipe)?;
-        if cli.plan {
-            crate::report::print_plan(&prepared)?;
-            continue;
+    let candidates = candidates::decide(&cli, &registry, &recipes)?;
+    match cli.plan {
+        true => plan(&candidates),
+        false => go(&cli, &arguments, candidates),
+    }
+}
+
+/// Prints what would be done; nothing is created, and no report is written of what could not begin.
+fn plan(candidates: &[Candidate]) -> Result<ExitCode> {
+    let mut code = Code::Proven;
+    for candidate in candidates {
+        match candidate {
+            Candidate::Run(run) => crate::report::print_plan(&run.prepared)?,
+            Candidate::Stopped(stopped) => {
+                eprint!("{}", stopped.said());
+                code = code.max(stopped.code());
+            }
         }
-        runs.push(RecipeRun::new(prepared, registry.clone(), &cli, recipes.len() > 1));
     }
-    if cli.plan {
-        return Ok(ExitCode::SUCCESS);
-    }
-    go(&cli, &arguments, runs)
+    Ok(ExitCode::from(code.number()))
 }
 
 /// The recipe that `harness.toml` names for trials that are every recipe's.
@@ -129,33 +140,115 @@ fn refuse_flags_without_recipe(cli: &Cli, arguments: &[String]) -> Result<()> {
     }
 }
 
-fn go(cli: &Cli, arguments: &[String], mut runs: Vec<RecipeRun>) -> Result<ExitCode> {
-    if runs.iter().all(RecipeRun::selects_nothing) && Cli::names_recipe_on_command_line(arguments) {
+fn go(cli: &Cli, arguments: &[String], mut candidates: Vec<Candidate>) -> Result<ExitCode> {
+    if candidates.iter().all(|it| it.selected() == 0) && Cli::names_recipe_on_command_line(arguments) {
         let filter = cli.mimic.filter.as_deref().unwrap_or_default();
         bail!("no trial matches `{filter}`, so nothing would be proven: `--list` shows the trials");
     }
-    let embedded = |run: &&RecipeRun| matches!(run.prepared.spec.engine, engine::EngineSpec::Embedded);
-    if let Some(run) = runs.iter().find(embedded) {
-        preflight(&run.prepared.spec.state)?;
+    let several = candidates.len() > 1;
+    leave_out_what_is_not_asked_for(&mut candidates);
+    let jobs = side_by_side::jobs(cli, candidates.len(), candidates.iter().all(is_embedded))?;
+    let (mut runs, mut stopped) = (Vec::new(), Vec::new());
+    let most_trials = candidates.iter().map(Candidate::selected).max().unwrap_or_default();
+    for candidate in candidates {
+        match begin(candidate, several) {
+            Ok(run) => runs.push(run),
+            Err(it) => {
+                eprint!("{}", it.said());
+                stopped.push(it);
+            }
+        }
     }
-    for run in &mut runs {
-        warm::claim(run)?;
-        header::print(&run.prepared, run.said.as_deref());
+    let threads = several.then(|| side_by_side::threads(jobs, most_trials));
+    if several {
+        let places = Arc::new(Places::new(runs.len(), jobs));
+        runs.iter_mut().enumerate().for_each(|(number, run)| run.seat = Some((places.clone(), number)));
+        eprintln!("\nat once  {jobs} of {} recipes", runs.len());
     }
     let runs: Vec<Arc<RecipeRun>> = runs.into_iter().map(Arc::new).collect();
-    let trials: Vec<Trial> = runs.iter().flat_map(trial::of_run).collect();
-    let guard = Guard(runs.clone());
+    let conclusion = perform(cli, threads, &runs, &stopped);
+    Ok(conclude(cli, &runs, &stopped, &conclusion))
+}
+
+/// A filter may name trials of one recipe alone: the others are not under test then.
+fn leave_out_what_is_not_asked_for(candidates: &mut Vec<Candidate>) {
+    if candidates.iter().any(|it| it.selected() > 0) {
+        candidates.retain(|it| {
+            let is_asked_for = it.selected() > 0;
+            if !is_asked_for {
+                eprintln!("note: no trial of `{}` is asked for", it.recipe());
+            }
+            is_asked_for
+        });
+    }
+}
+
+fn is_embedded(candidate: &Candidate) -> bool {
+    match candidate {
+        Candidate::Run(run) => matches!(run.prepared.spec.engine, engine::EngineSpec::Embedded),
+        Candidate::Stopped(_) => true,
+    }
+}
+
+/// Looks whether the machine has a place for a run, and says what it will be.
+fn begin(candidate: Candidate, several: bool) -> Result<RecipeRun, Box<Stopped>> {
+    let mut run = match candidate {
+        Candidate::Run(run) => *run,
+        Candidate::Stopped(stopped) => return Err(stopped),
+    };
+    let embedded = matches!(run.prepared.spec.engine, engine::EngineSpec::Embedded);
+    let ready = if embedded { preflight(&run.prepared.spec.state) } else { Ok(()) };
+    let ready = ready.and_then(|()| warm::claim(&mut run)).blame(Fault::Infrastructure);
+    match ready.map_err(|error| fault::failure(error).unwrap_or_else(Failure::infrastructure)) {
+        Ok(()) => {
+            header::print(&run.prepared, run.said.as_deref());
+            Ok(run)
+        }
+        Err(failure) => Err(Stopped::after_all(&run.prepared, failure, several).into()),
+    }
+}
+
+/// Runs the trials, and ends whatever no trial has ended.
+fn perform(cli: &Cli, threads: Option<usize>, runs: &[Arc<RecipeRun>], stopped: &[Box<Stopped>]) -> Conclusion {
+    let trials: Vec<Trial> = stopped.iter().map(|it| it.trial()).chain(runs.iter().flat_map(trial::of_run)).collect();
+    let guard = Guard(runs.to_vec());
     signals::watch(runs.iter().map(|run| run.session.clone()).collect());
-    let conclusion = libtest_mimic::run(&cli.mimic, trials);
+    let arguments = Arguments { test_threads: threads.or(cli.mimic.test_threads), ..cli.mimic.clone() };
+    let conclusion = libtest_mimic::run(&arguments, trials);
     signals::yield_to_interruption();
-    let mut clean = teardown::finish(&runs);
     drop(guard);
-    for run in &runs {
+    conclusion
+}
+
+/// Writes every report, and says what became of each recipe.
+fn conclude(cli: &Cli, runs: &[Arc<RecipeRun>], stopped: &[Box<Stopped>], conclusion: &Conclusion) -> ExitCode {
+    let mut clean = teardown::finish(runs);
+    for run in runs {
         clean &= leaks::print(run, &summary::text(run));
     }
-    clean &= reports::write(cli, &runs);
-    clean &= leaks::search(cli, &runs);
-    Ok(if clean { conclusion.exit_code() } else { ExitCode::from(FAILED) })
+    for it in stopped {
+        clean &= said_if_failed(it.record());
+    }
+    let results: Vec<(PathBuf, Results)> = runs
+        .iter()
+        .map(|run| reports::of(run))
+        .chain(stopped.iter().map(|it| (it.run_dir.clone(), it.results())))
+        .collect();
+    clean &= reports::write(cli, &results);
+    clean &= leaks::search(cli, runs);
+    let rows = results.iter().map(|(dir, results)| verdict::Row { results, dir: dir.is_dir().then_some(dir) });
+    let table = verdict::text(&rows.collect::<Vec<_>>());
+    eprint!("{}", runs.iter().fold(table, |table, run| run.session.masked(&table)));
+    let codes = results[..runs.len()].iter().map(|(_, results)| Code::of(results));
+    let mut code = codes.chain(stopped.iter().map(|it| it.code())).max().unwrap_or(Code::Unproven);
+    if !clean || (conclusion.has_failed() && code < Code::Usage) {
+        code = code.max(Code::Trouble);
+    }
+    ExitCode::from(code.number())
+}
+
+fn said_if_failed(done: Result<()>) -> bool {
+    done.inspect_err(|error| eprintln!("error: {}", plain(&format!("{error:#}")))).is_ok()
 }
 
 /// Runs one real container before anything is begun: a machine that forbids it says so here, once.
@@ -176,28 +269,4 @@ impl Drop for Guard {
             }
         }
     }
-}
-
-/// Every trial, ignored: plain `cargo test` deploys nothing by accident. A trial that is run all the same, as an
-/// editor's "Run test" does, says what is missing.
-fn list_without_recipe(cli: &Cli, registry: &Registry) -> ExitCode {
-    let trials = Selected::everything(registry).into_iter().map(|selected| {
-        let missing = "choose a recipe: `--recipe NAME`, RECIPE=NAME in the environment, or, for a generic assertion, \
-                       `recipes.default` in harness.toml";
-        Trial::test(selected.name, move || Err(missing.into())).with_ignored_flag(true)
-    });
-    libtest_mimic::run(&cli.mimic, trials.collect()).exit_code()
-}
-
-/// `--list` touches nothing, not even the recipe's repository.
-fn list(cli: &Cli, registry: &Registry, recipes: &[String]) -> ExitCode {
-    let mut trials = Vec::new();
-    for recipe in recipes {
-        let scripts = prepare::overlay_scripts(recipe).unwrap_or_default();
-        for selected in Selected::of_recipe(registry, recipe, &scripts) {
-            let trial = Trial::test(selected.name, || Ok(()));
-            trials.push(if recipes.len() > 1 { trial.with_kind(recipe) } else { trial });
-        }
-    }
-    libtest_mimic::run(&cli.mimic, trials).exit_code()
 }

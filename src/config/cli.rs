@@ -54,6 +54,10 @@ pub struct Cli {
     #[arg(long, value_name = "FAULT")]
     pub sabotage: Option<String>,
 
+    /// How many recipes are tested at the same time; as many as the machine has room for when not given
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+
     /// Print what would be done, and why, and stop
     #[arg(long)]
     pub plan: bool,

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::spec::RunSpec;
-use crate::plan::Step;
+use crate::plan::{Action, Step};
 use crate::recipe::AppState;
+use crate::recipe::version::Revision;
 use crate::tier::Tier;
 
 /// The facts of a run.
@@ -24,7 +25,7 @@ pub struct Facts {
     pub base: Option<String>,
     /// The revision under test, for people.
     pub head: String,
-    /// The head's commit, 40 hex digits.
+    /// The head's commit, 40 hex digits; empty when it was not found out.
     pub commit: String,
     /// The head is a working copy that differs from its commit.
     pub dirty: bool,
@@ -97,6 +98,49 @@ pub enum ChangeKind {
 }
 
 impl Facts {
+    /// Those of a run of which no more is known yet than its recipe's name.
+    pub fn unknown(run_id: &str, recipe: &str) -> Self {
+        Facts {
+            harness: env!("CARGO_PKG_VERSION").into(),
+            run_id: run_id.into(),
+            recipe: recipe.into(),
+            source: "nobody knows yet".into(),
+            base: None,
+            head: "unknown".into(),
+            commit: String::new(),
+            dirty: false,
+            domain: String::new(),
+            engine: "none".into(),
+            engine_why: "none was chosen yet".into(),
+            stand_ins: Vec::new(),
+            steps: Vec::new(),
+            skip_generic: BTreeSet::new(),
+            notes: Vec::new(),
+            arguments: String::new(),
+            trials: Vec::new(),
+            selected: None,
+            judged_by: None,
+            changes: Vec::new(),
+        }
+    }
+
+    /// The tiers that were asked for, before anybody knows what will be done in them.
+    pub fn will(&mut self, tiers: &BTreeSet<Tier>) {
+        let step = |tier: &Tier| Step { tier: *tier, action: Action::Observe };
+        self.steps = tiers.iter().map(step).collect();
+    }
+
+    /// The head, once it is found.
+    pub fn is_about(&mut self, head: &Revision) {
+        (self.head, self.commit, self.dirty) = (head.to_string(), head.commit.clone(), head.dirty);
+    }
+
+    /// The engine, once it is chosen.
+    pub fn runs_on(&mut self, engine: &str, why: &str, stand_ins: &[String]) {
+        (self.engine, self.engine_why) = (engine.into(), why.into());
+        self.stand_ins = stand_ins.to_vec();
+    }
+
     pub fn of(spec: &RunSpec) -> Self {
         let plan = &spec.plan;
         Facts {

@@ -62,6 +62,10 @@ pub enum Event {
         started: Option<u64>,
     },
     Planned(Box<Facts>),
+    /// Nothing was created, and nothing ever will be.
+    CouldNotBegin {
+        failure: Failure,
+    },
     Creating {
         kind: Kind,
         name: String,
@@ -364,6 +368,11 @@ pub fn torn_down_because(records: &[Record]) -> Option<&str> {
 /// Whether the run's teardown ended in a proven zero.
 pub fn is_torn_down(records: &[Record]) -> bool {
     records.iter().any(|it| matches!(&it.event, Event::TeardownFinished { leftovers, .. } if leftovers.is_empty()))
+}
+
+/// Whether a run is over and done with: torn down, or never begun.
+pub fn is_over(records: &[Record]) -> bool {
+    is_torn_down(records) || records.iter().any(|it| matches!(it.event, Event::CouldNotBegin { .. }))
 }
 
 /// Masks the texts of a record. Its keys are the harness's own, whatever a secret may be called.

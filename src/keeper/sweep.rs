@@ -1,7 +1,8 @@
 //! Cleaning up after runs whose keeper died: a lock that is free tells a dead run, its journal what to look for.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context as _, Result};
 
@@ -78,13 +79,21 @@ pub async fn before_run(state: &Path, own: &str, keep_runs: usize, journal: &Jou
     }
 }
 
-/// Removes the records of finished runs beyond the newest `keep_runs`.
+/// Removes the records of finished runs beyond the newest `keep_runs` of each recipe: one that is tested often does not
+/// cost another its history.
 fn forget_old(state: &Path, own: &str, keep_runs: usize) -> Result<()> {
     let mut dirs = run_dirs(state)?;
     dirs.sort_by_key(|dir| std::cmp::Reverse(started(dir)));
-    for dir in dirs.into_iter().skip(keep_runs) {
-        let is_own = dir.file_name().is_some_and(|name| name.to_string_lossy() == own);
-        let finished = journal::read(&dir.join(journal::FILE)).is_ok_and(|records| journal::is_torn_down(&records));
+    let mut kept: BTreeMap<String, usize> = BTreeMap::new();
+    for dir in dirs {
+        let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let kept = kept.entry(recipe_of(&name).to_owned()).or_default();
+        *kept += 1;
+        if *kept <= keep_runs {
+            continue;
+        }
+        let is_own = name == own;
+        let finished = journal::read(&dir.join(journal::FILE)).is_ok_and(|records| journal::is_over(&records));
         if finished && !is_own {
             // Of a run that was told to lie elsewhere only the link is the harness's to remove.
             let removed = if dir.is_symlink() { std::fs::remove_file(&dir) } else { std::fs::remove_dir_all(&dir) };
@@ -94,9 +103,15 @@ fn forget_old(state: &Path, own: &str, keep_runs: usize) -> Result<()> {
     Ok(())
 }
 
-/// When a run was asked for; its specification is written once, at the start.
-fn started(dir: &Path) -> Option<std::time::SystemTime> {
-    dir.join("run.json").metadata().and_then(|metadata| metadata.modified()).ok()
+/// The recipe that the id of a run begins with; what follows is when, and six digits.
+fn recipe_of(run_id: &str) -> &str {
+    run_id.rsplitn(3, '-').nth(2).unwrap_or(run_id)
+}
+
+/// When a run was asked for; its specification is written once, at the start. One that could not begin has only a journal.
+pub fn started(dir: &Path) -> Option<SystemTime> {
+    let modified = |name: &str| dir.join(name).metadata().and_then(|metadata| metadata.modified()).ok();
+    modified("run.json").or_else(|| modified(journal::FILE))
 }
 
 fn run_dirs(state: &Path) -> Result<Vec<PathBuf>> {
@@ -198,6 +213,30 @@ mod tests {
         assert_eq!(names, ["b", "unfinished"], "the run's own record and an unfinished one stay");
     }
 
+    #[test]
+    fn a_recipe_that_is_tested_often_costs_no_other_its_history() {
+        let state = tempfile::tempdir().unwrap();
+        for (name, days) in [("wiki-20260101t000000-aa", 1), ("wiki-b-20260101t000000-aa", 2)] {
+            let dir = run_dir(state.path(), name);
+            asked_for(&dir, days);
+            Journal::open(&dir).unwrap().write(Event::TeardownFinished { millis: 1, leftovers: vec![] }).unwrap();
+        }
+        for number in 0..3 {
+            let dir = runs_dir(state.path()).join(format!("wiki-b-20260102t00000{number}-bb"));
+            std::fs::create_dir_all(&dir).unwrap();
+            let failure = crate::fault::Failure::new(crate::fault::Fault::Recipe, "no service");
+            Journal::open(&dir).unwrap().write(Event::CouldNotBegin { failure }).unwrap();
+        }
+        forget_old(state.path(), "other", 2).unwrap();
+        let mut left: Vec<String> = run_dirs(state.path())
+            .unwrap()
+            .iter()
+            .map(|dir| recipe_of(dir.file_name().unwrap().to_str().unwrap()).to_owned())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["wiki", "wiki-b", "wiki-b"]);
+    }
+
     /// As old as the clock said when each was asked for, days later.
     fn asked_for(dir: &Path, days: u64) {
         let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(days * 24 * 3600);
@@ -208,23 +247,26 @@ mod tests {
     #[test]
     fn a_clock_that_was_set_back_costs_no_run_that_goes_on_its_record() {
         let state = tempfile::tempdir().unwrap();
-        for (name, days, finished) in
-            [("past-1", 800, true), ("past-2", 900, true), ("live", 400, false), ("own", 401, false)]
-        {
+        for (name, days, finished) in [
+            ("wiki-1-past", 800, true),
+            ("wiki-2-past", 900, true),
+            ("wiki-1-live", 400, false),
+            ("wiki-1-own", 401, false),
+        ] {
             let dir = run_dir(state.path(), name);
             asked_for(&dir, days);
             if finished {
                 Journal::open(&dir).unwrap().write(Event::TeardownFinished { millis: 1, leftovers: vec![] }).unwrap();
             }
         }
-        let live = RunLock::take(&runs_dir(state.path()).join("live")).unwrap();
-        forget_old(state.path(), "own", 1).unwrap();
+        let live = RunLock::take(&runs_dir(state.path()).join("wiki-1-live")).unwrap();
+        forget_old(state.path(), "wiki-1-own", 1).unwrap();
         let names: Vec<String> = run_dirs(state.path())
             .unwrap()
             .iter()
             .map(|dir| dir.file_name().unwrap().to_str().unwrap().to_owned())
             .collect();
-        assert_eq!(names, ["live", "own", "past-2"]);
+        assert_eq!(names, ["wiki-1-live", "wiki-1-own", "wiki-2-past"]);
         drop(live);
     }
 

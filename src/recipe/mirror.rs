@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -23,6 +23,7 @@ use super::source::{Origin, Source, find};
 use super::tree::{CAPS, Tree};
 use super::version::{Revision, SkippedTag, Version};
 use super::working_copy;
+use crate::fault::Blame as _;
 
 /// Where a mirror keeps the tip of the default branch.
 pub(crate) const HEAD: &str = "refs/harness/head";
@@ -266,7 +267,7 @@ impl Upstream<'_> {
             (Err(error), Reference::Pull(number), _)
                 if error.to_string().contains(&format!("refs/pull/{number}/head")) =>
             {
-                bail!("no pull request {number} in `{}`", redact(self.url))
+                return Err(anyhow!("no pull request {number} in `{}`", redact(self.url))).usage();
             }
             (Err(error), _, Some(commit)) => {
                 return Ok(Some(format!("{error:#}; going on with commit `{commit}`, which was fetched before")));

@@ -5,10 +5,11 @@ pub mod address;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::name::RecipeName;
 use super::suggest::{listed, nearest};
+use crate::fault::Blame as _;
 use crate::plain::plain;
 use address::{redact, redact_all};
 
@@ -42,7 +43,8 @@ impl Source {
                 Ok(dir.is_dir().then_some(Origin::Bundled { dir }))
             }
             Source::WorkingCopy { path } => {
-                let path = path.canonicalize().with_context(|| format!("failed to open `{}`", path.display()))?;
+                let opened = path.canonicalize().with_context(|| format!("failed to open `{}`", path.display()));
+                let path = opened.usage()?;
                 Ok(Some(Origin::WorkingCopy { path }))
             }
             Source::Git { url } => {
@@ -86,7 +88,7 @@ pub(crate) fn find(name: &RecipeName, sources: &[Source]) -> Result<Origin> {
     let shown = if near.is_empty() { offers.iter().map(String::as_str).collect() } else { near };
     let tried =
         if tried.is_empty() { "no source is configured".into() } else { format!("looked in {}", tried.join(", ")) };
-    bail!("no recipe `{name}`: {tried}; possible are {}", listed(shown, 8))
+    Err(anyhow!("no recipe `{name}`: {tried}; possible are {}", listed(shown, 8))).usage()
 }
 
 impl fmt::Display for Source {

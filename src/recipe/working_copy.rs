@@ -9,11 +9,12 @@ use anyhow::{Context as _, Result, bail};
 use super::git::Git;
 use super::mirror::{FETCH, FETCH_DEADLINE, HEAD, READ_ONLY_UPLOAD};
 use super::tree::CAPS;
+use crate::fault::{Blame as _, Fault};
 
 /// Copies the refs and objects of a working copy into a mirror, and returns the tree of what lies there now when it
 /// differs from the commit: changed, deleted and new files, but not ignored ones.
 pub(crate) fn import(mirror: &Path, path: &Path) -> Result<Option<String>> {
-    let copy = Copy::find(path)?;
+    let copy = Copy::find(path).usage()?;
     let place = path.to_str().with_context(|| format!("`{}` is not UTF-8", path.display()))?;
     let head = format!("+HEAD:{HEAD}");
     let mut args = FETCH.to_vec();
@@ -65,7 +66,7 @@ impl Copy {
             .config("core.autocrlf", "false")
             .config("advice.addEmbeddedRepo", "false");
         git.read(&["read-tree", HEAD])?;
-        self.check_size(&git)?;
+        self.check_size(&git).blame(Fault::Recipe)?;
         git.read(&["add", "--all"])?;
         let tree = git.read(&["write-tree"])?;
         let clean = git.read(&["rev-parse", "--verify", &format!("{HEAD}^{{tree}}")])?;

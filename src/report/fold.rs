@@ -7,7 +7,7 @@ use super::level;
 use super::results::{
     Counts, Hook, Lint, Operation, Outcome, Results, SCHEMA, Teardown, TierResult, TrialResult, Verdict,
 };
-use crate::fault::Fault;
+use crate::fault::{Failure, Fault};
 use crate::keeper::facts::{Facts, TrialFact, TrialKind};
 use crate::keeper::journal::{self, Event, Record, Trial};
 use crate::keeper::photo::Picture;
@@ -17,6 +17,9 @@ use crate::tier::Tier;
 
 /// How the note begins that tells of operations which another process has asked for.
 pub const REUSED: &str = "the app was reused";
+
+/// How the reason of a run begins that was never begun.
+pub const COULD_NOT_BEGIN: &str = "the run could not begin";
 
 /// The results of a run; `None` of a journal that ends before the run was even described.
 pub fn fold(records: &[Record]) -> Option<Results> {
@@ -64,6 +67,11 @@ pub fn fold(records: &[Record]) -> Option<Results> {
         tiers,
     };
     (results.verdict, results.reason) = verdict(&results);
+    if let Some(failure) = could_not_begin(records) {
+        let blames = matches!(failure.fault, Fault::Recipe | Fault::Assertion);
+        results.verdict = if blames { Verdict::Failed } else { Verdict::Error };
+        results.reason = format!("{COULD_NOT_BEGIN}: {}", failure.message.lines().next().unwrap_or_default());
+    }
     if results.verdict == Verdict::Passed && results.teardown.is_none() && journal::torn_down_because(records).is_some()
     {
         // As when both processes die in the middle of it, and nobody has swept yet.
@@ -71,6 +79,14 @@ pub fn fold(records: &[Record]) -> Option<Results> {
         (results.verdict, results.reason) = (Verdict::Error, unproven.into());
     }
     Some(results)
+}
+
+/// Why nothing was ever begun, if so.
+fn could_not_begin(records: &[Record]) -> Option<&Failure> {
+    records.iter().find_map(|record| match &record.event {
+        Event::CouldNotBegin { failure } => Some(failure),
+        _ => None,
+    })
 }
 
 /// Where the last process begins that used the app, and the facts as it has them. Operations are those of the whole run,

@@ -1,7 +1,7 @@
 //! Progress while operations run: a live line on a terminal, plain lines elsewhere, nothing when asked to be quiet.
 
 use std::io::IsTerminal as _;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -11,14 +11,15 @@ use crate::client::{Session, runtime};
 use crate::keeper::journal::{Event, Record};
 use crate::plain::plain;
 
-/// Follows the journal of a run until its keeper ends.
-pub fn follow(session: &Arc<Session>, quiet: bool) {
+/// Follows the journal of a run until its keeper ends. `several` runs go on at the same time: each line names its recipe.
+pub fn follow(session: &Arc<Session>, quiet: bool, several: bool) {
     if quiet {
         return;
     }
     let session = session.clone();
     runtime().spawn(async move {
-        let mut display = Display::new();
+        let whose = if several { format!("{}: ", session.spec.plan.recipe) } else { String::new() };
+        let mut display = Display::new(whose);
         // What happened before this process went on with the app is told by the header.
         let mut past = session.is_resumed();
         // A keeper that dies ends the display; the trials say why.
@@ -31,17 +32,26 @@ pub fn follow(session: &Arc<Session>, quiet: bool) {
     });
 }
 
+/// When the first of the runs began: they all count from there, so that their lines can be read together.
+fn begin() -> Instant {
+    static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    *BEGIN
+}
+
 struct Display {
     start: Instant,
     /// The live line of the operation under way. It is drawn only while one is: every trial waits then, so libtest
     /// prints nothing that it could garble.
     live: Option<ProgressBar>,
+    /// Of several runs, none is drawn: they would overwrite one another.
     terminal: bool,
+    whose: String,
 }
 
 impl Display {
-    fn new() -> Self {
-        Display { start: Instant::now(), live: None, terminal: std::io::stderr().is_terminal() }
+    fn new(whose: String) -> Self {
+        let terminal = std::io::stderr().is_terminal() && whose.is_empty();
+        Display { start: begin(), live: None, terminal, whose }
     }
 
     fn show(&mut self, record: &Record) {
@@ -88,6 +98,6 @@ impl Display {
     }
 
     fn line(&self, text: &str) {
-        eprintln!("[{:>6.2}s] {}", self.start.elapsed().as_secs_f64(), plain(text));
+        eprintln!("[{:>6.2}s] {}{}", self.start.elapsed().as_secs_f64(), self.whose, plain(text));
     }
 }

@@ -36,7 +36,7 @@ pub struct Results {
     pub base: Option<String>,
     /// The revision under test, for people.
     pub head: String,
-    /// The head's commit, 40 hex digits; of a dirty head, the commit it departs from.
+    /// The head's commit, 40 hex digits; of a dirty head, the commit it departs from. Empty when it was not found out.
     pub commit: String,
     /// The head is a working copy that differs from its commit.
     pub dirty: bool,
@@ -45,7 +45,7 @@ pub struct Results {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judged_by: Option<String>,
     pub domain: String,
-    /// What deployed: `embedded`, `swarm` or `abra`.
+    /// What deployed: `embedded`, `swarm` or `abra`; `none` when the run could not begin before one was chosen.
     pub engine: String,
     /// Which engine, and why, for people.
     pub engine_why: String,

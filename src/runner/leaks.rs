@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::trial::RecipeRun;
+use super::recipe_run::RecipeRun;
 use crate::config::cli::Cli;
 use crate::keeper::leaks;
 use crate::mask::Masks;

@@ -6,17 +6,21 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, anyhow, bail};
 use rustix::fs::{FlockOperation, flock};
 
-use super::trial::{self, RecipeRun};
-use super::{FAILED, leaks};
+use super::candidates::Stopped;
+use super::exit::Code;
+use super::recipe_run::RecipeRun;
+use super::trial;
+use super::{leaks, reports};
 use crate::assertion::Registry;
 use crate::config::cli::Cli;
 use crate::config::state::{self, create_private};
 use crate::engine::EngineSpec;
 use crate::keeper::spec::Client;
-use crate::prepare::{self, Prepared};
+use crate::prepare::{self, Prepared, Unbegun};
+use crate::report::verdict;
 
 /// The group of `.config/nextest.toml` that runs one trial at a time.
 const GROUP: &str = "recipe";
@@ -39,12 +43,12 @@ pub fn run(cli: &Cli, registry: Arc<Registry>, recipes: &[String]) -> Result<Exi
         check_group(variable("NEXTEST_TEST_GROUP").as_deref())?;
     }
     let share = Share::new(recipe)?;
-    let prepared = share.prepared(cli, recipe)?;
+    let prepared = share.prepared(cli, &registry, recipe)?;
     let run = Arc::new(RecipeRun::shared(prepared, registry, cli, share.lock));
     let conclusion = libtest_mimic::run(&cli.mimic, trial::of_run(&run));
     // The keeper has written the reports by then, after its own search.
     let clean = !run.session.has_ended() || leaks::search(cli, &[run]);
-    Ok(if clean { conclusion.exit_code() } else { ExitCode::from(FAILED) })
+    Ok(if clean { conclusion.exit_code() } else { ExitCode::from(Code::Trouble.number()) })
 }
 
 /// What the processes of one nextest run know of each other, by files in the state directory.
@@ -69,14 +73,17 @@ impl Share {
 
     /// The run as the first process has decided it. That is one that lists, so that what cannot be proven is known
     /// before anything runs: nextest shows a trial that finds out while it runs as passed.
-    fn prepared(&self, cli: &Cli, recipe: &str) -> Result<Prepared> {
+    fn prepared(&self, cli: &Cli, registry: &Registry, recipe: &str) -> Result<Prepared> {
         let _held = hold(&self.lock)?;
         if let Ok(json) = std::fs::read(&self.run) {
             return serde_json::from_slice(&json)
                 .with_context(|| format!("failed to understand `{}`", self.run.display()));
         }
         forget_ended(self.run.parent().unwrap_or(Path::new(".")));
-        let mut prepared = prepare::prepare(cli, recipe)?;
+        let mut prepared = match prepare::prepare(cli, recipe)? {
+            Ok(prepared) => prepared,
+            Err(unbegun) => return Err(cannot_begin(cli, registry, *unbegun)),
+        };
         prepared.spec.client = nextest()?;
         if matches!(prepared.spec.engine, EngineSpec::Embedded) {
             super::preflight(&prepared.spec.state)?;
@@ -84,6 +91,18 @@ impl Share {
         let json = serde_json::to_vec(&prepared).context("failed to encode the run")?;
         std::fs::write(&self.run, json).with_context(|| format!("failed to write `{}`", self.run.display()))?;
         Ok(prepared)
+    }
+}
+
+/// Writes every report of a run that cannot begin; nextest itself is told by the error, and goes no further.
+fn cannot_begin(cli: &Cli, registry: &Registry, unbegun: Unbegun) -> Error {
+    let stopped = Stopped::new(unbegun, registry, cli, false);
+    let recorded = stopped.record();
+    reports::write(cli, &[(stopped.run_dir.clone(), stopped.results())]);
+    let error = anyhow!("{}; the report is {}", stopped.failure, verdict::link(&stopped.run_dir));
+    match recorded {
+        Ok(()) => error,
+        Err(failed) => error.context(format!("the reports could not be written: {failed:#}")),
     }
 }
 

@@ -1,12 +1,11 @@
 //! The reports of a run, once it is over: the client's own word is added to what the keeper has written.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Result;
 
 use super::nextest;
-use super::trial::RecipeRun;
+use super::recipe_run::RecipeRun;
 use crate::config::cli::Cli;
 use crate::keeper::journal::{self, Event};
 use crate::keeper::spec::RunSpec;
@@ -15,9 +14,8 @@ use crate::report::results::Results;
 
 /// Writes every report, and says on standard error what went wrong; false when something did. A missing report is a
 /// failure, because nobody would miss it otherwise.
-pub fn write(cli: &Cli, runs: &[Arc<RecipeRun>]) -> bool {
-    let results: Vec<(PathBuf, Results)> = runs.iter().map(|run| results(run)).collect();
-    let written = write_all(cli, &results);
+pub fn write(cli: &Cli, runs: &[(PathBuf, Results)]) -> bool {
+    let written = write_all(cli, runs);
     if let Err(error) = &written {
         eprintln!("error: {error:#}");
     }
@@ -52,7 +50,8 @@ fn append_summary(results: &Results) -> Result<()> {
     }
 }
 
-fn results(run: &RecipeRun) -> (PathBuf, Results) {
+/// What a run came to, with its directory.
+pub fn of(run: &RecipeRun) -> (PathBuf, Results) {
     let dir = run.prepared.run_dir.clone();
     let results = files::results(&run.session.spec, &dir, &run.finished());
     (dir, results)

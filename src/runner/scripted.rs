@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::trial::{RecipeRun, Verdict};
+use super::recipe_run::RecipeRun;
+use super::trial::Verdict;
 use crate::app::App;
 use crate::fault::{Failure, Fault};
 use crate::script::run::{self, About, Said, Stage};

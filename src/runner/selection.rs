@@ -1,9 +1,11 @@
 //! Which recipes a command line means, and which trials a recipe has.
 
 use anyhow::Result;
+use libtest_mimic::Trial;
 
 use crate::assertion::{Assertion, Registered, Registry, Scope, recipe_of};
 use crate::config::cli::Cli;
+use crate::keeper::facts::{TrialFact, TrialKind};
 use crate::script::{self, Part, Script};
 use crate::tier::Tier;
 
@@ -63,6 +65,24 @@ fn arrange<'a>(
     trials
 }
 
+/// Which trials of a recipe a command line asks for.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    pub cli: &'a Cli,
+    pub recipe: &'a str,
+    /// Each trial is shown with its recipe, and can be asked for by it.
+    pub several: bool,
+}
+
+impl Asked<'_> {
+    /// Whether the trial of this name takes part.
+    pub fn takes(&self, name: &str, ignored: bool) -> bool {
+        let probe = Trial::test(name, || Ok(())).with_ignored_flag(ignored);
+        let probe = if self.several { probe.with_kind(self.recipe) } else { probe };
+        !self.cli.mimic.is_filtered_out(&probe) && !self.cli.mimic.is_ignored(&probe)
+    }
+}
+
 /// `tier::upgrade`
 pub fn operation_name(tier: Tier) -> String {
     format!("tier::{tier}")
@@ -108,6 +128,17 @@ impl Selected<'_> {
     /// Whether the trial is one of the generic assertions, which can be opted out of.
     pub fn is_generic(&self) -> bool {
         matches!(self.what, What::Assertion(Registered { scope: Scope::Generic, .. }))
+    }
+
+    /// The trial as the journal knows it.
+    pub fn fact(&self) -> TrialFact {
+        let kind = match self.what {
+            What::Operation => TrialKind::Operation,
+            What::Assertion(_) if self.is_generic() => TrialKind::Generic,
+            What::Assertion(_) | What::Script(..) => TrialKind::Overlay,
+            What::Teardown => TrialKind::Teardown,
+        };
+        TrialFact { name: self.name.clone(), tier: self.tier, kind }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::recipe_run::RecipeRun;
 use super::selection::TEARDOWN;
-use super::trial::{RecipeRun, Verdict};
+use super::trial::Verdict;
 use crate::client::runtime;
 use crate::config::Keep;
 use crate::fault::{Failure, Fault};
@@ -32,13 +33,22 @@ pub fn trial(run: &Arc<RecipeRun>) -> Verdict {
 /// Ends every run that has not ended yet, and says on standard error what went wrong; false when something did.
 pub fn finish(runs: &[Arc<RecipeRun>]) -> bool {
     let mut clean = true;
-    for run in runs.iter().filter(|run| run.session.has_begun() && !run.selects(TEARDOWN)) {
-        if let Err(message) = end(run) {
-            eprintln!("error: teardown of `{}` failed: {}", run.prepared.spec.plan.recipe, plain(&message));
+    for run in runs {
+        if let Err(message) = at_last(run) {
+            eprintln!("error: teardown of `{}` failed: {}", run.prepared.spec.plan.recipe, plain(message));
             clean = false;
         }
     }
     clean
+}
+
+/// Ends a run of which no trial does: once, however often it is asked for.
+pub fn at_last(run: &RecipeRun) -> &Result<(), String> {
+    const NOTHING_TO_DO: &Result<(), String> = &Ok(());
+    match run.session.has_begun() && !run.selects(TEARDOWN) {
+        true => run.ended.get_or_init(|| end(run).map(drop)),
+        false => NOTHING_TO_DO,
+    }
 }
 
 fn end(run: &RecipeRun) -> Result<TeardownReport, String> {

@@ -1,191 +1,33 @@
 //! One trial: wait for its turn, enter its tier, run it under a deadline, and say how it went.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Completion, Failed, Trial};
 
 use super::call::{CallFailure, call};
+use super::recipe_run::RecipeRun;
 use super::scripted;
 use super::selection::{Selected, What, operation_name};
 use super::teardown;
-use super::told_once::ToldOnce;
-use super::turns::Turns;
-use super::warm::{Warm, fingerprint};
 use crate::app::App;
-use crate::assertion::{Assertion, Registry};
-use crate::client::{Entry, Session, runtime};
-use crate::config::Keep;
-use crate::config::cli::Cli;
+use crate::assertion::Assertion;
+use crate::client::{Entry, runtime};
 use crate::fault::{Failure, Fault};
 use crate::keeper::blame::{unless_full, unless_torn_down};
-use crate::keeper::facts::{TrialFact, TrialKind};
 use crate::keeper::journal::{self, Outcome, Trial as Ended, millis};
 use crate::keeper::protocol::{Blocked, Call};
 use crate::plain::plain;
-use crate::prepare::Prepared;
-use crate::report::{explain, progress};
+use crate::report::explain;
 use crate::script::{Part, Script};
 use crate::tier::Tier;
-
-/// One recipe's run, with everything its trials share.
-pub struct RecipeRun {
-    pub prepared: Prepared,
-    pub session: Arc<Session>,
-    pub registry: Arc<Registry>,
-    pub keep: Keep,
-    /// The app stays up for the next run.
-    pub warm: Option<Warm>,
-    /// What became of the app that an earlier run has left up.
-    pub said: Option<String>,
-    pub results: Mutex<Vec<Ended>>,
-    turns: Turns,
-    /// Operations whose own trial was selected. Where it was not, the first trial that needs the operation fails in
-    /// its stead: otherwise a failed operation would leave nothing but ignored trials, which is no failure.
-    operations: BTreeSet<Tier>,
-    blamed: AtomicBool,
-    /// What is said of a keeper that is gone.
-    gone: ToldOnce,
-    /// The progress display follows the run.
-    watched: AtomicBool,
-    selected: BTreeSet<String>,
-    kind: Option<String>,
-    quiet: bool,
-}
 
 /// What a trial comes to.
 pub enum Verdict {
     Passed,
     Ignored(String),
     Failed(Failure),
-}
-
-impl RecipeRun {
-    /// Binds a prepared run to the trials that the command line selects.
-    pub fn new(prepared: Prepared, registry: Arc<Registry>, cli: &Cli, several: bool) -> Self {
-        RecipeRun::bind(prepared, registry, cli, several, None)
-    }
-
-    /// The same, for a process that shares the run with others, each with a trial of its own.
-    pub fn shared(prepared: Prepared, registry: Arc<Registry>, cli: &Cli, lock: PathBuf) -> Self {
-        RecipeRun::bind(prepared, registry, cli, false, Some(lock))
-    }
-
-    fn bind(
-        mut prepared: Prepared,
-        registry: Arc<Registry>,
-        cli: &Cli,
-        several: bool,
-        shared: Option<PathBuf>,
-    ) -> Self {
-        let recipe = prepared.spec.plan.recipe.to_string();
-        let (turns, mut operations, mut selected) = (Turns::default(), BTreeSet::new(), BTreeSet::new());
-        let mut trials = Selected::of_recipe(&registry, &recipe, &prepared.scripts);
-        trials.retain(|it| it.is_planned(&prepared));
-        prepared.spec.about.trials = trials.iter().map(Selected::fact).collect();
-        for trial in &trials {
-            let probe = Trial::test(trial.name.clone(), || Ok(()));
-            let probe = if several { probe.with_kind(&recipe) } else { probe };
-            let probe = probe.with_ignored_flag(shared.is_some() && trial.skip(&prepared).is_some());
-            if cli.mimic.is_filtered_out(&probe) || cli.mimic.is_ignored(&probe) {
-                continue;
-            }
-            turns.expect(trial.tier);
-            selected.insert(trial.name.clone());
-            if let (What::Operation, Some(tier)) = (&trial.what, trial.tier) {
-                operations.insert(tier);
-            }
-        }
-        prepared.spec.about.judged_by = fingerprint::of_judgement(&prepared).ok();
-        prepared.spec.about.selected = shared.is_none().then(|| selected.clone());
-        let (spec, run_dir) = (prepared.spec.clone(), prepared.run_dir.clone());
-        RecipeRun {
-            quiet: cli.mimic.quiet || shared.is_some(),
-            session: Arc::new(match shared {
-                None => Session::new(spec, run_dir),
-                Some(lock) => Session::shared(spec, run_dir, lock),
-            }),
-            registry,
-            keep: prepared.keep,
-            warm: None,
-            said: None,
-            results: Mutex::default(),
-            turns,
-            operations,
-            blamed: AtomicBool::new(false),
-            gone: ToldOnce::default(),
-            watched: AtomicBool::new(false),
-            selected,
-            kind: several.then_some(recipe),
-            prepared,
-        }
-    }
-
-    /// Whether any trial has failed so far.
-    pub fn has_failed(&self) -> bool {
-        self.finished().iter().any(|it| it.outcome == Outcome::Failed)
-    }
-
-    /// The trials that have ended, in the order in which they did.
-    pub fn finished(&self) -> Vec<Ended> {
-        self.results.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
-    }
-
-    /// Whether no trial takes part.
-    pub fn selects_nothing(&self) -> bool {
-        self.selected.is_empty()
-    }
-
-    /// Whether the trial of this name takes part.
-    pub fn selects(&self, name: &str) -> bool {
-        self.selected.contains(name)
-    }
-
-    /// Starts the keeper and the progress display, once.
-    fn begin(&self) -> Result<(), Failure> {
-        self.session.begin()?;
-        if !self.watched.swap(true, Ordering::SeqCst) {
-            progress::follow(&self.session, self.quiet);
-        }
-        Ok(())
-    }
-
-    /// The command that runs one trial again.
-    pub fn again(&self, name: &str) -> String {
-        let mut command = "cargo test --test recipe -- ".to_owned();
-        command.push_str(&self.prepared.spec.about.arguments);
-        command.push_str(&format!(" --exact {name}"));
-        command
-    }
-}
-
-impl Selected<'_> {
-    /// Tiers that were not asked for have no trials at all.
-    fn is_planned(&self, prepared: &Prepared) -> bool {
-        self.tier.is_none_or(|tier| prepared.spec.plan.step(tier).is_some())
-    }
-
-    /// Why it is known beforehand that this trial proves nothing.
-    fn skip(&self, prepared: &Prepared) -> Option<String> {
-        let plan = &prepared.spec.plan;
-        let opted_out = |tier: &Tier| self.is_generic() && plan.skip_generic.contains(tier);
-        let tier = self.tier?;
-        let skip = plan.skip(tier).map(|skip| skip.to_string());
-        skip.or_else(|| opted_out(&tier).then(|| "opted out of by --skip-generic".into()))
-    }
-
-    fn fact(&self) -> TrialFact {
-        let kind = match self.what {
-            What::Operation => TrialKind::Operation,
-            What::Assertion(_) if self.is_generic() => TrialKind::Generic,
-            What::Assertion(_) | What::Script(..) => TrialKind::Overlay,
-            What::Teardown => TrialKind::Teardown,
-        };
-        TrialFact { name: self.name.clone(), tier: self.tier, kind }
-    }
 }
 
 /// The trials of one run, bound to it.
@@ -207,7 +49,7 @@ fn bind(run: &Arc<RecipeRun>, selected: &Selected<'_>) -> Trial {
     let trial = Trial::ignorable_test(name.clone(), {
         let run = run.clone();
         move || {
-            let _turn = run.turns.wait(tier);
+            let turn = run.wait(&name, tier);
             let mut start = Instant::now();
             let verdict = match (tier, assertion) {
                 _ if teardown => teardown::trial(&run),
@@ -218,7 +60,10 @@ fn bind(run: &Arc<RecipeRun>, selected: &Selected<'_>) -> Trial {
                 },
                 (None, _) => Verdict::Failed(Failure::new(Fault::Harness, "a trial without a tier")),
             };
-            conclude(&run, name, tier, start.elapsed(), verdict)
+            let concluded = conclude(&run, name, tier, start.elapsed(), verdict);
+            drop(turn);
+            run.leave();
+            concluded
         }
     });
     // nextest shows what is ignored only if it is told so before the trial runs.

@@ -1,4 +1,5 @@
-//! Strict order between tiers: a trial waits until every selected trial of the earlier tiers has ended.
+//! Strict order between the trials of a recipe: each waits until every selected trial of the earlier tiers has ended, and
+//! until its number is up.
 
 use std::sync::{Condvar, Mutex, MutexGuard};
 
@@ -7,44 +8,81 @@ use crate::tier::Tier;
 /// One more than the tiers: teardown is the last of the turns.
 const TURNS: usize = Tier::ALL.len() + 1;
 
-/// How many selected trials are still to come, by tier. No deadlock is possible, because libtest-mimic takes trials in
-/// the given order: when a trial waits here, all earlier ones were taken already.
-#[derive(Default)]
+/// Which of the selected trials are still to come. No deadlock is possible, because libtest-mimic takes trials in the
+/// given order: when a trial waits here, all earlier ones of its recipe were taken already.
 pub struct Turns {
-    pending: Mutex<[usize; TURNS]>,
-    ended: Condvar,
+    at_once: usize,
+    state: Mutex<State>,
+    changed: Condvar,
 }
 
-/// A trial's turn; dropping it, however the trial ends, lets later tiers go on.
+#[derive(Default)]
+struct State {
+    /// Trials that have not ended, by tier.
+    pending: [usize; TURNS],
+    given: usize,
+    begun: usize,
+    running: usize,
+}
+
+/// A trial's number: trials begin in this order.
+#[derive(Clone, Copy)]
+pub struct Ticket(usize);
+
+/// A trial's turn; dropping it, however the trial ends, lets the next ones go on.
 pub struct Turn<'a> {
     turns: &'a Turns,
     at: usize,
 }
 
 impl Turns {
-    /// One more trial will come.
-    pub fn expect(&self, tier: Option<Tier>) {
-        self.pending()[index(tier)] += 1;
+    /// For so many trials at the same time, which is for one recipe what `--test-threads` is for a test executable.
+    pub fn new(at_once: usize) -> Self {
+        Turns { at_once: at_once.max(1), state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Waits for the earlier tiers.
-    pub fn wait(&self, tier: Option<Tier>) -> Turn<'_> {
+    /// One more trial will come.
+    pub fn expect(&self, tier: Option<Tier>) -> Ticket {
+        let mut state = self.state();
+        state.pending[index(tier)] += 1;
+        state.given += 1;
+        Ticket(state.given - 1)
+    }
+
+    /// Waits for the earlier tiers, and for whoever comes before.
+    pub fn wait(&self, ticket: Ticket, tier: Option<Tier>) -> Turn<'_> {
         let at = index(tier);
-        let earlier_are_left = |pending: &mut [usize; TURNS]| pending[..at].iter().any(|count| *count > 0);
-        let pending = self.ended.wait_while(self.pending(), earlier_are_left);
-        drop(pending.unwrap_or_else(|poisoned| poisoned.into_inner()));
+        let has_to_wait = |state: &mut State| {
+            state.begun < ticket.0
+                || state.running >= self.at_once
+                || state.pending[..at].iter().any(|count| *count > 0)
+        };
+        let waited = self.changed.wait_while(self.state(), has_to_wait);
+        let mut state = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
+        state.begun += 1;
+        state.running += 1;
+        drop(state);
+        self.changed.notify_all();
         Turn { turns: self, at }
     }
 
-    fn pending(&self) -> MutexGuard<'_, [usize; TURNS]> {
-        self.pending.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    /// Whether every trial that was expected has ended.
+    pub fn are_over(&self) -> bool {
+        self.state().pending.iter().all(|count| *count == 0)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.turns.pending()[self.at] -= 1;
-        self.turns.ended.notify_all();
+        let mut state = self.turns.state();
+        state.pending[self.at] -= 1;
+        state.running -= 1;
+        drop(state);
+        self.turns.changed.notify_all();
     }
 }
 
@@ -55,19 +93,18 @@ fn index(tier: Option<Tier>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     #[test]
     fn a_later_tier_waits_for_the_earlier_one_even_if_that_panics() {
-        let turns = Turns::default();
-        turns.expect(Some(Tier::Install));
-        turns.expect(Some(Tier::Upgrade));
-        turns.expect(None);
+        let turns = Turns::new(9);
+        let [install, upgrade, teardown] =
+            [Some(Tier::Install), Some(Tier::Upgrade), None].map(|tier| (turns.expect(tier), tier));
         let install_ended = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            let turn = turns.wait(Some(Tier::Install));
+            let turn = turns.wait(install.0, install.1);
             scope.spawn(|| {
-                let _turn = turns.wait(Some(Tier::Upgrade));
+                let _turn = turns.wait(upgrade.0, upgrade.1);
                 assert!(install_ended.load(Ordering::SeqCst), "upgrade ran before install had ended");
             });
             let panicked = scope.spawn(|| {
@@ -77,6 +114,32 @@ mod tests {
             });
             assert!(panicked.join().is_err());
         });
-        drop(turns.wait(None));
+        assert!(!turns.are_over());
+        drop(turns.wait(teardown.0, teardown.1));
+        assert!(turns.are_over());
+    }
+
+    #[test]
+    fn trials_of_one_tier_begin_in_order_and_only_so_many_run_at_once() {
+        let turns = Turns::new(2);
+        let tickets: Vec<Ticket> = (0..20).map(|_| turns.expect(Some(Tier::Custom))).collect();
+        let (running, begun) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        std::thread::scope(|scope| {
+            // Taken in the wrong order, as threads may be scheduled.
+            for (number, ticket) in tickets.iter().enumerate().rev() {
+                let (turns, running, begun) = (&turns, &running, &begun);
+                scope.spawn(move || {
+                    let _turn = turns.wait(*ticket, Some(Tier::Custom));
+                    assert!(running.fetch_add(1, Ordering::SeqCst) < 2, "more than two ran");
+                    begun.lock().unwrap().push(number);
+                    running.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        let mut begun = begun.into_inner().unwrap();
+        // Two that run at once may write in either order.
+        assert!(begun.iter().enumerate().all(|(at, number)| at.abs_diff(*number) <= 1), "{begun:?}");
+        begun.sort();
+        assert_eq!(begun, (0..20).collect::<Vec<_>>());
     }
 }

@@ -17,8 +17,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use super::recipe_run::RecipeRun;
 use super::selection::{Selected, What};
-use super::trial::RecipeRun;
 use crate::client::{self, Session, runtime};
 use crate::config::Keep;
 use crate::config::state::create_private;

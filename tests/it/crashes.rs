@@ -34,7 +34,7 @@ fn a_journal_that_fails_from_any_record_on_is_an_infrastructure_error_and_leaves
         let world = World::of_test_data();
         let run = world.command(&["--recipe", "whole"]).env("RECIPE_HARNESS_TEST_HALT", format!("fail:{record}"));
         let ended = crate::runner::finish(&run);
-        assert_eq!(ended.code, 101, "record {record}: {ended}");
+        assert_eq!(ended.code, 3, "record {record}: {ended}");
         let said = format!("{}{}", ended.stdout, ended.stderr);
         assert!(said.contains("failed to write to the journal `"), "record {record}: {ended}");
         assert_eq!(ended.stdout.matches("test result: FAILED").count(), 1, "record {record}: {ended}");

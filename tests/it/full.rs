@@ -67,7 +67,7 @@ fn a_run_is_torn_down_by_name_on_a_full_disk_and_none_is_begun_there() {
     // What the teardown has set free.
     fill_disk(&disk.0);
     let next = world.run(&["--recipe", "no-backup", "--tiers", "install"]);
-    assert_eq!(next.code, 2, "{next}");
+    assert_eq!(next.code, 3, "{next}");
     let place =
         format!(" bytes are free at `{}`. Make room there, or let `HARNESS_STATE` name ", world.state().display());
     let start = "error: the embedded engine cannot start: failed to run a first container (ENOSPC). The disk is full: ";

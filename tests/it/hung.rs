@@ -68,7 +68,7 @@ fn a_keeper_that_hangs_in_its_teardown_alone_is_killed_and_its_run_is_swept() {
     let run = run.env("RECIPE_HARNESS_TEST_HALT", "hang:teardown").env("RECIPE_HARNESS_TEST_TEARDOWN", "6s");
     let start = Instant::now();
     let ended = finish(&run);
-    assert_eq!((ended.code, ended.with_outcome("FAILED")), (101, vec!["tier::teardown"]), "{ended}");
+    assert_eq!((ended.code, ended.with_outcome("FAILED")), (3, vec!["tier::teardown"]), "{ended}");
     assert!(start.elapsed() >= Duration::from_secs(6), "{ended}");
     let message = ended.message("tier::teardown");
     let expected = "teardown left something behind:\n  the keeper was given up: it did not end its teardown within TIME, so \

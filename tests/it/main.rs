@@ -12,6 +12,7 @@ mod declarations;
 mod docs;
 mod drills;
 mod editors;
+mod exit_codes;
 mod formats;
 mod full;
 mod green;

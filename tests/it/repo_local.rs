@@ -106,16 +106,11 @@ fn an_approval_of_one_content_ends_with_its_first_changed_byte() {
 fn a_malformed_list_is_one_line_before_anything_is_created() {
     let world = World::of_test_data();
     let ended = run_approved(&world, "brings-tests", "brings-tests yes\n", &[]);
-    assert_eq!(ended.code, 2, "{ended}");
+    assert_eq!(ended.code, 101, "{ended}");
     let list = world.dir.path().join("approved.txt");
-    assert_eq!(
-        ended.stderr,
-        format!(
-            "error: failed to read `{}`: line 1: expected `<recipe>` or `<recipe> tests/<file> <blob hash>`\n",
-            list.display()
-        )
-    );
-    assert!(!world.state().join("runs").exists());
+    let line = "line 1: expected `<recipe>` or `<recipe> tests/<file> <blob hash>`";
+    assert_eq!(ended.refusal(), format!("error: failed to read `{}`: {line}", list.display()));
+    assert_eq!(world.leftovers(), Vec::<String>::new());
 }
 
 /// Where the hostile recipe's marker may be found on this machine: nowhere.

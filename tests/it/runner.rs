@@ -128,6 +128,12 @@ impl World {
         std::fs::read_to_string(run.path().join(name)).unwrap()
     }
 
+    /// The same of any file.
+    pub fn file_of_run_bytes(&self, name: &str) -> Vec<u8> {
+        let run = std::fs::read_dir(self.state().join("runs")).unwrap().next().unwrap().unwrap();
+        std::fs::read(run.path().join(name)).unwrap()
+    }
+
     /// Files below this world's state directory that hold a text.
     pub fn files_with(&self, text: &str) -> Vec<String> {
         let found = finish(&Run::new("grep", ["-rlF", "--", text, self.state().to_str().unwrap()]));
@@ -178,6 +184,21 @@ impl Ended {
     pub fn with_outcome(&self, outcome: &str) -> Vec<&str> {
         let lines = self.stdout.lines().filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "));
         lines.filter(|(_, is)| is.trim().starts_with(outcome)).map(|(name, _)| name.trim()).collect()
+    }
+
+    /// The exit code that the failed trials ask for: 3 when none of them is about the recipe.
+    pub fn code_by_fault(&self) -> i32 {
+        let is_trouble = |trial: &&str| {
+            *trial == "tier::teardown" || self.message(trial).contains("trouble, not the recipe's fault: ")
+        };
+        if self.with_outcome("FAILED").iter().all(is_trouble) { 3 } else { 101 }
+    }
+
+    /// The line with which a run that cannot begin says so, before anything else.
+    pub fn refusal(&self) -> &str {
+        let line = self.stderr.lines().next().unwrap_or_default();
+        assert!(line.starts_with("error: "), "{self}");
+        line
     }
 
     /// What libtest printed about a failed trial, without what differs from run to run.

@@ -25,7 +25,7 @@ fn a_token_in_an_address_is_shown_nowhere() {
     let ended = world.run(&["--recipe", "wiki"]);
     let start = "error: failed to fetch from `https://127.0.0.1:1/wiki.git?***`: fatal: unable to access \
                  'https://127.0.0.1:1/wiki.git?***': ";
-    assert_eq!(ended.code, 2, "{ended}");
+    assert_eq!(ended.code, 3, "{ended}");
     assert!(ended.stderr.starts_with(start) && !ended.stderr.contains("hidden"), "{ended}");
     let hidden = harness::mask::Masks::new(["hidden-password", "hidden-token"]).unwrap();
     assert_eq!(harness::keeper::leaks::files_with(&world.state(), &hidden).unwrap(), Vec::<String>::new());

@@ -162,7 +162,7 @@ fn a_run_that_cannot_begin_is_one_failure_and_leaves_nothing() {
     std::fs::create_dir_all(world.state()).unwrap();
     std::fs::write(world.state().join("runs"), "a file where the directory should be").unwrap();
     let ended = world.run(&["--recipe", "no-backup"]);
-    assert_eq!(ended.code, 101, "{ended}");
+    assert_eq!(ended.code, 3, "{ended}");
     assert_eq!(ended.with_outcome("FAILED").len(), 1, "{ended}");
     let message = ended.message(ended.with_outcome("FAILED")[0]);
     assert!(message.starts_with("infrastructure trouble, not the recipe's fault: failed to create `"), "{message}");

@@ -92,7 +92,7 @@ impl Abra {
     /// A run that fails at these trials and no other, and its first message.
     pub fn fails(&self, arguments: &[&str], trials: &[&str]) -> (Ended, String) {
         let ended = self.run(arguments);
-        assert_eq!(ended.code, 101, "{ended}");
+        assert_eq!(ended.code, ended.code_by_fault(), "{ended}");
         assert_eq!(ended.with_outcome("FAILED"), trials, "{ended}");
         assert_eq!(ended.outcome("tier::teardown"), Some("ok"), "{ended}");
         self.expect_nothing_left(&ended);

@@ -60,7 +60,7 @@ fn a_run_that_cannot_begin() {
     std::fs::write(world.state().join("runs"), "a file where the directory should be").unwrap();
     let file = world.dir.path().join("junit.xml");
     let ended = world.run(&["--recipe", "no-backup", "--junit", file.to_str().unwrap()]);
-    assert_eq!(ended.code, 101, "{ended}");
+    assert_eq!(ended.code, 3, "{ended}");
     is_valid(&file);
     let text = std::fs::read_to_string(&file).unwrap();
     let error = r#"<error message="infrastructure trouble, not the recipe's fault: failed to create "#;

@@ -211,7 +211,7 @@ impl Row {
 
 /// The trial failed, and no failure but teardown's is any other's than the infrastructure's.
 fn blamed(what: &str, ended: &Ended, trial: &str) {
-    assert_eq!(ended.code, 101, "{what}: {ended}");
+    assert_eq!(ended.code, 3, "{what}: {ended}");
     let failed = ended.with_outcome("FAILED");
     assert!(failed.contains(&trial), "{what}: {ended}");
     for trial in failed.into_iter().filter(|trial| *trial != "tier::teardown") {
@@ -345,7 +345,7 @@ fn without_a_version() {
     let world = World::of_test_data().on("swarm");
     let proxy = Proxy::start(vec![rule("GET", "/version", Fault::Answers(500, "planted"), ALWAYS)]);
     let ended = finish(&world.command(&["--recipe", "whole"]).env("DOCKER_HOST", proxy.host()));
-    assert_eq!(ended.code, 2, "{ended}");
+    assert_eq!(ended.code, 3, "{ended}");
     let start = "error: failed to use the engine `swarm`: failed to connect to Docker at `unix://";
     assert!(ended.stderr.starts_with(start) && ended.stderr.contains("planted"), "{ended}");
 }

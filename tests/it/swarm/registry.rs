@@ -34,7 +34,7 @@ fn images_are_pulled_ahead_with_a_login_and_their_digests_recorded() {
     make_recipe(&recipe, &images);
     let command = world.command(&["--recipe", "pulled", "--recipe-dir", recipe.to_str().unwrap()]);
     let stranger = finish(&command.clone().env("DOCKER_CONFIG", dir.join("nobody")));
-    assert_eq!(stranger.code, 2, "{stranger}");
+    assert_eq!(stranger.code, 3, "{stranger}");
     let start =
         format!("error: failed to use the engine `swarm`: failed to find the image `{}` in its registry: ", images[0]);
     assert!(stranger.stderr.starts_with(&start), "{stranger}");

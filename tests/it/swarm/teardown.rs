@@ -46,9 +46,9 @@ fn a_lent_secret_is_neither_made_nor_removed() {
     let ended = run();
     let missing = format!(
         "error: failed to use the engine `swarm`: the external secret `{secret}` does not exist: create it with `docker \
-         secret create {secret} <file>`\n"
+         secret create {secret} <file>`"
     );
-    assert_eq!((ended.code, ended.stderr.as_str()), (2, missing.as_str()), "{ended}");
+    assert_eq!((ended.code, ended.refusal()), (3, missing.as_str()), "{ended}");
     let file = dir.path().join("value");
     std::fs::write(&file, "a value of somebody else's").unwrap();
     let id = docker(vec!["secret", "create", &secret, file.to_str().unwrap()]);

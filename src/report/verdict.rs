@@ -1,0 +1,77 @@
+//! The last lines of a command: what became of each recipe, and where its report is.
+
+use std::path::{Path, PathBuf};
+
+use super::fold::COULD_NOT_BEGIN;
+use super::results::{Results, Verdict};
+use crate::plain::plain;
+
+/// One recipe's run, with the directory that holds its reports, if there is one.
+pub struct Row<'a> {
+    pub results: &'a Results,
+    pub dir: Option<&'a Path>,
+}
+
+/// A line for every recipe, in columns, and then a line for every report.
+pub fn text(rows: &[Row<'_>]) -> String {
+    let names: Vec<String> =
+        rows.iter().map(|row| format!("{} {}", row.results.recipe, row.results.versions())).collect();
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or_default();
+    let mut text = String::from("\n");
+    for (name, row) in names.iter().zip(rows) {
+        text.push_str(&format!("{name:width$}   {}\n", said(row.results)));
+    }
+    for dir in rows.iter().filter_map(|row| row.dir) {
+        text.push_str(&format!("report   {}\n", link(dir)));
+    }
+    plain(&text)
+}
+
+fn said(results: &Results) -> String {
+    let level = format!("level {} of 5", results.level.reached);
+    match results.verdict {
+        Verdict::Passed => match &results.level.raise {
+            Some(raise) => format!("PASSED, {level} ({raise})"),
+            None => format!("PASSED, {level}"),
+        },
+        Verdict::Failed if results.reason.starts_with(COULD_NOT_BEGIN) => format!("FAILED, {}", results.reason),
+        Verdict::Failed => format!("FAILED, {level}: {}", results.reason),
+        Verdict::Error => format!("ERROR, not the recipe's fault: {}", results.reason),
+        Verdict::BrokenOff => format!("BROKEN OFF: {}", results.reason),
+        Verdict::NothingProven => format!("NOTHING PROVEN: {}", results.reason),
+    }
+}
+
+/// The page of a run as an address that terminals make a link of.
+pub fn link(dir: &Path) -> String {
+    let path: PathBuf = std::path::absolute(dir.join("report.html")).unwrap_or_else(|_| dir.join("report.html"));
+    let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~+".contains(&byte);
+    let escaped = |byte: &u8| if harmless(*byte) { char::from(*byte).to_string() } else { format!("%{byte:02X}") };
+    let bytes = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str());
+    format!("file://{}", bytes.iter().map(escaped).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keeper::journal;
+    use crate::report::fold::fold;
+
+    fn results(run: &str) -> Results {
+        let path = crate::prepare::root().join(format!("tests/data/runs/{run}/events.jsonl"));
+        fold(&journal::read(&path).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_recipe_gets_a_line_and_every_report_a_link() {
+        let (green, red) = (results("green"), results("upgrade-fails"));
+        let dir = Path::new("/tmp/a b/x");
+        let text = text(&[Row { results: &green, dir: Some(dir) }, Row { results: &red, dir: None }]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 4, "{text}");
+        assert!(lines[1].contains("   PASSED, level "), "{text}");
+        assert!(lines[2].contains("   FAILED, level 1 of 5: "), "{text}");
+        assert_eq!(lines[1].find("PASSED"), lines[2].find("FAILED"), "{text}");
+        assert_eq!(lines[3], "report   file:///tmp/a%20b/x/report.html");
+    }
+}
