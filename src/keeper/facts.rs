@@ -113,7 +113,7 @@ impl Facts {
             engine: "none".into(),
             engine_why: "none was chosen yet".into(),
             stand_ins: Vec::new(),
-            steps: Vec::new(),
+            steps: Tier::ALL.map(|tier| Step { tier, action: Action::Observe }).to_vec(),
             skip_generic: BTreeSet::new(),
             notes: Vec::new(),
             arguments: String::new(),

@@ -134,7 +134,9 @@ impl Stopped {
 
     /// The one trial of this run, which fails.
     pub fn trial(&self) -> Trial {
-        let message = plain(&format!("{}: {}", fold::COULD_NOT_BEGIN, self.failure));
+        // libtest names the trial alone at the end, and every recipe has one of that name.
+        let whose = if self.several { format!("{}: ", self.facts.recipe) } else { String::new() };
+        let message = plain(&format!("{whose}{}: {}", fold::COULD_NOT_BEGIN, self.failure));
         let trial = Trial::test(self.blamed.clone(), move || Err(Failed::from(message)));
         if self.several { trial.with_kind(&self.facts.recipe) } else { trial }
     }
