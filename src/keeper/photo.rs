@@ -4,6 +4,7 @@
 //! nothing, and goes with its cage. A page with credentials on it is not photographed.
 
 use std::fs;
+use std::io::Cursor;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use resvg::tiny_skia::Pixmap;
+use png::Transformations;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
@@ -181,8 +182,25 @@ fn clean(picture: &[u8]) -> Result<Vec<u8>> {
         picture.starts_with(b"\x89PNG\r\n\x1a\n") && size(16).zip(size(20)) == Some(photograph::SIZE),
         "the browser left no picture of the size that was asked for"
     );
-    let picture = Pixmap::decode_png(picture).context("the browser left a broken picture")?;
-    picture.encode_png().context("failed to write the picture")
+    let (pixels, frame) = pixels(picture).context("the browser left a broken picture")?;
+    let mut made = Vec::new();
+    let mut encoder = png::Encoder::new(&mut made, frame.width, frame.height);
+    encoder.set_color(frame.color_type);
+    encoder.set_depth(frame.bit_depth);
+    let written = encoder.write_header().and_then(|mut writer| writer.write_image_data(&pixels));
+    written.context("failed to write the picture")?;
+    Ok(made)
+}
+
+/// What is seen, and nothing of the texts, profiles and times that a PNG may carry along.
+fn pixels(picture: &[u8]) -> Result<(Vec<u8>, png::OutputInfo)> {
+    let mut decoder = png::Decoder::new(Cursor::new(picture));
+    decoder.set_transformations(Transformations::normalize_to_color8());
+    let mut reader = decoder.read_info()?;
+    let mut pixels = vec![0; reader.output_buffer_size().context("it is too large")?];
+    let frame = reader.next_frame(&mut pixels)?;
+    pixels.truncate(frame.buffer_size());
+    Ok((pixels, frame))
 }
 
 fn keep(run_dir: &Path, tier: Tier, picture: &[u8]) -> Result<String> {
@@ -208,8 +226,15 @@ fn find(given: Option<&Path>) -> Result<String> {
 mod tests {
     use super::*;
 
+    /// A picture of one colour, with a text that nobody sees.
     fn png(width: u32, height: u32) -> Vec<u8> {
-        Pixmap::new(width, height).unwrap().encode_png().unwrap()
+        let mut made = Vec::new();
+        let mut encoder = png::Encoder::new(&mut made, width, height);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.add_text_chunk("Comment".into(), "a hidden text".into()).unwrap();
+        let pixels = [12, 34, 56].repeat((width * height) as usize);
+        encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
+        made
     }
 
     #[test]
@@ -217,7 +242,13 @@ mod tests {
         let mut dirty = png(photograph::SIZE.0, photograph::SIZE.1);
         dirty.extend_from_slice(b"<script>");
         let cleaned = clean(&dirty).unwrap();
-        assert!(!cleaned.windows(8).any(|bytes| bytes == b"<script>"));
+        let has = |bytes: &[u8], what: &[u8]| bytes.windows(what.len()).any(|window| window == what);
+        for hidden in ["<script>", "a hidden text"] {
+            assert!(has(&dirty, hidden.as_bytes()) && !has(&cleaned, hidden.as_bytes()), "{hidden}");
+        }
+        let (seen, frame) = pixels(&cleaned).unwrap();
+        assert_eq!((frame.width, frame.height), photograph::SIZE);
+        assert_eq!(seen, pixels(&dirty).unwrap().0, "what is seen must be the same");
         for wrong in [png(10, 10), b"GIF89a".to_vec(), Vec::new()] {
             let error = clean(&wrong).unwrap_err().to_string();
             assert_eq!(error, "the browser left no picture of the size that was asked for");

@@ -1,20 +1,18 @@
-//! A card for people in a hurry: level, tiers and times in one picture, as SVG without references and as PNG.
+//! A card for people in a hurry: level, tiers and times in one picture, as SVG without references; and, in a build with
+//! the feature `card-png`, as PNG.
+
+#[cfg(feature = "card-png")]
+mod png;
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
-
-use anyhow::{Context as _, Result};
-use resvg::tiny_skia::{Pixmap, Transform};
-use resvg::usvg::{Options, Tree, fontdb};
 
 use super::badge::{colour, escape};
 use super::results::{Outcome, Results, TierResult, Verdict};
 use super::seconds;
 
-/// The letters that the PNG is made with: a part of DejaVu Sans, see `templates/font/LICENSE`.
-const FONTS: [&[u8]; 2] =
-    [include_bytes!("../../templates/font/DejaVuSans.ttf"), include_bytes!("../../templates/font/DejaVuSans-Bold.ttf")];
+#[cfg(feature = "card-png")]
+pub use png::draw;
 
 /// What most places show of a link.
 const SIZE: (u32, u32) = (1200, 630);
@@ -67,17 +65,6 @@ pub fn render(results: &Results) -> String {
     out
 }
 
-/// The same as PNG, drawn with letters that come along.
-pub fn png(svg: &str) -> Result<Vec<u8>> {
-    let mut fonts = fontdb::Database::new();
-    FONTS.iter().for_each(|font| fonts.load_font_data(font.to_vec()));
-    let options = Options { font_family: "DejaVu Sans".into(), fontdb: Arc::new(fonts), ..Options::default() };
-    let tree = Tree::from_str(svg, &options).context("failed to read the card")?;
-    let mut picture = Pixmap::new(SIZE.0, SIZE.1).context("failed to make room for the card")?;
-    resvg::render(&tree, Transform::identity(), &mut picture.as_mut());
-    picture.encode_png().context("failed to write the card as PNG")
-}
-
 fn state(tier: &TierResult) -> (&'static str, &'static str, String) {
     let [passed, failed, ignored] =
         [Outcome::Passed, Outcome::Failed, Outcome::Ignored].map(|outcome| tier.count(outcome));
@@ -123,24 +110,5 @@ mod tests {
     fn a_text_that_is_too_long_is_cut_and_says_so() {
         assert_eq!((clipped("short", 5), clipped("longer", 5)), ("short".into(), "long…".into()));
         assert_eq!(clipped("one\ntwo", 9), "one");
-    }
-
-    #[test]
-    fn letters_come_along_and_a_broken_card_is_an_error() {
-        let svg = |text: &str| {
-            format!(
-                "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"1200\" height=\"630\"><text x=\"9\" y=\"99\" font-size=\"60\">{text}</text></svg>"
-            )
-        };
-        let dark = |text: &str| {
-            let picture = Pixmap::decode_png(&png(&svg(text)).unwrap()).unwrap();
-            assert_eq!((picture.width(), picture.height()), SIZE);
-            picture.pixels().iter().filter(|pixel| pixel.alpha() > 128).count()
-        };
-        assert_eq!(dark(""), 0);
-        for text in ["level", "é", "→", "✓", "✗", "⚠", "…", "·"] {
-            assert!(dark(text) > 20, "`{text}` has no letters");
-        }
-        assert!(png("<svg").unwrap_err().to_string().starts_with("failed to read the card"));
     }
 }

@@ -15,14 +15,22 @@ use crate::keeper::read_back::{self, read_back};
 use crate::keeper::spec::RunSpec;
 
 /// The names of the files that a run directory gets.
-pub const NAMES: [&str; 7] =
-    ["results.json", "junit.xml", "summary.md", "badge.svg", "card.svg", "report.html", CARD_PNG];
+pub const NAMES: &[&str] = &[
+    "results.json",
+    "junit.xml",
+    "summary.md",
+    "badge.svg",
+    "card.svg",
+    "report.html",
+    #[cfg(feature = "card-png")]
+    CARD_PNG,
+];
 
 /// A run keeps no log that is nearly as large.
 const LARGEST_LOG: u64 = 64 << 20;
 const LARGEST_PICTURE: u64 = 16 << 20;
 
-/// The only one that is no text.
+/// The only one that is no text. Only builds with the feature `card-png` write it.
 pub const CARD_PNG: &str = "card.png";
 
 /// Makes the reports of a run from its journal, as its keeper does at its end: also where the client is dead.
@@ -57,14 +65,16 @@ pub fn results(spec: &RunSpec, run_dir: &Path, ended: &[Trial]) -> Results {
 pub fn write(run_dir: &Path, results: &Results) -> Result<()> {
     let logs = logs(run_dir);
     let card = card::render(results);
-    let picture = card::png(&card)?;
-    for (name, content) in NAMES.into_iter().zip([
+    #[cfg(feature = "card-png")]
+    let picture = card::draw(&card)?;
+    for (name, content) in NAMES.iter().zip([
         json(results)?.into_bytes(),
         junit::render(&[(results, &logs)])?.into_bytes(),
         markdown::with_card(results).into_bytes(),
         badge::render(results).into_bytes(),
         card.into_bytes(),
         html::render(results, &logs, |file| read(run_dir, file, LARGEST_PICTURE))?.into_bytes(),
+        #[cfg(feature = "card-png")]
         picture,
     ]) {
         put(&run_dir.join(name), &content)?;

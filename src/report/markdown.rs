@@ -24,7 +24,7 @@ const END: usize = 8 << 10;
 /// The summary where the card lies beside it; elsewhere a picture without an address would only be broken.
 pub fn with_card(results: &Results) -> String {
     let alt = format!("{} {}: {}", results.recipe, results.versions(), results.verdict.words());
-    format!("{}\n![{}](card.png)\n", render(results), text(&alt))
+    format!("{}\n![{}](card.svg)\n", render(results), text(&alt))
 }
 
 /// The whole summary.

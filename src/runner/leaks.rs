@@ -49,7 +49,7 @@ fn found(cli: &Cli, run: &RecipeRun) -> Result<Vec<String>> {
     let masks = Masks::new(secrets.iter().map(String::as_str))?;
     let dir = &run.prepared.run_dir;
     let mut found = Vec::new();
-    for name in KEPT.iter().chain(&files::NAMES).filter(|name| dir.join(name).is_file()) {
+    for name in KEPT.iter().chain(files::NAMES).filter(|name| dir.join(name).is_file()) {
         found.extend(leaks::holds(&dir.join(name), &masks)?.then(|| (*name).to_owned()));
     }
     if dir.join(LOGS).is_dir() {

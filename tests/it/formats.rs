@@ -24,7 +24,7 @@ fn check(run: &str) -> (Results, PathBuf, tempfile::TempDir) {
     std::fs::copy(recorded.join(journal::FILE), copy.path().join(journal::FILE)).unwrap();
     copy_files(&recorded, copy.path());
     let results = files::of_dir(copy.path()).unwrap();
-    for name in files::NAMES.into_iter().filter(|name| *name != files::CARD_PNG) {
+    for name in files::NAMES.iter().copied().filter(|name| *name != files::CARD_PNG) {
         let made = std::fs::read_to_string(copy.path().join(name)).unwrap();
         let made = if name == "report.html" { kept::without_repetitions(&made, &recorded) } else { made };
         crate::docs::check(&format!("tests/data/runs/{run}/{name}"), &made);

@@ -108,7 +108,7 @@ fn no_text_of_a_run_reaches_a_reader_as_anything_but_text() {
         poison(&mut results, &own.split_whitespace().collect::<Vec<_>>());
         let results: Results = serde_json::from_value(results).unwrap();
         files::write(run.path(), &results).unwrap();
-        for file in files::NAMES.into_iter().filter(|file| *file != files::CARD_PNG) {
+        for file in files::NAMES.iter().copied().filter(|file| *file != files::CARD_PNG) {
             let text = std::fs::read_to_string(run.path().join(file)).unwrap();
             let acting = text.char_indices().find(|(_, c)| c.is_control() && !"\n\t".contains(*c));
             let around = acting.map(|(at, _)| {

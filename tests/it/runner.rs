@@ -100,7 +100,7 @@ impl World {
             for entry in std::fs::read_dir(run.path()).unwrap().flatten() {
                 let name = entry.file_name().into_string().unwrap();
                 let records = ["events.jsonl", "keeper.log", "logs", "pictures", "run.json"];
-                if !records.iter().chain(&harness::report::files::NAMES).any(|record| *record == name) {
+                if !records.iter().chain(harness::report::files::NAMES).any(|record| *record == name) {
                     left.push(format!("{}/{name}", run.file_name().display()));
                 }
             }

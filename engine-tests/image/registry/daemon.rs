@@ -5,12 +5,11 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use harness::poll::{Look, Poll};
 use harness::process;
-use oci_client::client::{ClientConfig, ClientProtocol};
-use oci_client::secrets::RegistryAuth;
-use oci_client::{Client, Reference};
+use reqwest::header::{CONTENT_TYPE, LOCATION};
+use reqwest::{Client, RequestBuilder, Url};
 use serde_json::Value;
 
 use crate::fixture::Bench;
@@ -21,7 +20,7 @@ const HTPASSWD: &str = "user:$2y$05$abcdefghijklmnopqrstuuWG29KuyeAicPCJODk1zjyG
 pub struct Daemon {
     child: Child,
     pub address: String,
-    auth: RegistryAuth,
+    login: bool,
     _dir: tempfile::TempDir,
 }
 
@@ -50,11 +49,7 @@ impl Daemon {
         let mut command = process::command("docker-registry");
         command.arg("serve").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().context("failed to start `docker-registry`")?;
-        let auth = match login {
-            true => RegistryAuth::Basic("user".into(), "password".into()),
-            false => RegistryAuth::Anonymous,
-        };
-        let daemon = Daemon { child, address, auth, _dir: dir };
+        let daemon = Daemon { child, address, login, _dir: dir };
         let look = || async {
             let connected = TcpStream::connect(&daemon.address);
             Ok(connected.map_or_else(|error| Look::NotYet(error.to_string()), |_| Look::Ready(())))
@@ -65,28 +60,47 @@ impl Daemon {
 
     /// Pushes what a descriptor of the layout leads to, byte for byte.
     pub async fn push(&self, bench: &Bench, descriptor: &Value, tag: &str) -> Result<()> {
-        let reference: Reference = format!("{}/app:{tag}", self.address).parse()?;
-        let protocol = ClientProtocol::HttpsExcept(vec![self.address.clone()]);
-        let client = Client::new(ClientConfig { protocol, ..ClientConfig::default() });
-        client.store_auth_if_needed(reference.resolve_registry(), &self.auth).await;
-        push(&client, bench, digest_of(descriptor)?, &reference).await
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder().no_proxy().build()?;
+        self.push_document(&client, bench, digest_of(descriptor)?, tag).await
     }
-}
 
-async fn push(client: &Client, bench: &Bench, digest: &str, reference: &Reference) -> Result<()> {
-    let bytes = fs::read(bench.blob_path(digest))?;
-    let document: Value = serde_json::from_slice(&bytes)?;
-    for entry in list(&document["manifests"]) {
-        let digest = digest_of(entry)?;
-        Box::pin(push(client, bench, digest, &reference.clone_with_digest(digest.to_owned()))).await?;
+    async fn push_document(&self, client: &Client, bench: &Bench, digest: &str, name: &str) -> Result<()> {
+        let bytes = fs::read(bench.blob_path(digest))?;
+        let document: Value = serde_json::from_slice(&bytes)?;
+        for entry in list(&document["manifests"]) {
+            let digest = digest_of(entry)?;
+            Box::pin(self.push_document(client, bench, digest, digest)).await?;
+        }
+        for blob in list(&document["layers"]).iter().chain([&document["config"]]).filter(|blob| !blob.is_null()) {
+            self.push_blob(client, bench, digest_of(blob)?).await?;
+        }
+        let media_type = document["mediaType"].as_str().context("a media type")?.to_owned();
+        let request = client.put(self.at(&format!("manifests/{name}"))?).header(CONTENT_TYPE, media_type);
+        self.send(request.body(bytes)).await?;
+        Ok(())
     }
-    for blob in list(&document["layers"]).iter().chain([&document["config"]]).filter(|blob| !blob.is_null()) {
-        let digest = digest_of(blob)?;
-        client.push_blob(reference, fs::read(bench.blob_path(digest))?, digest).await?;
+
+    /// A registry says where it wants the blob, and is told its digest there.
+    async fn push_blob(&self, client: &Client, bench: &Bench, digest: &str) -> Result<()> {
+        let begun = self.send(client.post(self.at("blobs/uploads/")?)).await?;
+        let place = begun.headers().get(LOCATION).context("a place for the blob")?.to_str()?;
+        let mut place = begun.url().join(place)?;
+        place.query_pairs_mut().append_pair("digest", digest);
+        self.send(client.put(place).body(fs::read(bench.blob_path(digest))?)).await?;
+        Ok(())
     }
-    let media_type = document["mediaType"].as_str().context("a media type")?.parse()?;
-    client.push_manifest_raw(reference, bytes, media_type).await?;
-    Ok(())
+
+    fn at(&self, path: &str) -> Result<Url> {
+        Ok(Url::parse(&format!("http://{}/v2/app/{path}", self.address))?)
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<reqwest::Response> {
+        let request = if self.login { request.basic_auth("user", Some("password")) } else { request };
+        let answer = request.send().await?;
+        ensure!(answer.status().is_success(), "the registry answered {}", answer.status());
+        Ok(answer)
+    }
 }
 
 fn list(value: &Value) -> &[Value] {

@@ -25,6 +25,9 @@ pub const CASES: &[Case] = &[
     ("registry::a_lying_digest_is_corrupt", a_lying_digest_is_corrupt),
     ("registry::a_token_is_fetched_and_sent", a_token_is_fetched_and_sent),
     ("registry::a_failing_token_service_is_not_a_denial", a_failing_token_service_is_not_a_denial),
+    ("registry::a_token_that_has_expired_is_fetched_again", a_token_that_has_expired_is_fetched_again),
+    ("registry::more_than_was_announced_is_corrupt", more_than_was_announced_is_corrupt),
+    ("registry::a_digest_that_is_not_announced_is_counted", a_digest_that_is_not_announced_is_counted),
     ("registry::what_is_not_for_this_machine_is_unusable", what_is_not_for_this_machine_is_unusable),
     ("registry::a_malformed_reference_is_the_recipes_fault", a_malformed_reference_is_the_recipes_fault),
     ("registry::an_image_in_the_cache_costs_a_head_request", an_image_in_the_cache_costs_a_head_request),
@@ -166,6 +169,8 @@ fn a_closed_port_is_unreachable() -> Result<()> {
         error.to_string().contains("cannot be reached: ") && error.to_string().contains("Connection refused"),
         "{error}"
     );
+    let way_out = "something on this machine can stand in for the image, see `[embedded.images]` of harness.toml";
+    ensure!(error.to_string().contains(way_out), "{error}");
     Ok(())
 }
 
@@ -254,6 +259,45 @@ fn a_token_is_fetched_and_sent() -> Result<()> {
     let fake = Fake::start(&bench, &manifest, with_tokens(Answer::new(200, r#"{"token":"t0ken"}"#)))?;
     resolve(&bench, &fake)?;
     ensure!(fake.count("GET", "/token?scope=repository%3Aapp%3Apull") > 0, "no token was asked for");
+    Ok(())
+}
+
+fn a_token_that_has_expired_is_fetched_again() -> Result<()> {
+    let (bench, manifest, layer) = healthy()?;
+    // The layer is refused once, as if the time of the token were over.
+    let tokens = with_tokens(Answer::new(200, r#"{"access_token":"t0ken"}"#));
+    let fake = Fake::start(&bench, &manifest, move |request, answer| {
+        let expired = request.path.ends_with(&layer) && request.repeated == 0;
+        tokens(
+            &Request { authorization: request.authorization.clone().filter(|_| !expired), ..request.clone() },
+            answer,
+        )
+    })?;
+    resolve(&bench, &fake)?;
+    ensure!(fake.count("GET", "/token?") == 2, "{} tokens were asked for", fake.count("GET", "/token?"));
+    Ok(())
+}
+
+fn more_than_was_announced_is_corrupt() -> Result<()> {
+    let (bench, manifest, layer) = healthy()?;
+    let path = layer.clone();
+    let (found, fake) = refusal(&bench, &manifest, move |request, answer| match request.path.ends_with(&path) {
+        true => Answer { body: [answer.body, vec![0]].concat(), headers: Vec::new(), ..answer },
+        false => answer,
+    })?;
+    let length = std::fs::metadata(bench.blob_path(&layer))?.len();
+    let expected = format!(
+        "registry `REGISTRY` sent `REGISTRY/app@{manifest}` in a damaged state: blob `{layer}` is larger than {length} \
+         bytes"
+    );
+    check(&found, &fake, PullError::Corrupt(expected))
+}
+
+fn a_digest_that_is_not_announced_is_counted() -> Result<()> {
+    let (bench, manifest, _) = healthy()?;
+    let fake = Fake::start(&bench, &manifest, |_, answer| Answer { headers: Vec::new(), ..answer })?;
+    let found = resolve(&bench, &fake)?;
+    ensure!(found.digest.as_deref() == Some(manifest.as_str()), "{found:?}");
     Ok(())
 }
 

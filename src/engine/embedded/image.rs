@@ -8,7 +8,7 @@ mod config;
 mod layout;
 mod manifest;
 mod pull;
-#[cfg(feature = "registry")]
+mod reference;
 mod registry;
 mod source;
 mod unpack;
@@ -84,7 +84,7 @@ pub async fn resolve(reference: &str, map: &BTreeMap<String, String>, cache: &Pa
         Source::Builtin(name) => return builtin(reference, &name),
         Source::Host => return Ok(host(reference)),
         Source::Layout { dir, tag, hint } => layout::resolve(&dir, tag.as_deref(), hint.as_deref(), cache).await,
-        Source::Registry(name) => pull::resolve(&name, cache).await,
+        Source::Registry(name) => registry::resolve(&name, cache).await,
     };
     let unpacked = found.with_context(|| format!("failed to resolve image `{reference}`"))?;
     Ok(Image {
@@ -137,10 +137,10 @@ pub fn stand_in<'a>(reference: &str, map: &'a BTreeMap<String, String>) -> Optio
     source::stand_in(reference, map)
 }
 
-/// Why an image cannot be had by this build whatever happens, if that is so: known before anything is created.
+/// Why an image cannot be had whatever happens, if that is so: known before anything is created.
 pub fn cannot_resolve(reference: &str, map: &BTreeMap<String, String>) -> Option<String> {
     match source::choose(reference, map) {
-        Ok(source::Source::Registry(name)) => pull::cannot_pull(&name),
+        Ok(source::Source::Registry(name)) => reference::Reference::parse(&name).err().map(|error| error.to_string()),
         Ok(_) => None,
         Err(error) => Some(format!("{error:#}")),
     }

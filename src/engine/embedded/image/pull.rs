@@ -1,4 +1,4 @@
-//! Pulling: what can go wrong, told apart by whose fault it is; and what a build without the `registry` feature says.
+//! What can go wrong when an image is pulled, told apart by whose fault it is.
 
 use std::fmt;
 
@@ -19,8 +19,6 @@ pub enum PullError {
     Unreachable(String),
     /// The registry sent something else than it announced.
     Corrupt(String),
-    /// This build pulls nothing.
-    NotBuilt(String),
 }
 
 impl PullError {
@@ -39,33 +37,9 @@ impl fmt::Display for PullError {
             | PullError::Unusable(text)
             | PullError::RateLimited(text)
             | PullError::Unreachable(text)
-            | PullError::Corrupt(text)
-            | PullError::NotBuilt(text) => f.write_str(text),
+            | PullError::Corrupt(text) => f.write_str(text),
         }
     }
 }
 
 impl std::error::Error for PullError {}
-
-#[cfg(feature = "registry")]
-pub(super) use super::registry::resolve;
-
-/// Without the feature, the way out is named instead.
-#[cfg(not(feature = "registry"))]
-pub(super) async fn resolve(reference: &str, _cache: &std::path::Path) -> anyhow::Result<super::cache::Unpacked> {
-    Err(PullError::NotBuilt(not_built(reference)).into())
-}
-
-/// Why this build cannot pull a reference at all.
-pub(super) fn cannot_pull(reference: &str) -> Option<String> {
-    (!cfg!(feature = "registry")).then(|| not_built(reference))
-}
-
-fn not_built(reference: &str) -> String {
-    format!(
-        "`{reference}` would have to be pulled from a registry, which this build cannot do: let something stand in for \
-         it in harness.toml, as in `[embedded.images]` `\"{}\" = \"oci:<path of an OCI layout>\"` (or \
-         `\"builtin:static-web\"`, or `\"host\"`), or build with `--features registry`",
-        super::source::name(reference)
-    )
-}

@@ -48,11 +48,6 @@ pub(super) fn stand_in<'a>(reference: &str, map: &'a BTreeMap<String, String>) -
     map.iter().find(|(name, _)| familiar(name) == wanted).map(|(_, value)| value.as_str())
 }
 
-/// A reference without tag and digest, as the map has it.
-pub(super) fn name(reference: &str) -> &str {
-    familiar(Name::split(reference).name)
-}
-
 /// Reads one of the four kinds of values.
 fn parse(value: &str, hint: Option<&str>) -> Result<Source> {
     if value == "host" {

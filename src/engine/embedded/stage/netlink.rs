@@ -1,15 +1,12 @@
-//! The few route-netlink requests that networks inside the pod need.
+//! The few route-netlink requests that networks inside the pod need, encoded by hand: see rtnetlink(7).
 
-use std::net::{IpAddr, Ipv4Addr};
+mod message;
+
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-use anyhow::{Context as _, Result, bail};
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use anyhow::{Context as _, Result};
+use message::{Kind, Message, UP, acknowledged};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 /// `lo` is the first interface of every network namespace.
@@ -44,98 +41,144 @@ impl Netlink {
     }
 
     pub fn bring_up(&mut self, index: u32) -> Result<()> {
-        let mut link = LinkMessage::default();
-        link.header.index = index;
-        up(&mut link);
-        self.ask(RouteNetlinkMessage::SetLink(link), 0).with_context(|| format!("failed to bring link {index} up"))
+        self.ask(&set_up(index)).with_context(|| format!("failed to bring link {index} up"))
     }
 
     /// Makes the bridge with this interface index, and brings it up.
     pub fn add_bridge(&mut self, index: u32) -> Result<()> {
-        let mut link = LinkMessage::default();
-        link.header.index = index;
-        up(&mut link);
-        link.attributes = vec![
-            LinkAttribute::IfName(format!("br{index}")),
-            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
-        ];
-        self.ask(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL).context("failed to make a bridge")
+        self.ask(&new_bridge(index)).context("failed to make a bridge")
     }
 
     /// Makes both ends of a cable, the near one up and plugged in. The far one cannot be brought up before both are
     /// there.
     pub fn add_cable(&mut self, cable: &Cable<'_>) -> Result<()> {
-        let mut peer = LinkMessage::default();
-        peer.header.index = cable.peer_index;
-        peer.attributes = vec![
-            LinkAttribute::IfName(cable.peer_name.to_owned()),
-            LinkAttribute::Address(cable.peer_mac.to_vec()),
-            LinkAttribute::NetNsFd(cable.namespace.as_raw_fd()),
-        ];
-        let mut link = LinkMessage::default();
-        link.header.index = cable.index;
-        up(&mut link);
-        link.attributes = vec![
-            LinkAttribute::IfName(format!("v{}", cable.index)),
-            LinkAttribute::Controller(cable.bridge),
-            LinkAttribute::LinkInfo(vec![
-                LinkInfo::Kind(InfoKind::Veth),
-                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
-            ]),
-        ];
-        self.ask(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL).context("failed to make a veth pair")
+        self.ask(&new_cable(cable)).context("failed to make a veth pair")
     }
 
     /// Removes a cable by the index of its near end; one that is gone already is fine.
     pub fn remove_cable(&mut self, index: u32) -> Result<()> {
-        let mut link = LinkMessage::default();
-        link.header.index = index;
-        match self.ask(RouteNetlinkMessage::DelLink(link), 0) {
+        match self.ask(&Message::link(Kind::DelLink, index, 0)) {
             Err(error) if super::super::fault::errno(&error) == Some(nix::errno::Errno::ENODEV as i32) => Ok(()),
             result => result.context("failed to remove a veth pair"),
         }
     }
 
     pub fn add_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> Result<()> {
-        let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
-        message.header.prefix_len = prefix;
-        message.header.index = index;
-        let address = IpAddr::V4(address);
-        message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
-        self.ask(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
-            .with_context(|| format!("failed to add the address {address}"))
+        self.ask(&new_address(index, address, prefix)).with_context(|| format!("failed to add the address {address}"))
     }
 
     /// Changes the hardware address of an interface; with `arp_notify` set its neighbours learn of it at once.
     pub fn set_mac(&mut self, index: u32, mac: [u8; 6]) -> Result<()> {
-        let mut link = LinkMessage::default();
-        link.header.index = index;
-        link.attributes = vec![LinkAttribute::Address(mac.to_vec())];
-        self.ask(RouteNetlinkMessage::SetLink(link), 0).context("failed to change a hardware address")
+        self.ask(&new_mac(index, mac)).context("failed to change a hardware address")
     }
 
     /// Sends one request and waits for its acknowledgement.
-    fn ask(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<()> {
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
-        let mut request = NetlinkMessage::new(header, NetlinkPayload::from(message));
-        request.finalize();
-        let mut bytes = vec![0; request.buffer_len()];
-        request.serialize(&mut bytes);
-        self.0.send(&bytes, 0).context("failed to send a netlink request")?;
+    fn ask(&mut self, message: &Message) -> Result<()> {
+        self.0.send(&message.bytes(), 0).context("failed to send a netlink request")?;
         let (answer, _) = self.0.recv_from_full().context("failed to receive a netlink answer")?;
-        let answer =
-            NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).context("failed to read a netlink answer")?;
-        match answer.payload {
-            NetlinkPayload::Error(error) if error.code.is_none() => Ok(()),
-            NetlinkPayload::Error(error) => Err(error.to_io().into()),
-            other => bail!("netlink answered {other:?} instead of an acknowledgement"),
-        }
+        acknowledged(&answer)
     }
 }
 
-fn up(link: &mut LinkMessage) {
-    link.header.flags = LinkFlags::Up;
-    link.header.change_mask = LinkFlags::Up;
+fn set_up(index: u32) -> Message {
+    Message::link(Kind::SetLink, index, UP)
+}
+
+fn new_bridge(index: u32) -> Message {
+    let mut link = Message::link(Kind::NewLink, index, UP);
+    link.text(message::IFNAME, &format!("br{index}"));
+    link.nest(message::LINKINFO, |info| info.text(message::INFO_KIND, "bridge"));
+    link
+}
+
+fn new_cable(cable: &Cable<'_>) -> Message {
+    let mut link = Message::link(Kind::NewLink, cable.index, UP);
+    link.text(message::IFNAME, &format!("v{}", cable.index));
+    link.number(message::MASTER, cable.bridge);
+    link.nest(message::LINKINFO, |info| {
+        info.text(message::INFO_KIND, "veth");
+        info.nest(message::INFO_DATA, |data| {
+            data.nest(message::VETH_PEER, |peer| {
+                peer.link_header(cable.peer_index, 0);
+                peer.text(message::IFNAME, cable.peer_name);
+                peer.bytes_of(message::ADDRESS, &cable.peer_mac);
+                peer.bytes_of(message::NET_NS_FD, &cable.namespace.as_raw_fd().to_ne_bytes());
+            });
+        });
+    });
+    link
+}
+
+fn new_address(index: u32, address: Ipv4Addr, prefix: u8) -> Message {
+    let mut message = Message::address(index, prefix);
+    message.bytes_of(message::IFA_LOCAL, &address.octets());
+    message.bytes_of(message::IFA_ADDRESS, &address.octets());
+    message
+}
+
+fn new_mac(index: u32, mac: [u8; 6]) -> Message {
+    let mut link = Message::link(Kind::SetLink, index, 0);
+    link.bytes_of(message::ADDRESS, &mac);
+    link
+}
+
+/// The bytes are those that the crate `netlink-packet-route` 0.34 made of the same requests.
+#[cfg(all(test, target_endian = "little"))]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+
+    const MAC: [u8; 6] = [2, 0x42, 10, 89, 0, 2];
+
+    fn check(message: &Message, expected: &str) {
+        let bytes = message.bytes();
+        assert_eq!(data_encoding::HEXLOWER.encode(&bytes), expected.replace(' ', ""));
+        // What the kernel itself looks at first.
+        assert_eq!(bytes.len() as u32, u32::from_le_bytes(bytes[..4].try_into().expect("four bytes")));
+    }
+
+    #[test]
+    fn a_link_is_brought_up_changed_and_removed() {
+        check(&set_up(7), "20000000 1300 0500 0000000000000000 00000000 07000000 01000000 01000000");
+        check(
+            &new_mac(9, MAC),
+            "2c000000 1300 0500 0000000000000000 00000000 09000000 00000000 00000000 0a000100 02420a590002 0000",
+        );
+        check(
+            &Message::link(Kind::DelLink, 8, 0),
+            "20000000 1100 0500 0000000000000000 00000000 08000000 00000000 00000000",
+        );
+    }
+
+    #[test]
+    fn a_bridge_is_made_with_its_name_and_its_kind() {
+        check(
+            &new_bridge(7),
+            "38000000 1000 0506 0000000000000000 00000000 07000000 01000000 01000000 \
+             08000300 62723700 10001200 0b000100 62726964676500 00",
+        );
+    }
+
+    #[test]
+    fn a_cable_has_its_other_end_inside() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let namespace = file.as_fd();
+        let fd = data_encoding::HEXLOWER.encode(&namespace.as_raw_fd().to_le_bytes());
+        let cable = Cable { bridge: 7, index: 8, peer_name: "eth0", peer_index: 9, peer_mac: MAC, namespace };
+        let expected = format!(
+            "78000000 1000 0506 0000000000000000 00000000 08000000 01000000 01000000 \
+             07000300 763800 00 08000a00 07000000 48001200 09000100 7665746800 000000 38000200 34000100 \
+             00000000 09000000 00000000 00000000 09000300 6574683000 000000 0a000100 02420a590002 0000 08001c00 {fd}"
+        );
+        check(&new_cable(&cable), &expected);
+    }
+
+    #[test]
+    fn an_address_stands_there_as_both_of_its_kinds() {
+        check(
+            &new_address(7, Ipv4Addr::new(10, 89, 0, 1), 24),
+            "28000000 1400 0506 0000000000000000 02180000 07000000 08000200 0a590001 08000100 0a590001",
+        );
+    }
 }

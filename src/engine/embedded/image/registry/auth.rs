@@ -7,18 +7,27 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 use data_encoding::BASE64;
-use oci_client::secrets::RegistryAuth;
 use serde::Deserialize;
 
+/// What a registry is shown.
+// Only tests may print one: it is a secret.
+#[cfg_attr(test, derive(Debug))]
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Login {
+    Anonymous,
+    /// Name and password.
+    Password(String, String),
+    /// A token that the registry itself gave out.
+    Token(String),
+}
+
 /// The credentials for a registry: `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`, else none.
-pub(super) fn find(registry: &str) -> Result<RegistryAuth> {
-    let Some(path) = config_path(|key| std::env::var_os(key)) else { return Ok(RegistryAuth::Anonymous) };
+pub(super) fn find(registry: &str) -> Result<Login> {
+    let Some(path) = config_path(|key| std::env::var_os(key)) else { return Ok(Login::Anonymous) };
     match std::fs::read(&path) {
         Ok(bytes) => choose(&bytes, registry).with_context(|| format!("failed to read `{}`", path.display())),
         // Under `sudo -u` the home directory may be that of somebody else, whose logins are not ours.
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
-            Ok(RegistryAuth::Anonymous)
-        }
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(Login::Anonymous),
         Err(error) => Err(error).with_context(|| format!("failed to read `{}`", path.display())),
     }
 }
@@ -32,12 +41,12 @@ fn config_path(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
 #[derive(Deserialize)]
 struct DockerConfig {
     #[serde(default)]
-    auths: BTreeMap<String, Login>,
+    auths: BTreeMap<String, Entry>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Login {
+struct Entry {
     auth: String,
     username: String,
     password: String,
@@ -45,31 +54,31 @@ struct Login {
 }
 
 /// Errors say where, never what: this file is full of secrets.
-fn choose(bytes: &[u8], registry: &str) -> Result<RegistryAuth> {
+fn choose(bytes: &[u8], registry: &str) -> Result<Login> {
     let config: DockerConfig = serde_json::from_slice(bytes)
         .map_err(|error| anyhow!("it is not what Docker writes, at line {} column {}", error.line(), error.column()))?;
-    let login = config.auths.into_iter().find(|(name, _)| host(name) == host(registry));
-    match login {
-        None => Ok(RegistryAuth::Anonymous),
-        Some((name, login)) => login.credentials().with_context(|| format!("the entry for `{name}` is not readable")),
+    let entry = config.auths.into_iter().find(|(name, _)| host(name) == host(registry));
+    match entry {
+        None => Ok(Login::Anonymous),
+        Some((name, entry)) => entry.credentials().with_context(|| format!("the entry for `{name}` is not readable")),
     }
 }
 
-impl Login {
-    fn credentials(self) -> Result<RegistryAuth> {
+impl Entry {
+    fn credentials(self) -> Result<Login> {
         if !self.registrytoken.is_empty() {
-            return Ok(RegistryAuth::Bearer(self.registrytoken));
+            return Ok(Login::Token(self.registrytoken));
         }
         if !self.auth.is_empty() {
             // The cause is left out, since it could quote the secret.
             let decoded = BASE64.decode(self.auth.as_bytes()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
             let decoded = decoded.context("its `auth` is not base64")?;
             let (username, password) = decoded.split_once(':').context("its `auth` has no colon")?;
-            return Ok(RegistryAuth::Basic(username.to_owned(), password.trim_end_matches('\0').to_owned()));
+            return Ok(Login::Password(username.to_owned(), password.trim_end_matches('\0').to_owned()));
         }
         // An empty entry means that the secret is with a credential helper.
         let has_password = !self.username.is_empty() && !self.password.is_empty();
-        Ok(if has_password { RegistryAuth::Basic(self.username, self.password) } else { RegistryAuth::Anonymous })
+        Ok(if has_password { Login::Password(self.username, self.password) } else { Login::Anonymous })
     }
 }
 
@@ -84,12 +93,12 @@ fn host(name: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn check(config: &str, registry: &str) -> Result<RegistryAuth> {
+    fn check(config: &str, registry: &str) -> Result<Login> {
         choose(config.as_bytes(), registry)
     }
 
-    fn basic(username: &str, password: &str) -> RegistryAuth {
-        RegistryAuth::Basic(username.to_owned(), password.to_owned())
+    fn basic(username: &str, password: &str) -> Login {
+        Login::Password(username.to_owned(), password.to_owned())
     }
 
     #[test]
@@ -98,14 +107,14 @@ mod tests {
             "localhost:5000":{"username":"me","password":"pass:word"},"ghcr.io":{"registrytoken":"t"}}}"#;
         assert_eq!(check(config, "index.docker.io").unwrap(), basic("hub", "a-hub"));
         assert_eq!(check(config, "localhost:5000").unwrap(), basic("me", "pass:word"));
-        assert_eq!(check(config, "ghcr.io").unwrap(), RegistryAuth::Bearer("t".into()));
-        assert_eq!(check(config, "localhost:5001").unwrap(), RegistryAuth::Anonymous);
+        assert_eq!(check(config, "ghcr.io").unwrap(), Login::Token("t".into()));
+        assert_eq!(check(config, "localhost:5001").unwrap(), Login::Anonymous);
     }
 
     #[test]
     fn without_an_entry_or_with_a_helper_access_is_anonymous() {
         for config in ["{}", r#"{"auths":{"quay.io":{}},"credsStore":"pass"}"#] {
-            assert_eq!(check(config, "quay.io").unwrap(), RegistryAuth::Anonymous);
+            assert_eq!(check(config, "quay.io").unwrap(), Login::Anonymous);
         }
     }
 

@@ -1,10 +1,15 @@
 //! What a registry's refusal means: whose fault it is, and what to do.
 
 use anyhow::anyhow;
-use oci_client::Reference;
-use oci_client::errors::{DigestError, OciDistributionError, OciEnvelope, OciErrorCode};
+use serde::Deserialize;
 
 use super::super::PullError;
+use super::super::manifest::Digest;
+use super::super::reference::Reference;
+
+/// The way out on a machine without network.
+const WITHOUT_REGISTRY: &str = "something on this machine can stand in for the image, see `[embedded.images]` of \
+                                harness.toml in docs/images.md";
 
 /// What was asked for. A part that the registry itself announced and does not have is the registry's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,22 +18,53 @@ pub(super) enum Asked {
     Part,
 }
 
-/// Sorts an error of the client. Addresses are left out: they may carry signatures.
-pub(super) fn classify(reference: &Reference, asked: Asked, error: OciDistributionError) -> anyhow::Error {
-    use OciDistributionError as E;
-    let kind = match error {
-        // Only our own files cause this.
-        E::IoError(error) => return local(error),
-        E::UnauthorizedError { .. } => Kind::Denied("it wants a login".into()),
-        E::AuthenticationFailure(said) => of_text(&said),
-        E::RegistryError { envelope, .. } => of_envelope(&envelope),
-        E::ServerError { code, message, .. } => of_status(code, &message),
-        E::RequestError(error) => Kind::Unreachable(format!("{:#}", anyhow!(error.without_url()))),
-        E::ImageManifestNotFoundError(said) => Kind::NotFound(said),
-        E::DigestError(DigestError::VerificationError { expected, actual }) => {
+/// Why a request did not give what it was made for.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The registry refused, with these words.
+    Status(u16, String),
+    /// The registry's token service refused.
+    Token(u16, String),
+    /// What arrived is not what was asked for.
+    Digest { expected: Digest, actual: Digest },
+    /// More arrives than was announced, or than is read.
+    TooLarge { what: String, most: u64 },
+    /// An answer that means nothing.
+    Nonsense(String),
+    /// No answer, or one that broke off.
+    Transport(reqwest::Error),
+    /// Our own files.
+    Io(std::io::Error),
+}
+
+impl From<reqwest::Error> for Failure {
+    fn from(error: reqwest::Error) -> Failure {
+        Failure::Transport(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure::Io(error)
+    }
+}
+
+/// Sorts a failure by whose fault it is. Addresses are left out: they may carry signatures.
+pub(super) fn classify(reference: &Reference, asked: Asked, failure: Failure) -> anyhow::Error {
+    let kind = match failure {
+        Failure::Io(error) => return local(error),
+        Failure::Status(code, said) => of_status(code, &said),
+        Failure::Token(code, said) => of_token(code, &said),
+        Failure::Transport(error) if error.is_connect() => {
+            Kind::Unreachable(format!("{:#}; {WITHOUT_REGISTRY}", anyhow!(error.without_url())))
+        }
+        // Without the address that it names.
+        Failure::Transport(error) => Kind::Unreachable(format!("{:#}", anyhow!(error.without_url()))),
+        Failure::Digest { expected, actual } => {
             Kind::Corrupt(format!("blob `{expected}` arrived with the digest `{actual}`"))
         }
-        other => Kind::Corrupt(brief(&other.to_string())),
+        Failure::TooLarge { what, most } => Kind::Corrupt(format!("{what} is larger than {most} bytes")),
+        Failure::Nonsense(said) => Kind::Corrupt(brief(&said)),
     };
     sentence(reference, asked, kind).into()
 }
@@ -42,7 +78,7 @@ enum Kind {
 }
 
 fn sentence(reference: &Reference, asked: Asked, kind: Kind) -> PullError {
-    let registry = reference.resolve_registry();
+    let registry = reference.address();
     match kind {
         Kind::NotFound(said) if asked == Asked::Part => {
             PullError::Corrupt(format!("registry `{registry}` lacks a part of `{reference}`: {said}"))
@@ -64,46 +100,62 @@ fn sentence(reference: &Reference, asked: Asked, kind: Kind) -> PullError {
     }
 }
 
+/// The specification's error document.
+#[derive(Deserialize)]
+struct Document {
+    errors: Vec<Reason>,
+}
+
+#[derive(Deserialize)]
+struct Reason {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
 fn of_status(code: u16, said: &str) -> Kind {
-    let said = match brief(said) {
-        text if text.is_empty() => format!("status {code}"),
+    let reason = serde_json::from_str::<Document>(said).ok().and_then(|document| document.errors.into_iter().next());
+    let named = reason.as_ref().map_or("", |reason| reason.code.as_str());
+    let said = match reason.as_ref().map_or(brief(said), |reason| brief(&reason.message)) {
+        text if reason.is_some() && !text.is_empty() => text,
+        text if text.is_empty() || reason.is_some() => format!("status {code}"),
         text => format!("status {code}, {text}"),
     };
+    // Some registries say with one status what the document's code tells apart.
+    match named {
+        "TOOMANYREQUESTS" => return Kind::RateLimited(said),
+        "UNAUTHORIZED" | "DENIED" if code != 401 => return Kind::Denied(said),
+        "MANIFEST_UNKNOWN"
+        | "NAME_UNKNOWN"
+        | "NAME_INVALID"
+        | "NOT_FOUND"
+        | "BLOB_UNKNOWN"
+        | "MANIFEST_BLOB_UNKNOWN" => return Kind::NotFound(said),
+        _ if is_about_limits(&said) => return Kind::RateLimited(said),
+        _ => {}
+    }
     match code {
         404 => Kind::NotFound(said),
-        401 | 403 => Kind::Denied(said),
+        401 => Kind::Denied("it wants a login".into()),
+        403 => Kind::Denied(said),
         429 => Kind::RateLimited(said),
         408 | 425 | 500.. => Kind::Unreachable(said),
         _ => Kind::Corrupt(said),
     }
 }
 
-/// The specification's error document; the client does not pass on the status that came with it.
-fn of_envelope(envelope: &OciEnvelope) -> Kind {
-    let Some(error) = envelope.errors.first() else { return Kind::Corrupt("an error without a reason".into()) };
-    let said = brief(if error.message.is_empty() { "no reason given" } else { &error.message });
-    match &error.code {
-        OciErrorCode::Toomanyrequests => Kind::RateLimited(said),
-        OciErrorCode::Unauthorized | OciErrorCode::Denied => Kind::Denied(said),
-        OciErrorCode::ManifestUnknown | OciErrorCode::NameUnknown | OciErrorCode::NameInvalid => Kind::NotFound(said),
-        OciErrorCode::NotFound | OciErrorCode::BlobUnknown | OciErrorCode::ManifestBlobUnknown => Kind::NotFound(said),
-        _ if is_about_limits(&said) => Kind::RateLimited(said),
-        other => Kind::Unreachable(format!("{said} ({other:?})")),
-    }
-}
-
-/// The token service answered with something else than a token; the client keeps only the text.
-fn of_text(said: &str) -> Kind {
-    if let Ok(envelope) = serde_json::from_str::<OciEnvelope>(said) {
-        return of_envelope(&envelope);
-    }
+/// The token service answered with something else than a token; not all of them use the status that is meant for it.
+fn of_token(code: u16, said: &str) -> Kind {
     let lower = said.to_lowercase();
     let refused = ["unauthorized", "denied", "incorrect username or password", "forbidden"];
-    let text = format!("its token service said: {}", brief(said));
-    match () {
-        () if is_about_limits(&lower) => Kind::RateLimited(text),
-        () if refused.iter().any(|word| lower.contains(word)) => Kind::Denied(text),
-        () => Kind::Unreachable(text),
+    let text = format!("its token service said: status {code}, {}", brief(said));
+    match code {
+        429 => Kind::RateLimited(text),
+        _ if is_about_limits(&lower) => Kind::RateLimited(text),
+        401 | 403 => Kind::Denied(text),
+        _ if refused.iter().any(|word| lower.contains(word)) => Kind::Denied(text),
+        _ => Kind::Unreachable(text),
     }
 }
 

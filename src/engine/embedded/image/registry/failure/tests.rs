@@ -2,19 +2,17 @@
 
 use super::*;
 
-fn check(asked: Asked, error: OciDistributionError) -> PullError {
-    let reference: Reference = "registry.example.org/app:1".parse().unwrap();
-    classify(&reference, asked, error).downcast().unwrap()
+fn check(asked: Asked, failure: Failure) -> PullError {
+    let reference: Reference = Reference::parse("registry.example.org/app:1").unwrap();
+    classify(&reference, asked, failure).downcast().unwrap()
 }
 
-fn status(code: u16, message: &str) -> OciDistributionError {
-    OciDistributionError::ServerError { code, url: "https://x/?token=secret".into(), message: message.into() }
+fn status(code: u16, said: &str) -> Failure {
+    Failure::Status(code, said.into())
 }
 
-fn envelope(code: &str, message: &str) -> OciDistributionError {
-    let json = format!(r#"{{"errors":[{{"code":"{code}","message":"{message}"}}]}}"#);
-    let envelope = serde_json::from_str(&json).unwrap();
-    OciDistributionError::RegistryError { envelope, url: "https://x/?token=secret".into() }
+fn document(status: u16, code: &str, message: &str) -> Failure {
+    Failure::Status(status, format!(r#"{{"errors":[{{"code":"{code}","message":"{message}"}}]}}"#))
 }
 
 #[test]
@@ -36,43 +34,65 @@ fn statuses_are_sorted_by_fault() {
 fn a_blob_that_is_not_there_is_the_registrys_fault() {
     let expected = "registry `registry.example.org` lacks a part of `registry.example.org/app:1`: status 404";
     assert_eq!(check(Asked::Part, status(404, "")), PullError::Corrupt(expected.into()));
-    assert!(matches!(check(Asked::Part, envelope("BLOB_UNKNOWN", "")), PullError::Corrupt(_)));
+    assert!(matches!(check(Asked::Part, document(404, "BLOB_UNKNOWN", "")), PullError::Corrupt(_)));
 }
 
 #[test]
 fn error_documents_are_sorted_by_their_code() {
-    let check = |code, message| check(Asked::Image, envelope(code, message));
-    assert!(matches!(check("MANIFEST_UNKNOWN", "manifest unknown"), PullError::NotFound(_)));
-    assert!(matches!(check("NAME_UNKNOWN", ""), PullError::NotFound(_)));
-    assert!(matches!(check("TOOMANYREQUESTS", "slow down"), PullError::RateLimited(_)));
-    assert!(matches!(check("DENIED", "requested access"), PullError::Denied(_)));
-    // The client hides the status, so an unknown code is judged by its words.
-    assert!(matches!(check("LIMIT", "Rate exceeded"), PullError::RateLimited(_)));
-    assert!(matches!(check("MAINTENANCE", "back soon"), PullError::Unreachable(_)));
+    let check = |status, code, message| check(Asked::Image, document(status, code, message));
+    let not_found = PullError::NotFound(
+        "registry `registry.example.org` has no image `registry.example.org/app:1`: manifest unknown".into(),
+    );
+    assert_eq!(check(404, "MANIFEST_UNKNOWN", "manifest unknown"), not_found);
+    assert!(matches!(check(400, "NAME_UNKNOWN", ""), PullError::NotFound(said) if said.ends_with(": status 400")));
+    assert!(matches!(check(400, "TOOMANYREQUESTS", "slow down"), PullError::RateLimited(_)));
+    assert!(matches!(check(400, "DENIED", "requested access"), PullError::Denied(_)));
+    assert!(matches!(check(401, "UNAUTHORIZED", "no"), PullError::Denied(said) if said.contains("it wants a login")));
+    assert!(matches!(check(400, "LIMIT", "Rate exceeded"), PullError::RateLimited(_)));
+    // An unknown code is judged by the status.
+    assert!(
+        matches!(check(503, "MAINTENANCE", "back soon"), PullError::Unreachable(said) if said.ends_with("back soon"))
+    );
+    assert!(matches!(check(418, "TEAPOT", "short and stout"), PullError::Corrupt(_)));
 }
 
 #[test]
-fn token_services_are_sorted_by_what_they_say() {
-    let check = |said: &str| check(Asked::Image, OciDistributionError::AuthenticationFailure(said.into()));
-    assert!(matches!(check(r#"{"details":"incorrect username or password"}"#), PullError::Denied(_)));
-    assert!(matches!(check("429 Too Many Requests"), PullError::RateLimited(_)));
-    assert!(matches!(check("<html>502 Bad Gateway</html>"), PullError::Unreachable(_)));
-    assert!(matches!(check(r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#), PullError::Denied(_)));
+fn token_services_are_sorted_by_status_and_words() {
+    let check = |status, said: &str| check(Asked::Image, Failure::Token(status, said.into()));
+    assert!(matches!(check(400, r#"{"details":"incorrect username or password"}"#), PullError::Denied(_)));
+    assert!(matches!(check(401, ""), PullError::Denied(_)));
+    assert!(matches!(check(429, ""), PullError::RateLimited(_)));
+    assert!(matches!(check(400, "Too Many Requests"), PullError::RateLimited(_)));
+    let away = check(502, "<html>Bad Gateway</html>");
+    let expected = "registry `registry.example.org` cannot be reached: its token service said: status 502, \
+                    <html>Bad Gateway</html>";
+    assert_eq!(away, PullError::Unreachable(expected.into()));
 }
 
 #[test]
-fn addresses_and_whole_pages_stay_out_of_the_message() {
+fn what_does_not_arrive_whole_is_corrupt() {
+    let most = Failure::TooLarge { what: "blob `x`".into(), most: 7 };
+    let expected = "registry `registry.example.org` sent `registry.example.org/app:1` in a damaged state: ";
+    let corrupt = |said: &str| PullError::Corrupt(format!("{expected}{said}"));
+    assert_eq!(check(Asked::Part, most), corrupt("blob `x` is larger than 7 bytes"));
+    let (wanted, other) = (Digest::of(b"1"), Digest::of(b"2"));
+    let digest = Failure::Digest { expected: wanted.clone(), actual: other.clone() };
+    assert_eq!(check(Asked::Part, digest), corrupt(&format!("blob `{wanted}` arrived with the digest `{other}`")));
+}
+
+#[test]
+fn whole_pages_stay_out_of_the_message() {
     let page = format!("<html>\n\n{}</html>", "word ".repeat(1000));
     let said = check(Asked::Image, status(500, &page)).to_string();
-    assert!(!said.contains("secret") && !said.contains('\n') && said.len() < 400, "{said}");
+    assert!(!said.contains('\n') && said.len() < 400, "{said}");
     assert!(said.ends_with('…'), "{said}");
 }
 
 #[test]
 fn a_full_disk_is_not_the_registrys_fault() {
-    let reference: Reference = "registry.example.org/app:1".parse().unwrap();
+    let reference: Reference = Reference::parse("registry.example.org/app:1").unwrap();
     let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-    let error = classify(&reference, Asked::Part, OciDistributionError::IoError(full));
+    let error = classify(&reference, Asked::Part, Failure::Io(full));
     assert!(error.downcast_ref::<PullError>().is_none());
     assert_eq!(error.to_string(), "no space left for the image; free some, or use a state directory elsewhere");
 }
