@@ -18,6 +18,7 @@
 pub mod app;
 pub mod assertion;
 pub mod client;
+pub mod command;
 pub mod config;
 pub mod doctor;
 pub mod engine;
@@ -36,6 +37,7 @@ pub mod report;
 pub mod runner;
 pub mod sabotage;
 pub mod script;
+mod spelling;
 pub mod tier;
 
 pub use app::skip;

@@ -46,6 +46,9 @@ pub fn main() -> ExitCode {
     if let Some(code) = hidden() {
         return code;
     }
+    if let Some(code) = crate::command::asked_for() {
+        return code;
+    }
     match run() {
         Ok(code) => code,
         Err(error) => {

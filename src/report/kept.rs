@@ -3,6 +3,7 @@
 use crate::client::runtime;
 use crate::keeper::protocol::{Answer, Call};
 use crate::runner::RecipeRun;
+use crate::spelling;
 
 /// Prints where the kept app is, and the one command that removes it.
 pub fn print(run: &RecipeRun) {
@@ -17,5 +18,5 @@ pub fn print(run: &RecipeRun) {
         _ => eprintln!("reach    the keeper did not say"),
     }
     eprintln!("logs     {}", run.prepared.run_dir.display());
-    eprintln!("remove   cargo run -- down {}", run.prepared.spec.run_id);
+    eprintln!("remove   {}", spelling::harness(&format!("down {}", run.prepared.spec.run_id)));
 }

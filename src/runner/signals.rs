@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::client::{Session, runtime};
 use crate::plain::plain;
+use crate::spelling::harness;
 
 /// Watches until the process ends. The first signal tears down in order and then ends the process; a second one ends
 /// it at once, and the keepers go on tearing down by themselves.
@@ -60,8 +61,8 @@ async fn tear_down(sessions: Vec<Arc<Session>>, why: &str) -> bool {
         match session.tear_down(why).await {
             // It was left up on purpose the moment before, and this process has let go of it.
             Ok(report) if report.kept => {
-                let id = &session.spec.run_id;
-                eprintln!("{} stays up: to remove it, cargo run -- down {id}", session.spec.plan.recipe);
+                let remove = harness(&format!("down {}", session.spec.run_id));
+                eprintln!("{} stays up: to remove it, {remove}", session.spec.plan.recipe);
             }
             Ok(report) if report.leftovers.is_empty() => {
                 let took = humantime::format_duration(crate::poll::round(report.took));

@@ -27,6 +27,7 @@ use crate::keeper::lock;
 use crate::keeper::protocol::{Answer, Call, Invocation, OwnedBy, Standing, TeardownReport};
 use crate::keeper::spec::RunSpec;
 use crate::poll::round;
+use crate::spelling::harness;
 use crate::tier::Tier;
 use fingerprint::Fingerprint;
 
@@ -111,7 +112,8 @@ impl Warm {
         match left {
             Ok(report) => {
                 let limit = humantime::format_duration(self.limit);
-                eprintln!("\nwarm     {id} stays up for {limit}; to remove it now: cargo run -- down {id}");
+                let remove = harness(&format!("down {id}"));
+                eprintln!("\nwarm     {id} stays up for {limit}; to remove it now: {remove}");
                 Ok(report)
             }
             Err(error) => {

@@ -36,7 +36,7 @@ A pass means something only if a failure would have been seen. Each fault below 
 never into an assertion, and names the trials that must turn red; others may turn red as well. It is done to the app for
 real wherever the engine can be made to do it: a container is killed, an update is rolled back, a volume stays.
 
-    cargo run -- sabotage --recipe my-recipe
+    cargo harness sabotage --recipe my-recipe
 
 runs one deployment for every fault, and fails if one survives. A fault that the recipe has no room for, such as a
 printed secret where there is none, is said not to be there. `--overlays` runs every tier every time and then says
@@ -52,7 +52,7 @@ nine that have room between abra and the app, through the stand-in for abra.
 
 Of the bundled `custom-html`, with its overlays, on the embedded engine, this printed (most of the rows left out):
 
-    $ cargo run -- sabotage --recipe custom-html --overlays -- --engine embedded
+    $ cargo harness sabotage --recipe custom-html --overlays -- --engine embedded
     not there  secret-is-printed                       the recipe has no secret
     killed     volume-is-emptied                4.1 s  generic::upgrade::volumes_are_kept, overlays::custom_html::upgrade::seeded_page_survives
     killed     backup-stores-nothing            4.1 s  generic::backup::snapshot_holds_every_volume, generic::restore::changes_since_the_backup_are_undone, overlays::custom_html::backup::snapshot_holds_the_keepsake, overlays::custom_html::restore::ruined_page_is_back

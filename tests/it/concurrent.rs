@@ -70,7 +70,7 @@ fn at_once(world: &World, runs: Vec<Vec<&str>>, what: &str) -> Vec<Ended> {
     ended
 }
 
-/// What `cargo run -- sweep` does, again and again. A run that lives has nothing to be swept.
+/// What `cargo harness sweep` does, again and again. A run that lives has nothing to be swept.
 fn sweep_until(world: &World, over: &AtomicBool) -> usize {
     let mut sweeps = 0;
     while !over.load(Ordering::Relaxed) {

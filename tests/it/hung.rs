@@ -102,11 +102,11 @@ fn a_run_that_is_paused_as_a_whole_goes_on_however_long_it_was() {
     assert_eq!(world.leftovers(), Vec::<String>::new());
 }
 
-/// `cargo run -- down RUN` of a run that was kept.
+/// `cargo harness down RUN` of a run that was kept.
 fn down(world: &World, before: impl FnOnce(&str)) -> Ended {
     let ended = world.run(&["--recipe", "no-backup", "--keep", "--tiers", "install"]);
     assert_eq!(ended.code, 0, "{ended}");
-    let run = ended.stderr.lines().find_map(|line| line.strip_prefix("remove   cargo run -- down ")).unwrap();
+    let run = ended.stderr.lines().find_map(|line| line.strip_prefix("remove   cargo harness down ")).unwrap();
     before(run);
     let command = Run::new(env!("CARGO_BIN_EXE_harness-command"), ["down", run]);
     finish(&command.env("HARNESS_STATE", world.state()).env(PING.0, PING.1).deadline(Duration::from_secs(100)))

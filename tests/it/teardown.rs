@@ -123,14 +123,14 @@ fn a_kept_app_outlives_its_run_and_is_removed_by_one_command() {
         ["-c", &format!("curl -sf {}", curl.strip_prefix("curl ").unwrap())],
     ));
     assert!(page.code == 127 || page.stdout.contains("<html"), "{page}");
-    let run = line("remove   cargo run -- down ").to_owned();
+    let run = line("remove   cargo harness down ").to_owned();
     let swept = tokio::runtime::Runtime::new().unwrap().block_on(harness::keeper::sweep::all(&world.state())).unwrap();
     assert_eq!(swept, [], "a kept run lives, and a sweep must not touch it");
     harness_down(&world, &run);
     world.expect_nothing_left();
 }
 
-/// What `cargo run -- down RUN` does.
+/// What `cargo harness down RUN` does.
 fn harness_down(world: &World, run: &str) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let dir = world.state().join("runs").join(run);
@@ -151,7 +151,7 @@ fn only_a_failed_run_is_kept_when_asked_so() {
     assert_eq!(world.leftovers(), Vec::<String>::new());
     let ended = world.run(&["--recipe", "serves-500", "--keep=on-failure", "--tiers", "install"]);
     assert_eq!(ended.code, 101, "{ended}");
-    let run = ended.stderr.lines().find_map(|line| line.strip_prefix("remove   cargo run -- down ")).unwrap();
+    let run = ended.stderr.lines().find_map(|line| line.strip_prefix("remove   cargo harness down ")).unwrap();
     harness_down(&world, run);
     world.expect_nothing_left();
 }

@@ -73,7 +73,7 @@ fn a_second_run_goes_on_with_the_app_of_the_first_and_deploys_nothing() {
     assert_eq!(first.code, 0, "{first}");
     assert_eq!(said(&first), "no app is up yet");
     let run = runs(&world).remove(0);
-    let stays = format!("warm     {0} stays up for 10m; to remove it now: cargo run -- down {0}", id(&run));
+    let stays = format!("warm     {0} stays up for 10m; to remove it now: cargo harness down {0}", id(&run));
     assert!(first.stderr.contains(&stays), "{first}");
 
     let second = click_custom_html(&world, UPGRADED);
@@ -333,7 +333,7 @@ fn interrupted_after_its_end(world: &World, arguments: &[&str], limit: &str, lef
     assert_eq!(running.end(), 130, "{}", running.said.lock().unwrap());
     let said = running.said.lock().unwrap().clone();
     let run = runs(world).remove(0);
-    let stays = format!("custom-html stays up: to remove it, cargo run -- down {}\n", id(&run));
+    let stays = format!("custom-html stays up: to remove it, cargo harness down {}\n", id(&run));
     assert!(said.ends_with(&stays), "{said}");
     assert!(!said.contains("is torn down"), "{said}");
     assert_eq!(count(&run, "\"teardown_started\""), 0);
@@ -343,7 +343,7 @@ fn interrupted_after_its_end(world: &World, arguments: &[&str], limit: &str, lef
 #[test]
 fn ctrl_c_after_an_app_was_left_up_says_that_it_stays() {
     interrupted_after_its_end(&World::of_checkout(), &[], "10m", " stays up for 10m; to remove it now: ");
-    interrupted_after_its_end(&World::of_checkout(), &["--keep"], "0", "remove   cargo run -- down ");
+    interrupted_after_its_end(&World::of_checkout(), &["--keep"], "0", "remove   cargo harness down ");
 }
 
 #[test]
@@ -356,7 +356,7 @@ fn runs_does_not_wait_for_a_keeper_that_answers_nothing() {
     let listed = harness(&world, &["runs"]);
     let took = asked.elapsed();
     kill_process(crate::running::keeper(&run), Signal::CONT).unwrap();
-    let silent = "its keeper does not answer: nothing came within 3s: `harness down` ends it";
+    let silent = "its keeper does not answer: nothing came within 3s: `cargo harness down` ends it";
     assert_eq!((listed.code, listed.stdout), (0, format!("{}  {silent}\n", id(&run))));
     assert!(took.as_secs() >= 3 && took.as_secs() < 20, "{took:?}");
     assert!(harness(&world, &["runs"]).stdout.contains("  warm for 9m "), "one that answers again");

@@ -66,7 +66,7 @@ fn services_without_limits_get_those_of_the_policy() {
         format!("{{\"MemoryBytes\":134217728}} {}", logs(3, "1m")),
     ];
     assert_eq!([of("app"), of("stated")], expected);
-    let run = ended.stderr.lines().find_map(|line| line.strip_prefix("remove   cargo run -- down "));
+    let run = ended.stderr.lines().find_map(|line| line.strip_prefix("remove   cargo harness down "));
     let down = Run::new(env!("CARGO_BIN_EXE_harness-command"), ["down", run.unwrap()]);
     let down = crate::runner::finish(&down.env("HARNESS_STATE", world.state()));
     assert_eq!(down.code, 0, "{down}");
@@ -101,9 +101,9 @@ fn two_runs_at_once_do_not_meet() {
     assert_ne!(one, other);
 }
 
-/// Two recipes, five runs of each; outside CI a few, because all of them keep a small machine busy for a minute.
+/// Two recipes, five runs of each; or a few, because all of them keep a small machine busy for a minute.
 fn ten_runs_at_once_do_not_meet() {
-    let runs = if crate::crash::all() { 10 } else { 3 };
+    let runs = if crate::sample::all() { 10 } else { 3 };
     let world = World::of_test_data().on("swarm");
     let ended: Vec<Ended> = std::thread::scope(|scope| {
         let run = |number: usize| {

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use harness::process::Run;
-use harness::sabotage::Sabotage;
-use harness::sabotage::drill::{Drill, Outcome, Row, Score};
+
+use crate::process::Run;
+use crate::sabotage::Sabotage;
+use crate::sabotage::drill::{Drill, Outcome, Row, Score};
 
 #[derive(clap::Args)]
-pub struct Options {
+pub(super) struct Options {
     /// The recipe whose runs are sabotaged
     #[arg(long, value_name = "NAME")]
     recipe: String,
@@ -32,7 +33,7 @@ pub struct Options {
 /// A build of the runner on a slow machine.
 const BUILD: Duration = Duration::from_secs(1800);
 
-pub async fn run(options: &Options) -> Result<ExitCode> {
+pub(super) async fn run(options: &Options) -> Result<ExitCode> {
     let chosen: Vec<Sabotage> = options.only.iter().map(|name| name.parse()).collect::<Result<_>>()?;
     let faults = if chosen.is_empty() { Sabotage::ALL.to_vec() } else { chosen };
     let own = ["--recipe", &options.recipe].map(str::to_owned);
@@ -75,7 +76,7 @@ fn conclude(options: &Options, score: &Score) -> Result<ExitCode> {
 async fn runner() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let arguments = ["test", "--quiet", "--no-run", "--test", "recipe", "--message-format=json-render-diagnostics"];
-    let run = Run::new(cargo, arguments).cwd(harness::prepare::root()).deadline(BUILD);
+    let run = Run::new(cargo, arguments).cwd(crate::prepare::root()).deadline(BUILD);
     let built = Run { env: std::env::vars_os().collect(), ..run }.checked().await;
     let built = built.context("failed to build the recipe runner")?;
     let text = String::from_utf8_lossy(&built.stdout).into_owned();

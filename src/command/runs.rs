@@ -6,9 +6,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use harness::keeper::lock::RunLock;
-use harness::keeper::protocol::{Answer, Call, OwnedBy, Standing};
-use harness::keeper::{lock, socket};
+
+use crate::keeper::lock::RunLock;
+use crate::keeper::protocol::{Answer, Call, OwnedBy, Standing};
+use crate::keeper::{lock, socket};
+use crate::spelling;
 
 /// A keeper that lives answers at once.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -22,7 +24,7 @@ pub async fn list(runs: &Path) -> Result<ExitCode> {
     for dir in &dirs {
         let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let line = match RunLock::probe(dir)? {
-            Some(_) => "dead: `harness sweep` removes what it left".into(),
+            Some(_) => format!("dead: `{}` removes what it left", spelling::harness("sweep")),
             None => describe(standing(dir).await),
         };
         text.push_str(&format!("{id}  {line}\n"));
@@ -36,9 +38,10 @@ pub async fn list(runs: &Path) -> Result<ExitCode> {
 
 /// Where a run stands, as its keeper says it at once.
 pub async fn standing(dir: &Path) -> Result<Standing> {
-    tokio::time::timeout(ANSWER, ask(dir))
-        .await
-        .unwrap_or_else(|_| bail!("nothing came within {}: `harness down` ends it", humantime::format_duration(ANSWER)))
+    tokio::time::timeout(ANSWER, ask(dir)).await.unwrap_or_else(|_| {
+        let limit = humantime::format_duration(ANSWER);
+        bail!("nothing came within {limit}: `{}` ends it", spelling::harness("down"))
+    })
 }
 
 async fn ask(dir: &Path) -> Result<Standing> {

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use harness::client::Down;
-use harness::keeper::lock;
-use harness::keeper::protocol::OwnedBy;
-use harness::plain::plain;
 
 use super::runs;
+use crate::client::Down;
+use crate::keeper::lock;
+use crate::keeper::protocol::OwnedBy;
+use crate::plain::plain;
 
 /// Tears a run down, and says what a reader has to know beside it.
 pub async fn run(run: &str, dir: &Path) -> Result<ExitCode> {
@@ -23,7 +23,7 @@ pub async fn run(run: &str, dir: &Path) -> Result<ExitCode> {
              show fails"
         ));
     }
-    let down = harness::client::down(dir, "asked for with `harness down`").await;
+    let down = crate::client::down(dir, "asked for with `harness down`").await;
     let Down { leftovers, replaced, notes } = down.with_context(|| format!("run `{run}` cannot be torn down"))?;
     replaced.iter().chain(&notes).for_each(|text| note(text));
     if leftovers.is_empty() {

@@ -1,0 +1,179 @@
+//! The commands about runs that are there: which are up, tearing them down, what dead ones left, their reports.
+//!
+//! The `harness` executable answers them, and so does the test executable that began the run: it is built already when
+//! somebody wants to be rid of an app that was kept.
+
+mod down;
+mod open;
+mod runs;
+mod sabotage;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand};
+
+use crate::config::state;
+use crate::doctor::{self, Asked};
+use crate::keeper::sweep;
+use crate::plain::plain;
+use crate::report::{files, history};
+use crate::spelling;
+
+/// Looks after runs of the recipe harness. To test a recipe: `cargo test --test recipe -- --recipe NAME`
+#[derive(Parser)]
+#[command(name = "harness", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Removes what dead runs have left; runs that live are not touched
+    Sweep,
+    /// Plants every fault in runs of a recipe, one after the other, and fails if one of them goes unseen
+    Sabotage(sabotage::Options),
+    /// Lists the runs that are up: in use, kept, or warm
+    Runs,
+    /// Tears down a run that was left up, with `--keep` or HARNESS_WARM
+    Down {
+        /// The run's id, as `harness runs` lists it
+        run: String,
+    },
+    /// Looks whether a server is ready for runs through abra, step by step, with a remedy beside each failing line
+    Doctor {
+        /// Which of abra's servers; as in harness.toml when not given
+        #[arg(long, value_name = "NAME")]
+        server: Option<String>,
+        /// The network that apps share with Traefik
+        #[arg(long, value_name = "NAME", default_value = "proxy")]
+        network: String,
+        /// A small image to pull
+        #[arg(long, value_name = "REFERENCE", default_value = "hello-world:latest")]
+        image: String,
+    },
+    /// Makes the reports of a run again from its journal, and prints its summary as Markdown
+    Report {
+        /// The run's id, or its directory; the newest run when not given
+        run: Option<String>,
+        /// Show all runs beside each other instead: what has become slower, and what is flaky
+        #[arg(long, conflicts_with = "run")]
+        history: bool,
+    },
+    /// Opens the report of a run in a browser
+    Open {
+        /// The run's id, or its directory; the newest run when not given
+        run: Option<String>,
+    },
+}
+
+/// What the `harness` executable does.
+pub fn main() -> ExitCode {
+    if let Some(code) = crate::runner::hidden() {
+        return code;
+    }
+    answer(Cli::parse().command)
+}
+
+/// What a test executable does when it is started as `harness COMMAND …` instead of for its trials. A single word is a
+/// filter of libtest's, whatever it says.
+pub fn asked_for() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    arguments.next_if(|first| first == spelling::MARK)?;
+    arguments.peek()?;
+    let arguments = [OsString::from(spelling::MARK)].into_iter().chain(arguments);
+    Some(answer(Cli::parse_from(arguments).command))
+}
+
+fn answer(command: Command) -> ExitCode {
+    let result = match command {
+        Command::Sweep => sweep_all(),
+        Command::Sabotage(options) => runtime().and_then(|runtime| runtime.block_on(sabotage::run(&options))),
+        Command::Runs => runs_dir().and_then(|dir| runtime()?.block_on(runs::list(&dir))),
+        Command::Down { run } => dir_of(&run).and_then(|dir| runtime()?.block_on(down::run(&run, &dir))),
+        Command::Doctor { server, network, image } => examine(Asked { server, network, image }),
+        Command::Report { history: true, .. } => past_runs(),
+        Command::Report { run, .. } => report(run.as_deref()),
+        Command::Open { run } => dir_or_newest(run.as_deref()).and_then(|dir| open::report(&dir)),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {}", plain(&format!("{error:#}")));
+        ExitCode::from(2)
+    })
+}
+
+fn examine(asked: Asked) -> Result<ExitCode> {
+    let root = crate::prepare::root();
+    let examination = doctor::examine(asked, |key| std::env::var(key).ok(), &root);
+    let examination = runtime()?.block_on(examination)?;
+    write!(std::io::stdout().lock(), "{examination}").context("failed to print")?;
+    Ok(if examination.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn sweep_all() -> Result<ExitCode> {
+    let state = state::dir(&|key| std::env::var(key).ok())?;
+    let swept = runtime()?.block_on(sweep::all(&state))?;
+    for run in &swept {
+        eprintln!("{run}");
+    }
+    if swept.is_empty() {
+        eprintln!("no dead run has left anything");
+    }
+    let clean = swept.iter().all(|run| run.leftovers.is_empty());
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Runtime::new().context("failed to start the runtime")
+}
+
+fn runs_dir() -> Result<PathBuf> {
+    Ok(sweep::runs_dir(&state::dir(&|key| std::env::var(key).ok())?))
+}
+
+fn dir_of(run: &str) -> Result<PathBuf> {
+    let runs = runs_dir()?;
+    // A run's id, or the path of its directory.
+    let dir = if run.contains('/') { Path::new(run).to_owned() } else { runs.join(run) };
+    if sweep::started(&dir).is_none() {
+        bail!("no run `{run}`: `{}` holds the runs", runs.display());
+    }
+    Ok(dir)
+}
+
+fn dir_or_newest(run: Option<&str>) -> Result<PathBuf> {
+    match run {
+        Some(run) => dir_of(run),
+        None => newest(),
+    }
+}
+
+fn report(run: Option<&str>) -> Result<ExitCode> {
+    let dir = dir_or_newest(run)?;
+    let results = files::of_dir(&dir)?;
+    for text in files::left_out(&dir) {
+        eprintln!("note: {}", plain(&text));
+    }
+    for name in files::NAMES {
+        eprintln!("{}", dir.join(name).display());
+    }
+    std::io::stdout().write_all(files::summary(&results).as_bytes()).context("failed to print the summary")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn past_runs() -> Result<ExitCode> {
+    let text = history::render(&history::read(&runs_dir()?));
+    std::io::stdout().write_all(text.as_bytes()).context("failed to print the history")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn newest() -> Result<PathBuf> {
+    let runs = runs_dir()?;
+    let dirs = std::fs::read_dir(&runs).into_iter().flatten().flatten().map(|entry| entry.path());
+    let newest = dirs.filter(|dir| sweep::started(dir).is_some()).max_by_key(|dir| sweep::started(dir));
+    newest.with_context(|| format!("no run has left a record in `{}`", runs.display()))
+}
