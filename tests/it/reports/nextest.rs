@@ -26,7 +26,8 @@ pub const CASES: &[Case] = &[
 /// nextest on the recipe runner of this checkout, in a world of its own.
 fn command(world: &World, recipe: &str, arguments: &[&str]) -> Run {
     // The whole workspace, so that cargo chooses the features that `cargo test` has built with, and builds nothing.
-    let fixed = ["nextest", "run", "--offline", "--workspace", "--test", "recipe", "--color", "never"];
+    // nextest reads the metadata of all features, so that cargo may have to fetch crates that no build has asked for.
+    let fixed = ["nextest", "run", "--locked", "--workspace", "--test", "recipe", "--color", "never"];
     let mut run = Run::new("cargo", fixed.iter().chain(arguments));
     for key in ["CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "CARGO_TARGET_DIR"] {
         if let Some(value) = std::env::var_os(key) {
