@@ -2,13 +2,14 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::crash::{Victim, all, before_each_sync, crash_at_each, journal, points, records};
+use crate::crash::{Victim, before_each_sync, crash_at_each, journal, points, records};
 use crate::runner::{World, tell};
+use crate::sample;
 
 #[test]
 fn a_sigkill_after_any_record_leaves_nothing() {
     let (count, created) = records(&World::of_test_data());
-    let mut points = points(count, all());
+    let mut points = sample::of("crash points", 13, points(count));
     // Between the creation of a thing and the record of it.
     points.extend(created.into_iter().map(|record| (format!("before:{record}"), Victim::Both)));
     let reached = crash_at_each(&points, 4, World::of_test_data, |_| {});
@@ -19,7 +20,7 @@ fn a_sigkill_after_any_record_leaves_nothing() {
 #[test]
 fn a_power_loss_that_costs_what_was_not_synced_leaves_nothing() {
     let points = before_each_sync(&journal(&World::of_test_data()));
-    let points: Vec<_> = points.into_iter().step_by(if all() { 1 } else { 3 }).collect();
+    let points = sample::of("power losses", 3, points);
     assert!(!points.is_empty(), "every record is synced");
     let reached = crash_at_each(&points, 4, World::of_test_data, |_| {});
     assert!(reached * 10 >= points.len() * 9, "only {reached} of {} runs got to their point", points.len());
@@ -29,8 +30,8 @@ fn a_power_loss_that_costs_what_was_not_synced_leaves_nothing() {
 #[test]
 fn a_journal_that_fails_from_any_record_on_is_an_infrastructure_error_and_leaves_nothing() {
     let (count, _) = records(&World::of_test_data());
-    let step = if all() { 1 } else { 9 };
-    for record in (1..=count).step_by(step) {
+    let records = sample::of("journals that fail", 9, (1..=count).collect());
+    for record in &records {
         let world = World::of_test_data();
         let run = world.command(&["--recipe", "whole"]).env("RECIPE_HARNESS_TEST_HALT", format!("fail:{record}"));
         let ended = crate::runner::finish(&run);
@@ -45,10 +46,7 @@ fn a_journal_that_fails_from_any_record_on_is_an_infrastructure_error_and_leaves
         assert!(swept.unwrap().iter().all(|run| run.leftovers.is_empty()));
         assert_eq!(world.leftovers(), Vec::<String>::new(), "record {record}: {ended}");
     }
-    tell(&format!(
-        "embedded: journals that fail from each of {} records on, with zero leftovers",
-        count.div_ceil(step)
-    ));
+    tell(&format!("embedded: journals that fail from each of {} records on, with zero leftovers", records.len()));
 }
 
 /// In an operation, in a question, at the beginning or in the middle of teardown: whoever wrote the record panics.
@@ -56,7 +54,7 @@ fn a_journal_that_fails_from_any_record_on_is_an_infrastructure_error_and_leaves
 fn a_panic_of_the_keeper_at_any_record_leaves_nothing_and_is_named() {
     let world = World::of_test_data();
     let (count, _) = records(&world);
-    let mut points: Vec<usize> = (1..=count).step_by(if all() { 3 } else { 11 }).collect();
+    let mut points: Vec<usize> = sample::of("panics of the keeper", 11, (1..=count).collect());
     // Written between two operations, by whoever is on the way to the next: everybody else waits for that one.
     let journal = world.journal();
     let measured = journal.lines().enumerate().filter(|(_, line)| line.contains("\"event\":\"measured\""));

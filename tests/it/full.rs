@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::crash::{all, records, sweep, while_halted};
+use crate::crash::{records, sweep, while_halted};
 use crate::runner::{World, finish, tell};
 use crate::running::{fill_disk, wait};
+use crate::sample;
 use harness::process::Run;
 
 /// As the runner says it of what is neither the recipe's fault nor an assertion's.
@@ -15,9 +16,8 @@ const BLAMES: [&str; 2] =
 #[test]
 fn a_disk_that_fills_up_is_never_the_recipes_fault_and_leaves_nothing() {
     let (count, _) = records(&World::of_test_data());
-    let step = if all() { 8 } else { 17 };
     let mut points = 0;
-    for record in (3..count).step_by(step) {
+    for record in sample::of("full disks", 17, (3..count).collect()) {
         let world = World::of_test_data();
         let Some(disk) = SmallDisk::mount(&world.state()) else { return };
         fills_up_at(&world, &disk, record);
@@ -52,7 +52,7 @@ fn a_run_is_torn_down_by_name_on_a_full_disk_and_none_is_begun_there() {
     let Some(disk) = SmallDisk::mount(&world.state()) else { return };
     let ended = world.run(&["--recipe", "no-backup", "--keep", "--tiers", "install"]);
     assert_eq!(ended.code, 0, "{ended}");
-    let run = ended.stderr.lines().find_map(|line| line.strip_prefix("remove   cargo run -- down ")).unwrap();
+    let run = ended.stderr.lines().find_map(|line| line.strip_prefix("remove   cargo harness down ")).unwrap();
     fill_disk(&disk.0);
     let down = Run::new(env!("CARGO_BIN_EXE_harness-command"), ["down", run]);
     let down = finish(&down.env("HARNESS_STATE", world.state()).deadline(Duration::from_secs(100)));

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot get at what it looks at has failed")]
 
+mod asked;
 mod clock;
 mod command_line;
 mod compose;
@@ -13,6 +14,7 @@ mod docs;
 mod drills;
 mod editors;
 mod exit_codes;
+mod features;
 mod formats;
 mod full;
 mod green;
@@ -27,6 +29,7 @@ mod reported;
 mod runner;
 mod running;
 mod sabotage;
+mod sample;
 mod schemas;
 mod secrets;
 mod sources;

@@ -31,6 +31,9 @@ mod runner;
 mod running;
 mod sabotage;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
+#[path = "../sample.rs"]
+mod sample;
+#[allow(dead_code, reason = "each of the test programs uses its part")]
 #[path = "../swarm/traefik.rs"]
 mod traefik;
 

@@ -7,6 +7,7 @@ use crate::docker::named;
 use crate::drills::{check, drill_of, swept};
 use crate::fake::Abra;
 use crate::runner::{World, tell};
+use crate::sample;
 
 pub const CASES: &[crate::Case] = &[("every_planted_fault_that_has_room_is_seen_through_abra", seen)];
 
@@ -23,10 +24,10 @@ const PLANTED: [Sabotage; 9] = [
 ];
 
 fn seen() {
-    let in_ci = std::env::var("CI").as_deref() == Ok("true");
-    let faults = if in_ci { &Sabotage::ALL[..] } else { &PLANTED[7..] };
+    let faults = if sample::all() { Sabotage::ALL.to_vec() } else { PLANTED.to_vec() };
+    let faults = sample::of("planted faults through abra", 3, faults);
     let abra = Abra::in_world(World::of_test_data(), &[]);
-    let score = drill_of(abra.command(&["--recipe", "whole"]), faults, false);
+    let score = drill_of(abra.command(&["--recipe", "whole"]), &faults, false);
     let without_room: Vec<Sabotage> = faults.iter().filter(|fault| !PLANTED.contains(fault)).copied().collect();
     check(&score, &without_room);
     tell(&format!("abra: {}", score.line()));

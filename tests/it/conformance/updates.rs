@@ -195,6 +195,9 @@ async fn paused(world: &World) -> Result<()> {
     ensure!(failed.exit_code == Some(9) && failed.error == "task: non-zero exit (9)", "{failed:?}");
     // Nothing goes back by itself.
     ensure!(service.image == "nginx:1.27.5" && service.labels["tag"] == "1.27.5", "{}", brief(&service));
+    // Paused is for ever, but the failing task is restarted on and on.
+    let service = world.until("restarts", "app", |service| service.failures().count() > 2).await?;
+    ensure!(service.update.as_ref().unwrap().state == UpdateState::Paused, "{}", brief(&service));
     // The next deploy starts afresh.
     world.deploy(&app("1.28.0", IDLE, "")).await?;
     world.update("app", UpdateState::Completed).await?;

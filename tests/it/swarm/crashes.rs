@@ -1,8 +1,9 @@
 //! Broken-off runs on a Swarm, as `crash.rs` breaks them off: nothing stays on it either.
 
-use crate::crash::{Point, Victim, all, crash_at_each, records};
+use crate::crash::{Point, Victim, crash_at_each, records};
 use crate::docker::named;
 use crate::runner::{World, tell};
+use crate::sample;
 
 pub const CASES: &[crate::Case] = &[("a_sigkill_after_any_record_leaves_nothing", a_sigkill_after_any_record)];
 
@@ -14,9 +15,7 @@ fn a_sigkill_after_any_record() {
         (1..=count).map(|record| (format!("after:{record}"), victims[record % victims.len()])).collect();
     // Between the creation of a thing and the record of it.
     points.extend(created.into_iter().map(|record| (format!("before:{record}"), Victim::Both)));
-    if !all() {
-        points = points.into_iter().step_by(17).collect();
-    }
+    let points = sample::of("crash points on a Swarm", 17, points);
     let reached = crash_at_each(&points, 4, world, |world| {
         let stack = world.domain().replace('.', "_");
         assert_eq!(named(&stack), Vec::<String>::new());

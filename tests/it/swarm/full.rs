@@ -8,10 +8,11 @@ use std::process::{Child, Stdio};
 use harness::process::command;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::crash::{all, halted, sweep};
+use crate::crash::{halted, sweep};
 use crate::docker::named_at;
 use crate::runner::{Ended, World, finish, tell};
 use crate::running::{fill_disk, wait};
+use crate::sample::all;
 
 pub const CASES: &[crate::Case] =
     &[("a_disk_that_fills_up_below_docker_is_never_the_recipes_fault", fills_up_below_docker)];

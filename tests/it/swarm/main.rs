@@ -30,6 +30,9 @@ mod runner;
 #[path = "../running.rs"]
 mod running;
 mod sabotage;
+#[allow(dead_code, reason = "each of the test programs uses its part")]
+#[path = "../sample.rs"]
+mod sample;
 mod teardown;
 mod traefik;
 
