@@ -74,6 +74,18 @@ async fn volumes_are_kept(app: &App) -> Result {
     generic::canaries_are_in_place(app, "the upgrade lost it").await
 }
 
+/// No database has vanished from a volume, none was emptied or begun anew, and no volume has lost most of its bytes.
+#[harness::test]
+async fn stored_data_is_kept(app: &App) -> Result {
+    generic::stored_data_is_kept(app).await
+}
+
+/// Every volume is mounted where the base had it, by the same service and as writable: the app still finds its data.
+#[harness::test]
+async fn mounts_are_kept(app: &App) -> Result {
+    generic::mounts_are_kept(app).await
+}
+
 /// Every service runs as many tasks as it should, for long enough, without a restart.
 #[harness::test]
 async fn services_are_stable(app: &App) -> Result {

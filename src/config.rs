@@ -198,6 +198,9 @@ fn check_recipe_toml(toml: &RecipeToml) -> Result<()> {
     if toml.http.status.is_empty() {
         bail!("`http.status` is empty, so nothing could ever be accepted: name at least one status code");
     }
+    if let Some((volume, place)) = toml.upgrade.moves.iter().find(|(_, place)| !place.contains('/')) {
+        bail!("`upgrade.moves.{volume}` is `{place}`: write where the head mounts it, as `/path` or `service:/path`");
+    }
     if let Some((tier, _)) = toml.skip.iter().find(|(_, reason)| reason.trim().is_empty()) {
         bail!("`skip.{tier}` has no reason: an intended skip needs one");
     }

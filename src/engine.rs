@@ -6,6 +6,7 @@
 
 pub mod abra;
 mod ages;
+pub mod contents;
 pub mod disk;
 pub mod embedded;
 mod exec;
@@ -30,11 +31,14 @@ use crate::recipe::name::RecipeName;
 use crate::recipe::secret::SecretValue;
 use crate::recipe::stack::Stack;
 use crate::recipe::version::Revision;
+use contents::Contents;
+
 pub use ages::Ages;
 pub use exec::{CallError, Exec, ExecOutput, again};
 pub use ledger::{Kind, Ledger};
 pub use observation::{
     FileEntry, Health, LONGEST_LINE, LogLine, ServiceState, TaskPhase, TaskState, UpdateState, UpdateStatus,
+    VolumeMount,
 };
 pub use proof::sweep;
 pub use swarm::Surroundings;
@@ -261,6 +265,11 @@ impl Engine {
     /// Reads a file straight from a volume; `None` when it is not there.
     pub async fn read_volume(&self, volume: &str, path: &str) -> Result<Option<Vec<u8>>> {
         each!(self, engine => engine.read_volume(volume, path))
+    }
+
+    /// Lists what a volume holds, without its content.
+    pub async fn list_volume(&self, volume: &str) -> Result<Contents> {
+        each!(self, engine => engine.list_volume(volume))
     }
 
     /// Writes a tar archive of the given paths of a volume (empty: all of it) to `archive`, and says what it holds.

@@ -1,5 +1,7 @@
 //! The checks that several generic assertions share. `generic/` says which tier makes which of them.
 
+mod mounts;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -9,6 +11,8 @@ use crate::engine::{Ages, Health, ServiceState, TaskPhase, TaskState};
 use crate::keeper::converge::describe;
 use crate::keeper::protocol::Evidence;
 use crate::poll::{Look, Poll};
+
+pub use mounts::mounts_are_kept;
 
 /// Every service that the compose files name runs as many tasks as it should, each for at least the `stable` time,
 /// and none has ended by itself since the operation converged. One lucky sample is not enough.
@@ -151,6 +155,25 @@ pub async fn within_budget(app: &App) -> Result<()> {
     Ok(())
 }
 
+/// What the app had stored before the upgrade is in its volumes after it.
+pub async fn stored_data_is_kept(app: &App) -> Result<()> {
+    let Evidence { losses, mounts, .. } = app.evidence().await?;
+    ensure!(losses.looked, "the volumes were not looked at before and after the upgrade");
+    if !losses.lost.is_empty() {
+        bail!(
+            "{}. If the head gives it up on purpose, say so in recipe.toml: `[upgrade] drops = [\"volume/path\"]`",
+            losses.lost.join("; ")
+        );
+    }
+    if mounts.is_empty() {
+        return skip("unverified: the recipe has no named volume in which anything could be kept");
+    }
+    if !losses.unjudged.is_empty() {
+        return skip(format!("unverified: {}", losses.unjudged.join("; ")));
+    }
+    Ok(())
+}
+
 /// No generated secret stands in a log. The message says where, never what.
 pub async fn no_secret_in_the_logs(app: &App) -> Result<()> {
     let leaks = app.leaks().await?;
@@ -201,6 +224,9 @@ mod tests {
             failures_before: [("app".to_owned(), failures_before.iter().map(|id| id.to_string()).collect())].into(),
             snapshot: None,
             unwatched: Vec::new(),
+            mounts_before: Vec::new(),
+            mounts: Vec::new(),
+            losses: Default::default(),
         }
     }
 

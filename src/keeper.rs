@@ -3,6 +3,7 @@
 
 pub mod blame;
 pub mod canary;
+pub mod contents;
 pub mod converge;
 pub mod facts;
 pub mod journal;
@@ -10,6 +11,7 @@ pub mod leaks;
 mod lint;
 pub mod lock;
 mod logs;
+pub mod mounts;
 pub mod operate;
 pub mod outage;
 pub mod owner;
@@ -45,7 +47,7 @@ use crate::recipe::secret::SecretValue;
 use canary::Planted;
 use journal::{Event, Journal};
 use owner::Owner;
-use protocol::{Deployed, OperationReport, Snapshot, TeardownReport};
+use protocol::{Deployed, Losses, OperationReport, Place, Snapshot, TeardownReport};
 use rig::Rig;
 use spec::RunSpec;
 use stage::Progress;
@@ -106,6 +108,10 @@ pub struct AppRecord {
     /// The app's address, or why there is none.
     pub url: Result<String, String>,
     pub planted: Vec<Planted>,
+    /// Where the base had its volumes, by its compose files and as it was deployed; empty before the upgrade.
+    pub mounts_before: Vec<Place>,
+    /// What became of what the volumes held, by the listings before and after the upgrade.
+    pub losses: Losses,
     pub operations: BTreeMap<crate::tier::Tier, OperationReport>,
     pub failures_before: BTreeMap<String, BTreeSet<String>>,
     /// What the server had beside the run before anything was deployed, where others use it too.
@@ -125,6 +131,8 @@ impl Default for AppRecord {
             checkout: None,
             secrets: BTreeMap::new(),
             planted: Vec::new(),
+            mounts_before: Vec::new(),
+            losses: Losses::default(),
             operations: BTreeMap::new(),
             failures_before: BTreeMap::new(),
             surroundings: None,

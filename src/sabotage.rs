@@ -34,6 +34,8 @@ pub enum Sabotage {
     DroppedServiceLivesOn,
     OldContainerAnswers,
     VolumeIsEmptied,
+    MountIsMoved,
+    UpgradeEmptiesFiles,
     ExecFailsSilently,
     BackupStoresNothing,
     BackupLacksAVolume,
@@ -59,7 +61,7 @@ pub struct Facts {
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 25] = [
+    pub const ALL: [Sabotage; 27] = [
         Sabotage::NeverStarts,
         Sabotage::InstallsTheHead,
         Sabotage::InstallsAnotherImage,
@@ -76,6 +78,8 @@ impl Sabotage {
         Sabotage::DroppedServiceLivesOn,
         Sabotage::OldContainerAnswers,
         Sabotage::VolumeIsEmptied,
+        Sabotage::MountIsMoved,
+        Sabotage::UpgradeEmptiesFiles,
         Sabotage::ExecFailsSilently,
         Sabotage::BackupStoresNothing,
         Sabotage::BackupLacksAVolume,
@@ -198,6 +202,18 @@ impl Sabotage {
                 "volume-is-emptied",
                 "the upgrade mounts a new volume in the place of the old one",
                 &["generic::upgrade::volumes_are_kept"],
+                Tier::Upgrade,
+            ),
+            Sabotage::MountIsMoved => entry(
+                "mount-is-moved",
+                "the upgrade mounts every volume beside the place where it was, and the app begins afresh in its layer",
+                &["generic::upgrade::mounts_are_kept"],
+                Tier::Upgrade,
+            ),
+            Sabotage::UpgradeEmptiesFiles => entry(
+                "upgrade-empties-files",
+                "the upgrade empties every file that the app has stored",
+                &["generic::upgrade::stored_data_is_kept"],
                 Tier::Upgrade,
             ),
             Sabotage::ExecFailsSilently => entry(

@@ -159,8 +159,12 @@ pub struct Deadlines {
 pub struct Upgrade {
     /// The published version to upgrade from, when the newest older one will not do.
     pub base: Option<String>,
-    /// Volumes that the head gives up on purpose: their data need not survive the upgrade.
+    /// Volumes that the head gives up on purpose: their data need not survive the upgrade. `volume/path` is one path of
+    /// a volume, and what lies below it.
     pub drops: Vec<String>,
+    /// Volumes that the head mounts elsewhere on purpose, and where: `/path`, or `service:/path` when it is another
+    /// service that mounts it, with `:ro` behind it when it is to be read only.
+    pub moves: BTreeMap<String, String>,
     /// Keys added to the app's `.env` from the upgrade on, as an operator would who reads the release notes.
     pub env: BTreeMap<String, String>,
 }

@@ -53,6 +53,7 @@ use self::core::Core;
 use self::pod::Pod;
 use self::publish::Published;
 use self::traces::{Facts, Process};
+use super::contents::Contents;
 use super::{
     CallError, Deployment, EngineContext, Exec, ExecOutput, FetchError, FileEntry, Kind, LogLine, ServiceState,
     TaskUsage,
@@ -176,6 +177,10 @@ impl Embedded {
 
     pub async fn read_volume(&self, volume: &str, path: &str) -> Result<Option<Vec<u8>>> {
         volumes::read(&self.core, volume, path).await
+    }
+
+    pub async fn list_volume(&self, volume: &str) -> Result<Contents> {
+        volumes::list(&self.core, volume).await
     }
 
     pub async fn archive_volume(&self, volume: &str, paths: &[String], archive: &Path) -> Result<Vec<FileEntry>> {

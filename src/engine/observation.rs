@@ -27,6 +27,18 @@ pub struct ServiceState {
     pub update: Option<UpdateStatus>,
     /// Every task the engine remembers, newest first, stopped ones included.
     pub tasks: Vec<TaskState>,
+    /// The named volumes of the current spec, and where its tasks have them.
+    pub mounts: Vec<VolumeMount>,
+}
+
+/// A named volume in the containers of a service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct VolumeMount {
+    /// The volume's name in Docker, with the stack's name.
+    pub volume: String,
+    /// Absolute path inside the container.
+    pub target: String,
+    pub read_only: bool,
 }
 
 impl ServiceState {

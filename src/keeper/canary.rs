@@ -7,21 +7,32 @@ use anyhow::{Context as _, Result, ensure};
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
-use super::Keeper;
 use super::blame::blame;
+use super::contents::{self, Listing};
 use super::operate::backup::volumes_of;
 use super::protocol::{Canary, Snapshot};
 use super::rig::Rig;
+use super::Keeper;
 use crate::engine::CallError;
+use crate::engine::contents::Contents;
 use crate::fault::Failure;
 use crate::poll::{Look, Poll};
 use crate::recipe::AppState;
 use crate::recipe::backup::BackupPlan;
 use crate::recipe::stack::{MountKind, Stack};
 
-/// The name of every canary file. As that of an editor's copy it is minded by no web server, database or directory of
-/// configuration; it begins with no dot, so that whoever removes everything by `*` removes it, too.
-pub const NAME: &str = "harness-canary~";
+/// Ends of canary names. As those of an editor's copy they are minded by no web server, database or directory of
+/// configuration. None begins with a dot, so that whoever removes everything by `*` removes a canary, too.
+const ENDS: [&str; 5] = ["~", ".bak", ".old", ".orig", ".save"];
+
+/// Directories of the app in which a canary lies, beside the one in the volume's root.
+const NESTS: usize = 2;
+
+/// No app minds a file more in its directories, but for these: what comes in is processed, sent, counted or cleared away.
+const NO_NESTS: [&str; 22] = [
+    "tmp", "temp", "cache", ".cache", "caches", "log", "logs", "run", "sessions", "lost+found", "new", "cur", "queue",
+    "spool", "inbox", "incoming", "import", "refs", "objects", "plugins", "conf.d", "migrations",
+];
 
 /// A canary as it was planted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,16 +46,15 @@ pub struct Planted {
     pub backed_up: bool,
 }
 
-/// Whether a path in a snapshot is the harness's own file.
-pub fn is_canary(path: &str) -> bool {
-    path.rsplit('/').next() == Some(NAME)
-}
-
-/// Writes a fresh canary into every named volume of the deployed stack; they replace those of an earlier tier.
-pub async fn plant(keeper: &Arc<Keeper>, why: &str) -> Result<(), Failure> {
-    let state = keeper.app.lock().await.deployed.state.clone();
+/// Writes canaries into every named volume of the deployed stack: where those of an earlier tier lie they say something
+/// else from now on.
+pub async fn plant(keeper: &Arc<Keeper>, listing: &Listing) -> Result<(), Failure> {
+    let (state, known) = {
+        let app = keeper.app.lock().await;
+        (app.deployed.state.clone(), app.planted.clone())
+    };
     let Some(state) = state else { return Ok(()) };
-    let planted = chosen(&state, &format!("{}-{why}", keeper.spec.run_id));
+    let planted = chosen(&state, listing, &known);
     let engine = keeper.engine().await?;
     for canary in &planted {
         let write = engine.write_volume(&canary.volume, &canary.path, canary.content.as_bytes()).await;
@@ -206,19 +216,101 @@ fn mounts(stack: &Stack) -> BTreeMap<String, Vec<(String, String)>> {
     mounts
 }
 
-/// One canary in the root of every mounted named volume. Where the labels limit a volume to some of its paths, the
-/// canary in its root is outside the snapshot, and the restore is proven by the files alone.
-fn chosen(state: &AppState, content: &str) -> Vec<Planted> {
-    let whole: BTreeMap<String, bool> =
-        volumes_of(&state.backup).map(|(volume, paths)| (volume, paths.is_empty())).collect();
+/// Canaries for every mounted named volume: in its root, and in directories that the app made itself. Where the labels
+/// limit a volume to some of its paths, a canary outside of them is outside the snapshot, and proves no restore.
+fn chosen(state: &AppState, listing: &Listing, known: &[Planted]) -> Vec<Planted> {
+    let limits: BTreeMap<String, Vec<String>> = volumes_of(&state.backup).collect();
     let external = |volume: &String| state.stack.volumes.get(volume).is_some_and(|it| it.external);
-    let volumes = mounts(&state.stack).into_keys().filter(|volume| !external(volume));
-    volumes
-        .map(|volume| Planted {
-            content: format!("{content}-{volume}"),
-            backed_up: whole.get(&volume) == Some(&true),
-            path: NAME.to_owned(),
-            volume,
-        })
-        .collect()
+    let mut planted = Vec::new();
+    for volume in mounts(&state.stack).into_keys().filter(|volume| !external(volume)) {
+        let mut paths: Vec<String> =
+            known.iter().filter(|it| it.volume == volume).map(|canary| canary.path.clone()).collect();
+        if paths.is_empty() {
+            let listed = listing.get(&volume).and_then(|listed| listed.as_ref().ok());
+            paths = nests(listed, limits.get(&volume)).into_iter().map(|nest| below(&nest, &name())).collect();
+        }
+        planted.extend(paths.into_iter().map(|path| Planted {
+            backed_up: limits.get(&volume).is_some_and(|limits| is_backed_up(&path, limits)),
+            content: HEXLOWER.encode(&rand::random::<[u8; 20]>()),
+            volume: volume.clone(),
+            path,
+        }));
+    }
+    planted
+}
+
+/// Directories for canaries: the root, and some of the app's own, those that are backed up first. Where the app has made
+/// none, the root takes two.
+fn nests(listed: Option<&Contents>, limits: Option<&Vec<String>>) -> Vec<String> {
+    let databases = listed.map(contents::databases).unwrap_or_default();
+    let is_own = |path: &str| {
+        let mut parts = path.split('/');
+        parts.clone().count() <= 3
+            && parts.all(|part| !part.starts_with('.') && !NO_NESTS.contains(&part.to_ascii_lowercase().as_str()))
+            && !databases.iter().any(|database| contents::is_inside(path, database))
+    };
+    let directories = listed.into_iter().flat_map(|listed| &listed.entries).filter(|entry| entry.is_dir);
+    let mut own: Vec<&str> = directories.map(|entry| entry.path.as_str()).filter(|path| is_own(path)).collect();
+    let outside = |path: &str| !limits.is_some_and(|limits| is_backed_up(&below(path, "x"), limits));
+    own.sort_by_key(|path| (outside(path), path.split('/').count(), path.to_string()));
+    let mut nests = vec![String::new()];
+    nests.extend(own.into_iter().take(NESTS).map(str::to_owned));
+    if nests.len() == 1 {
+        nests.push(String::new());
+    }
+    nests
+}
+
+/// Whether the labels put a path into the snapshot; no limits mean all of the volume.
+fn is_backed_up(path: &str, limits: &[String]) -> bool {
+    limits.is_empty() || limits.iter().any(|limit| contents::is_inside(path, limit.trim_matches('/')))
+}
+
+fn below(directory: &str, name: &str) -> String {
+    if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
+}
+
+/// A name that nobody can know beforehand.
+fn name() -> String {
+    let stem: String = (0..8).map(|_| char::from(b'a' + rand::random::<u8>() % 26)).collect();
+    format!("{stem}{}", ENDS[usize::from(rand::random::<u8>()) % ENDS.len()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::contents::Entry;
+
+    fn listed(paths: &[(&str, bool)]) -> Contents {
+        let entry = |(path, is_dir): &(&str, bool)| Entry { path: (*path).into(), is_dir: *is_dir, size: 3, ..Entry::default() };
+        Contents { entries: paths.iter().map(entry).collect(), cut: None }
+    }
+
+    #[test]
+    fn no_two_names_are_alike_and_none_begins_with_a_dot() {
+        let names: BTreeSet<String> = (0..100).map(|_| name()).collect();
+        assert_eq!(names.len(), 100);
+        assert!(names.iter().all(|name| name.as_bytes()[0].is_ascii_lowercase()), "{names:?}");
+    }
+
+    #[test]
+    fn canaries_lie_in_the_root_and_in_directories_of_the_app_that_nobody_clears() {
+        let listed = listed(&[("uploads", true), ("uploads/2026", true), ("cache", true), (".git", true), ("a", false)]);
+        assert_eq!(nests(Some(&listed), None), ["", "uploads", "uploads/2026"]);
+        assert_eq!(nests(None, None), ["", ""], "two, wherever");
+    }
+
+    #[test]
+    fn a_database_keeps_its_directories_for_itself() {
+        let listed = listed(&[("pg/PG_VERSION", false), ("pg", true), ("pg/base", true), ("files", true)]);
+        assert_eq!(nests(Some(&listed), None), ["", "files"]);
+    }
+
+    #[test]
+    fn what_is_backed_up_comes_first_and_is_known_by_whole_names() {
+        let listed = listed(&[("a", true), ("b", true), ("keep", true)]);
+        assert_eq!(nests(Some(&listed), Some(&vec!["keep/".into()])), ["", "keep", "a"]);
+        assert!(is_backed_up("keep/x", &["keep/".into()]) && !is_backed_up("keeper/x", &["keep".into()]));
+        assert!(is_backed_up("x", &[]));
+    }
 }

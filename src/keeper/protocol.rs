@@ -188,6 +188,35 @@ pub struct Evidence {
     /// Tasks that had ended by themselves when the last operation converged, by service.
     pub failures_before: BTreeMap<String, BTreeSet<String>>,
     pub snapshot: Option<Snapshot>,
+    /// Where the base had its volumes, by its compose files and as it was deployed; empty before the upgrade.
+    pub mounts_before: Vec<Place>,
+    /// Where the compose files that were deployed last want volumes.
+    pub mounts: Vec<Place>,
+    pub losses: Losses,
+}
+
+/// What became of what the volumes held before the upgrade.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Losses {
+    /// Whether it was looked at: not before the upgrade.
+    pub looked: bool,
+    /// A sentence for everything that was lost.
+    pub lost: Vec<String>,
+    /// A sentence for everything that could not be judged.
+    pub unjudged: Vec<String>,
+}
+
+/// A named volume where a service has it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    pub service: String,
+    /// The volume's key in the compose files.
+    pub volume: String,
+    /// Its name in Docker: whatever the key, this is whose data it is.
+    pub name: String,
+    /// Absolute path inside the container.
+    pub target: String,
+    pub read_only: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

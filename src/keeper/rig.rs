@@ -17,7 +17,6 @@ use anyhow::{Context as _, Result};
 use crate::engine::{
     CallError, Deployment, Engine, Exec, ExecOutput, FileEntry, Kind, LogLine, ServiceState, TaskPhase, UpdateState,
 };
-use crate::keeper::canary;
 use crate::keeper::outage::Outage;
 use crate::poll::{Look, Poll};
 use crate::recipe::AppState;
@@ -93,6 +92,9 @@ impl Rig {
             None => edit::install(sabotage, deployment, &self.head),
             Some(installed) => edit::upgrade(sabotage, deployment, installed),
         };
+        if sabotage == Sabotage::UpgradeEmptiesFiles && installed.is_some() {
+            self.empty_files().await.context("failed to plant the fault")?;
+        }
         self.memory().remember(&deployment);
         self.engine.deploy(&deployment).await
     }
@@ -245,18 +247,27 @@ impl Rig {
         .await
     }
 
+    /// Empties whatever the app has stored so far.
+    async fn empty_files(&self) -> Result<()> {
+        for volume in self.head.stack.volumes.keys() {
+            for file in self.engine.list_volume(volume).await?.entries.iter().filter(|entry| !entry.is_dir) {
+                self.engine.write_volume(volume, &file.path, b"").await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether it is the last of the volumes that the labels put into the snapshot as a whole.
     fn is_last_volume(&self, volume: &str) -> bool {
         let volumes = self.head.backup.services.iter().flat_map(|service| &service.volumes);
         volumes.filter(|it| it.paths.is_empty()).map(|it| it.volume.as_str()).max() == Some(volume)
     }
 
-    /// What the harness itself put into the snapshot, and what the labels limit it to, comes back as another run's.
+    /// Every file of the snapshot comes back as another run's.
     async fn bring_others(&self, volume: &str) -> Result<()> {
         let archived = self.memory().archived.clone();
         let of_volume: Vec<&FileEntry> = archived.iter().filter(|(it, _)| it == volume).map(|(_, file)| file).collect();
-        let telling = of_volume.iter().filter(|file| canary::is_canary(&file.path) || of_volume.len() == 1);
-        for file in telling.filter(|file| !file.sha256.is_empty()) {
+        for file in of_volume.iter().filter(|file| !file.sha256.is_empty()) {
             self.engine.write_volume(volume, &file.path, b"of another run\n").await?;
         }
         Ok(())

@@ -13,7 +13,7 @@ use super::journal::Event;
 use super::protocol::{Answer, Call, Evidence, Leak};
 use super::socket::Wire;
 use super::spec::RunSpec;
-use super::{Keeper, canary, operate, stage, teardown};
+use super::{Keeper, canary, mounts, operate, stage, teardown};
 use crate::engine::{ServiceState, again};
 use crate::fault::{Failure, Fault};
 use crate::mask::Masks;
@@ -201,6 +201,9 @@ async fn evidence(keeper: &Keeper) -> Evidence {
         unwatched: state.map(|it| unwatched(it, &app.secrets)).unwrap_or_default(),
         failures_before: app.failures_before.clone(),
         snapshot: app.snapshot.clone(),
+        mounts_before: app.mounts_before.clone(),
+        losses: app.losses.clone(),
+        mounts: state.map(|it| mounts::of_stack(&it.stack)).unwrap_or_default(),
     }
 }
 

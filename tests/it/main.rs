@@ -35,4 +35,5 @@ mod secrets;
 mod sources;
 mod teardown;
 mod tidy;
+mod truth;
 mod warm;

@@ -179,6 +179,7 @@ mod tests {
             spec_version: version,
             update: None,
             tasks: Vec::new(),
+            mounts: Vec::new(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
 
-use super::super::Deployment;
+use super::super::{Deployment, VolumeMount};
 use crate::recipe::stack::{Deploy, FileMount, FileObject, Mount, MountKind, Service};
 
 /// More would not find addresses when an update starts new tasks first, nor prove anything about a recipe.
@@ -59,6 +59,14 @@ impl Spec {
             Spec { service: Service { deploy, ..spec.service.clone() }, ..spec.clone() }
         };
         of_tasks(self) == of_tasks(other)
+    }
+
+    /// The named volumes, and where they are mounted.
+    pub fn volume_mounts(&self) -> Vec<VolumeMount> {
+        let named = self.mounts.iter().filter_map(|NamedMount { mount, volume }| {
+            Some(VolumeMount { volume: volume.clone()?, target: mount.target.clone(), read_only: mount.read_only })
+        });
+        named.collect()
     }
 }
 

@@ -147,6 +147,7 @@ impl Record {
             spec_version: self.spec_version,
             update: self.update.clone(),
             tasks: self.tasks.iter().map(Task::observe).collect(),
+            mounts: self.spec.volume_mounts(),
         }
     }
 

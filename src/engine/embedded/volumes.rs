@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use serde::de::DeserializeOwned;
 
 use super::super::FileEntry;
+use super::super::contents::Contents;
 use super::call::read_all;
 use super::core::Core;
 use super::stage::Stage;
@@ -31,6 +32,11 @@ pub async fn read(core: &Core, volume: &str, path: &str) -> Result<Option<Vec<u8
         read_all(fds.pop().context("the answer came without the file")?).map(Some)
     };
     read.await.with_context(|| format!("failed to read `{path}` in volume `{volume}`"))
+}
+
+pub async fn list(core: &Core, volume: &str) -> Result<Contents> {
+    let listed = call(core, volume, VolumeAction::List, &[]).await;
+    listed.map(|(contents, _)| contents).with_context(|| format!("failed to list volume `{volume}`"))
 }
 
 pub async fn archive(core: &Core, volume: &str, paths: &[String], archive: &Path) -> Result<Vec<FileEntry>> {

@@ -5,12 +5,12 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use bollard::models::{
-    HealthStatusEnum, HealthcheckResult, Service, ServiceUpdateStatus, ServiceUpdateStatusStateEnum, Task, TaskSpec,
+    HealthStatusEnum, HealthcheckResult, MountType, Service, ServiceUpdateStatus, ServiceUpdateStatusStateEnum, Task, TaskSpec,
     TaskSpecRestartPolicyConditionEnum, TaskState,
 };
 use bollard::query_parameters::{InspectContainerOptions, ListServicesOptionsBuilder, ListTasksOptionsBuilder};
 
-use super::super::{Health, ServiceState, TaskPhase, TaskState as Seen, UpdateState, UpdateStatus};
+use super::super::{Health, ServiceState, TaskPhase, TaskState as Seen, UpdateState, UpdateStatus, VolumeMount};
 use super::versions::Versions;
 use super::{Core, is_missing};
 use crate::recipe::stack::RestartCondition;
@@ -82,8 +82,21 @@ fn state(core: &Core, service: &Service, tasks: &[Task], observed: &mut Observed
         spec_version: observed.versions[&name].current,
         update: service.update_status.as_ref().and_then(|status| update(&name, status, &mut observed.causes)),
         tasks,
+        mounts: mounts(template),
         name,
     })
+}
+
+/// The named volumes of a specification: an anonymous one has no name in it.
+fn mounts(template: &TaskSpec) -> Vec<VolumeMount> {
+    let mounts = template.container_spec.as_ref().and_then(|spec| spec.mounts.as_ref());
+    let volumes = mounts.into_iter().flatten().filter(|mount| mount.typ == Some(MountType::VOLUME));
+    let named = volumes.filter_map(|mount| {
+        let volume = mount.source.clone().filter(|name| !name.is_empty())?;
+        let read_only = mount.read_only.unwrap_or_default();
+        Some(VolumeMount { volume, target: mount.target.clone().unwrap_or_default(), read_only })
+    });
+    named.collect()
 }
 
 /// A policy that says nothing is Swarm's own, which restarts whatever ends.

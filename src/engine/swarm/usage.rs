@@ -15,6 +15,7 @@ use futures_util::future::join_all;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
 
+use super::super::contents::{self, Contents, MAX_ARCHIVE};
 use super::super::usage::{TaskUsage, Used};
 use super::{Core, Swarm, call, is_missing, volumes};
 
@@ -25,6 +26,10 @@ impl Swarm {
 
     pub async fn volume_size(&self, volume: &str) -> Result<u64> {
         self::volume(&self.core, volume).await.with_context(|| format!("failed to measure volume `{volume}`"))
+    }
+
+    pub async fn list_volume(&self, volume: &str) -> Result<Contents> {
+        list(&self.core, volume).await.with_context(|| format!("failed to list volume `{volume}`"))
     }
 
     pub async fn image_size(&self, image: &str) -> Result<u64> {
@@ -87,20 +92,59 @@ fn of_stats(stats: &ContainerStatsResponse) -> Result<Option<Used>, String> {
 /// there are on the server.
 pub async fn volume(core: &Core, volume: &str) -> Result<u64> {
     let helper = volumes::helper(core, volume).await?;
-    let options = DownloadFromContainerOptionsBuilder::default().path(volumes::WHOLE).build();
-    let mut stream = Box::pin(core.docker.download_from_container(&helper, Some(options)));
+    read(core, &helper, volumes::WHOLE, u64::MAX, count).await
+}
+
+/// What a volume holds, from the same archive. Of one that is too large no more is taken than that is known.
+pub async fn list(core: &Core, volume: &str) -> Result<Contents> {
+    let helper = volumes::helper(core, volume).await?;
+    match read(core, &helper, volumes::WHOLE, MAX_ARCHIVE, contents::of_archive).await {
+        Err(error) if error.downcast_ref::<TooLarge>().is_some() => {
+            Ok(Contents { entries: Vec::new(), cut: Some(TooLarge.to_string()) })
+        }
+        other => other,
+    }
+}
+
+/// An archive of which not all was taken.
+#[derive(Debug)]
+pub struct TooLarge;
+
+impl std::fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "more than {} MiB would have to be read", MAX_ARCHIVE >> 20)
+    }
+}
+
+impl std::error::Error for TooLarge {}
+
+/// Reads the archive of a path in a container as it comes, and `most` bytes of it.
+pub async fn read<T: Send + 'static>(
+    core: &Core,
+    container: &str,
+    path: &str,
+    most: u64,
+    look: impl FnOnce(PipeReader) -> std::io::Result<T> + Send + 'static,
+) -> Result<T> {
+    let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
+    let mut stream = Box::pin(core.docker.download_from_container(container, Some(options)));
     let (reader, writer) = std::io::pipe().context("failed to make a pipe")?;
-    let counting = tokio::task::spawn_blocking(move || count(reader));
+    let looking = tokio::task::spawn_blocking(move || look(reader));
     let mut writer = pipe::Sender::from_owned_fd(OwnedFd::from(writer)).context("failed to open a pipe")?;
+    let mut taken = 0;
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.context("the archive broke off")?;
+        taken += chunk.len() as u64;
+        if taken > most {
+            return Err(TooLarge.into());
+        }
         if writer.write_all(&chunk).await.is_err() {
-            // Whoever counts has given up, and says why.
+            // Whoever looks has seen enough, or has given up and says why.
             break;
         }
     }
     drop(writer);
-    counting.await.context("the counting panicked")?.context("failed to read the archive")
+    looking.await.context("the look at the archive panicked")?.context("failed to read the archive")
 }
 
 /// The bytes of all files in an archive: a file with several names once, a link as long as what it leads to.

@@ -13,13 +13,14 @@ use crate::fault::{Failure, Fault};
 use crate::keeper::blame::blame;
 use crate::keeper::protocol::Snapshot;
 use crate::keeper::rig::Rig;
-use crate::keeper::{Keeper, canary};
+use crate::keeper::{Keeper, canary, contents};
 use crate::poll::Poll;
 use crate::recipe::backup::{BackupPlan, BackupService};
 
 /// Plants canaries in the volumes that the labels promise, then makes one archive a volume.
 pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
-    canary::plant(keeper, "backup").await?;
+    let listing = contents::list(keeper).await?;
+    canary::plant(keeper, &listing).await?;
     let plan = plan(keeper).await;
     let id = format!("snapshot-{}", &keeper.spec.run_id[keeper.spec.run_id.len().saturating_sub(6)..]);
     let dir = keeper.snapshots_dir().join(&id);
@@ -65,7 +66,7 @@ async fn make(
     if let Some((id, mut held)) = engine.back_up(&volumes, dir).await? {
         for (volume, paths) in volumes_of(plan) {
             let files = held.remove(&volume).unwrap_or_default();
-            held.insert(volume.clone(), look_into(plan, &volume, &paths, dir, files).await?);
+            held.insert(volume.clone(), look_into(keeper, plan, &volume, &paths, dir, files).await?);
         }
         return Ok((id, held));
     }
@@ -77,7 +78,7 @@ async fn make(
         let archive = archive_path(dir, &volume);
         let files = engine.archive_volume(&volume, &paths, &archive).await;
         let files = files.with_context(|| format!("failed to archive the volume `{volume}`"))?;
-        archived.insert(volume.clone(), look_into(plan, &volume, &paths, dir, files).await?);
+        archived.insert(volume.clone(), look_into(keeper, plan, &volume, &paths, dir, files).await?);
     }
     for service in &plan.services {
         hook(keeper, engine, service, service.post_hook.as_deref(), "backupbot.backup.post-hook").await?;
@@ -87,6 +88,7 @@ async fn make(
 
 /// Looks into what was archived of a volume: what the labels name has to be there, and whole.
 async fn look_into(
+    keeper: &Keeper,
     plan: &BackupPlan,
     volume: &str,
     paths: &[String],
@@ -99,7 +101,9 @@ async fn look_into(
         let checked = tokio::task::spawn_blocking(move || dumps::check(&archive)).await;
         checked.context("failed to look at the dumps")?.with_context(|| format!("in the volume `{volume}`"))?;
     }
-    Ok(files.into_iter().filter(|file| !canary::is_canary(&file.path)).collect())
+    let planted = keeper.app.lock().await.planted.clone();
+    let is_canary = |file: &FileEntry| planted.iter().any(|it| it.volume == volume && it.path == file.path);
+    Ok(files.into_iter().filter(|file| !is_canary(file)).collect())
 }
 
 /// The archive of a volume in a snapshot's directory.

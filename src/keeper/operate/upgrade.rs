@@ -6,16 +6,19 @@ use anyhow::{Context as _, anyhow};
 
 use crate::fault::Failure;
 use crate::keeper::protocol::Deployed;
-use crate::keeper::{Keeper, canary, probe};
+use crate::keeper::{Keeper, canary, contents, mounts, probe};
 use crate::tier::Tier;
 
-/// Plants canaries in every volume, checks the head out again, and redeploys.
+/// Lists what the volumes hold and plants canaries there, checks the head out again, redeploys, and lists once more.
 pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
-    canary::plant(keeper, "upgrade").await?;
+    let listing = contents::before(keeper).await?;
+    canary::plant(keeper, &listing).await?;
+    mounts::remember(keeper).await?;
     switch(keeper).await.context("failed to check the head out").map_err(Failure::infrastructure)?;
     let head = keeper.spec.head.clone();
     let what = keeper.spec.plan.head.to_string();
-    probe::during(keeper, Tier::Upgrade, super::deploy(keeper, &head, Deployed::Head, &what)).await
+    probe::during(keeper, Tier::Upgrade, super::deploy(keeper, &head, Deployed::Head, &what)).await?;
+    contents::compare(keeper, listing).await
 }
 
 /// The checkout is forced to the head right before it is deployed, whatever happened to it since.

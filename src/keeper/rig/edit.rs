@@ -9,7 +9,7 @@ use super::STOWAWAY;
 use crate::engine::Deployment;
 use crate::recipe::AppState;
 use crate::recipe::abra::APP;
-use crate::recipe::stack::{FailureAction, Mode, Service};
+use crate::recipe::stack::{FailureAction, Mode, MountKind, Service};
 use crate::sabotage::Sabotage;
 
 /// What is installed in the place of what should be.
@@ -46,6 +46,7 @@ pub fn upgrade(sabotage: Sabotage, head: &Deployment, installed: &Deployment) ->
         }
         Sabotage::RollsBack => broken(head),
         Sabotage::VolumeIsEmptied => with_new_volumes(head.clone()),
+        Sabotage::MountIsMoved => with_moved_mounts(head.clone()),
         _ => head.clone(),
     }
 }
@@ -115,6 +116,22 @@ fn with_new_volumes(mut deployment: Deployment) -> Deployment {
             *document = json!({});
         }
         document["name"] = volume.name.as_str().into();
+    }
+    deployment
+}
+
+/// The same volumes, beside the places where the compose files want them.
+fn with_moved_mounts(mut deployment: Deployment) -> Deployment {
+    const BESIDE: &str = ".moved";
+    for (name, service) in &mut deployment.stack.services {
+        let volumes = service.mounts.iter_mut().filter(|mount| matches!(mount.kind, MountKind::Volume(_)));
+        volumes.for_each(|mount| mount.target = format!("{}{BESIDE}", mount.target.trim_end_matches('/')));
+        let document = deployment.document["services"][name].get_mut("volumes").and_then(Value::as_array_mut);
+        for mount in document.into_iter().flatten().filter(|mount| mount["type"] == "volume" && mount["source"] != "") {
+            if let Some(target) = mount["target"].as_str().map(|it| it.trim_end_matches('/').to_owned()) {
+                mount["target"] = format!("{target}{BESIDE}").into();
+            }
+        }
     }
     deployment
 }

@@ -30,7 +30,8 @@ pub fn cannot_be_planted(spec: &RunSpec) -> Option<String> {
         Sabotage::SecretIsPrinted if spec.head.stack.own_secrets().next().is_none() => {
             Some("the recipe has no secret".into())
         }
-        Sabotage::VolumeIsEmptied if spec.head.stack.volumes.is_empty() => Some("the recipe has no volume".into()),
+        Sabotage::VolumeIsEmptied | Sabotage::MountIsMoved | Sabotage::UpgradeEmptiesFiles
+            if spec.head.stack.volumes.is_empty() => Some("the recipe has no volume".into()),
         Sabotage::RouterAnswersForADeadApp | Sabotage::RouteIsCut | Sabotage::OldContainerAnswers => {
             spec.head.route.as_ref().err().cloned()
         }
@@ -68,6 +69,7 @@ fn changes_the_deployment(sabotage: Sabotage) -> bool {
         DroppedServiceLivesOn,
         OldContainerAnswers,
         VolumeIsEmptied,
+        MountIsMoved,
     ]
     .into();
     changing.contains(&sabotage)

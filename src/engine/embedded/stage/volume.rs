@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tar::{EntryType, Header};
 
 use super::super::super::FileEntry;
+use super::super::super::contents;
 use super::super::super::usage::content_size;
 use super::super::wire::{self, Reply};
 use super::files::{open_regular, write};
@@ -39,6 +40,8 @@ pub enum VolumeAction {
     Archive { paths: Vec<PathBuf> },
     /// The archive to read comes as a descriptor.
     Restore,
+    /// The answer is what it holds, without the content.
+    List,
     /// The answer is the size of its content, in bytes.
     Size,
     /// Removes the directory and everything in it.
@@ -70,6 +73,10 @@ pub fn run(socket: &OwnedFd) -> Result<()> {
         VolumeAction::Restore => {
             restore(File::from(next_fd(&mut fds, "archive")?))?;
             wire::send(socket, &Reply::Ok(()), &[])
+        }
+        VolumeAction::List => {
+            let contents = contents::of_directory(Path::new("/")).context("failed to look through the files")?;
+            wire::send(socket, &Reply::Ok(contents), &[])
         }
         VolumeAction::Size => {
             let size = content_size(Path::new("/")).context("failed to look through the files")?;
