@@ -9,6 +9,12 @@ async fn services_are_stable(app: &App) -> Result {
     generic::services_are_stable(app).await
 }
 
+/// The labels lead visitors to the app: router, rule, entry point, middlewares, service, port and network.
+#[harness::test]
+async fn route_leads_to_the_app(app: &App) -> Result {
+    generic::route_leads_to_the_app(app).await
+}
+
 /// The app answers through its own route with an accepted status.
 #[harness::test]
 async fn answers_over_http(app: &App) -> Result {

@@ -62,6 +62,12 @@ async fn no_dropped_service_runs(app: &App) -> Result {
     Ok(())
 }
 
+/// Every service runs as many tasks as in the base, and none that ran without end has ended.
+#[harness::test]
+async fn services_still_run(app: &App) -> Result {
+    generic::services_still_run(app).await
+}
+
 /// No container of the base runs any more: what answers is the head.
 #[harness::test]
 async fn no_old_task_runs(app: &App) -> Result {
@@ -90,6 +96,12 @@ async fn mounts_are_kept(app: &App) -> Result {
 #[harness::test]
 async fn services_are_stable(app: &App) -> Result {
     generic::services_are_stable(app).await
+}
+
+/// The head's labels lead visitors to the app: router, rule, entry point, middlewares, service, port and network.
+#[harness::test]
+async fn route_leads_to_the_app(app: &App) -> Result {
+    generic::route_leads_to_the_app(app).await
 }
 
 /// The app answers through its own route with an accepted status.

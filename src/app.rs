@@ -14,6 +14,7 @@ use crate::keeper::silence::Silence;
 use crate::keeper::socket;
 use crate::poll::{Look, Poll};
 use crate::recipe::abra::Identity;
+use crate::recipe::route::Way;
 use crate::tier::Tier;
 
 /// The app under test. Every call has a deadline, and a call that cannot be answered is an error, never empty data.
@@ -58,6 +59,7 @@ impl App {
     /// followed. A connection that fails is tried again while a container may be cycling, until the `call` deadline.
     pub async fn get(&self, path: &str) -> Result<Page> {
         let settings = &self.context.settings;
+        let path = &self.rewritten(path);
         http::get(self.base()?, &self.context.domain, &settings.https, path, settings.call).await
     }
 
@@ -65,7 +67,13 @@ impl App {
     /// once: a form that arrived twice would be two entries.
     pub async fn post(&self, path: &str, form: &[(&str, &str)]) -> Result<Page> {
         let settings = &self.context.settings;
+        let path = &self.rewritten(path);
         http::post(self.base()?, &self.context.domain, &settings.https, path, form, settings.call).await
+    }
+
+    /// The path that the container is asked for: what Traefik's middlewares would make of it, where no Traefik is asked.
+    fn rewritten(&self, path: &str) -> String {
+        self.context.rewrites.iter().fold(path.to_owned(), |path, rewrite| rewrite.apply(&path))
     }
 
     /// The address that [`App::get`] talks to. The app expects its domain in the `Host` header.
@@ -197,6 +205,14 @@ impl App {
     pub async fn canaries(&self) -> Result<Vec<Canary>> {
         match self.call(Call::Canaries).await? {
             Answer::Canaries(canaries) => Ok(canaries),
+            other => unexpected(other),
+        }
+    }
+
+    /// The way from the app's address to its container, as Traefik would take it.
+    pub async fn way(&self) -> Result<Way> {
+        match self.call(Call::Way).await? {
+            Answer::Way(way) => Ok(*way),
             other => unexpected(other),
         }
     }

@@ -63,6 +63,8 @@ pub struct Settings {
     pub assertion: Duration,
     pub call: Duration,
     pub stable: Duration,
+    /// How long the app is watched after the last operation, if longer than `stable`.
+    pub settle: Duration,
     pub https: Https,
     pub screenshots: Screenshots,
     /// What compose files may declare: `recipe.toml` on top of `harness.toml`.
@@ -146,7 +148,7 @@ impl Config {
             keep_runs: harness.keep_runs.unwrap_or(50),
             images: harness.embedded.images.clone(),
             approved: approved(env, &harness, root),
-            settings: settings(recipe_toml, &harness, screenshots(env, &harness)?),
+            settings: settings(recipe_toml, &harness, screenshots(env, &harness)?, env),
             recipe,
             overlay,
         })
@@ -171,14 +173,19 @@ fn screenshots(env: Env<'_>, harness: &HarnessToml) -> Result<Screenshots> {
     Ok(Screenshots { on, chromium: given.or_else(|| harness.chromium.clone()) })
 }
 
-fn settings(recipe_toml: RecipeToml, harness: &HarnessToml, screenshots: Screenshots) -> Settings {
+fn settings(recipe_toml: RecipeToml, harness: &HarnessToml, screenshots: Screenshots, env: Env<'_>) -> Settings {
     let deadlines = recipe_toml.deadlines.or(&harness.deadlines);
+    // Nobody waits for a CI's run, and what dies half a minute later is as dead.
+    let patient = if env("CI").as_deref() == Some("true") { Duration::from_secs(30) } else { Duration::ZERO };
+    let settle = deadlines.settle.unwrap_or(patient);
     Settings {
         deploy: deadlines.deploy,
         backup: deadlines.backup.unwrap_or(Duration::from_secs(300)),
-        assertion: deadlines.assertion.unwrap_or(Duration::from_secs(60)),
+        // The last look alone takes as long as the app is watched.
+        assertion: deadlines.assertion.unwrap_or(Duration::from_secs(60).max(settle * 2)),
         call: deadlines.call.unwrap_or(Duration::from_secs(30)),
         stable: recipe_toml.stable.unwrap_or(Duration::from_secs(1)),
+        settle,
         https: https(harness),
         screenshots,
         policy: recipe_toml.policy.clone().and(&harness.policy),

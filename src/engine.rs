@@ -130,6 +130,9 @@ pub enum FetchError {
     Unavailable(anyhow::Error),
 }
 
+/// How long a Swarm watches a new task of an update whose policy does not say.
+pub const SWARMS_MONITOR: Duration = Duration::from_secs(5);
+
 /// What an engine needs to start.
 #[derive(Clone)]
 pub struct EngineContext {
@@ -146,6 +149,9 @@ pub struct EngineContext {
     pub stack: String,
     /// The domain that the app answers under.
     pub domain: String,
+    /// For the embedded engine: how long an update that names a failure action watches a new task when its policy does
+    /// not say. Swarm's default is [`SWARMS_MONITOR`].
+    pub monitor: Duration,
     pub ledger: Arc<dyn Ledger>,
 }
 

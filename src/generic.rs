@@ -32,6 +32,53 @@ pub async fn services_are_stable(app: &App) -> Result<()> {
     .await
 }
 
+/// The same at the end of a run: for the whole time since the last operation, which has to be `settle` ago.
+pub async fn services_stay_stable(app: &App) -> Result<()> {
+    let settle = app.settings().settle;
+    services_are_stable(app).await?;
+    let poll = Poll { interval: Duration::from_millis(100), deadline: settle + app.settings().call };
+    let what = format!("the last operation to be {} ago", humantime::format_duration(settle));
+    let ages = Ages::default();
+    poll.until_seen(what, async || {
+        let evidence = app.evidence().await?;
+        let unstable = unstable(&app.services().await?, &evidence, Duration::ZERO, &ages)?;
+        // Whatever is the matter with it then, it was well a moment ago.
+        if let Some(reason) = unstable {
+            bail!("the app ran, and then it did not stay well for {}: {reason}", humantime::format_duration(settle));
+        }
+        Ok(if evidence.settled >= settle { Look::Ready(()) } else { Look::NotYet("the app runs".into()) })
+    })
+    .await
+}
+
+/// Every service runs as many tasks as it did in the base, and what ran without end there does not end now.
+pub async fn services_still_run(app: &App) -> Result<()> {
+    let evidence = app.evidence().await?;
+    ensure!(!evidence.ran_before.is_empty(), "nobody looked at what ran before the upgrade");
+    let services = app.services().await?;
+    let stops = &app.settings().recipe_toml.upgrade.stops;
+    let mut found = Vec::new();
+    for service in services.iter().filter(|it| !stops.contains(&it.name)) {
+        let Some(ran) = evidence.ran_before.get(&service.name) else { continue };
+        let name = &service.name;
+        if service.replicas < ran.replicas {
+            found.push(format!(
+                "service `{name}` had {} tasks in the base, and has {} now",
+                ran.replicas, service.replicas
+            ));
+        } else if service.is_done() && !ran.done {
+            found.push(format!(
+                "service `{name}` ran without end in the base, and now it has ended with code 0 and its restart policy \
+                 leaves it so"
+            ));
+        }
+    }
+    if !found.is_empty() {
+        bail!("{}. If that is meant, say so in recipe.toml: `[upgrade] stops = [\"service\"]`", found.join("; "));
+    }
+    Ok(())
+}
+
 /// Why the services are not stable yet; an error when they no longer can be.
 fn unstable(services: &[ServiceState], evidence: &Evidence, stable: Duration, ages: &Ages) -> Result<Option<String>> {
     let mut waiting = None;
@@ -60,8 +107,33 @@ fn is_steady(task: &TaskState, stable: Duration, ages: &Ages) -> bool {
     task.phase == TaskPhase::Running && healthy && ages.has_run(task, stable)
 }
 
+/// The labels lead a visitor from the app's address to its container, as Traefik resolves them.
+pub async fn route_leads_to_the_app(app: &App) -> Result<()> {
+    let way = app.way().await?;
+    if way.is_none {
+        return skip(
+            "unverified: no service has a Traefik router or service in its labels, so there is no page to reach",
+        );
+    }
+    if !way.problems.is_empty() {
+        bail!("{}", way.problems.join("; "));
+    }
+    if let Err(reason) = way.route {
+        bail!("{reason}");
+    }
+    if !way.unjudged.is_empty() {
+        return skip(format!("unverified: {}", way.unjudged.join("; ")));
+    }
+    Ok(())
+}
+
 /// The app answers through its own route with one of the accepted statuses, within the `call` deadline.
 pub async fn answers_over_http(app: &App) -> Result<()> {
+    if app.base().is_err() && app.way().await?.is_none {
+        return skip(
+            "unverified: no service has a Traefik router or service in its labels, so there is no page to ask for",
+        );
+    }
     let http = &app.settings().recipe_toml.http;
     let accepted = &http.status;
     let poll = Poll { interval: Duration::from_millis(50), deadline: app.settings().call };
@@ -227,6 +299,8 @@ mod tests {
             mounts_before: Vec::new(),
             mounts: Vec::new(),
             losses: Default::default(),
+            ran_before: Default::default(),
+            settled: Duration::ZERO,
         }
     }
 

@@ -43,11 +43,12 @@ use tokio::task::{AbortHandle, JoinHandle};
 use crate::engine::{self, EngineSpec};
 use crate::fault::{Failure, Fault};
 use crate::recipe::checkout::Checkout;
+use crate::recipe::route::Rewrite;
 use crate::recipe::secret::SecretValue;
 use canary::Planted;
 use journal::{Event, Journal};
 use owner::Owner;
-use protocol::{Deployed, Losses, OperationReport, Place, Snapshot, TeardownReport};
+use protocol::{Deployed, Losses, OperationReport, Place, Ran, Snapshot, TeardownReport};
 use rig::Rig;
 use spec::RunSpec;
 use stage::Progress;
@@ -107,9 +108,15 @@ pub struct AppRecord {
     pub secrets: BTreeMap<String, SecretValue>,
     /// The app's address, or why there is none.
     pub url: Result<String, String>,
+    /// What Traefik would do to a path on its way; nothing where one is asked.
+    pub rewrites: Vec<Rewrite>,
     pub planted: Vec<Planted>,
     /// Where the base had its volumes, by its compose files and as it was deployed; empty before the upgrade.
     pub mounts_before: Vec<Place>,
+    /// What ran right before the upgrade, by service.
+    pub ran_before: BTreeMap<String, Ran>,
+    /// When the last operation ended.
+    pub operated: Option<std::time::Instant>,
     /// What became of what the volumes held, by the listings before and after the upgrade.
     pub losses: Losses,
     pub operations: BTreeMap<crate::tier::Tier, OperationReport>,
@@ -130,8 +137,11 @@ impl Default for AppRecord {
             deployed: DeployedState::default(),
             checkout: None,
             secrets: BTreeMap::new(),
+            rewrites: Vec::new(),
             planted: Vec::new(),
             mounts_before: Vec::new(),
+            ran_before: BTreeMap::new(),
+            operated: None,
             losses: Losses::default(),
             operations: BTreeMap::new(),
             failures_before: BTreeMap::new(),

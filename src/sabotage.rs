@@ -23,6 +23,7 @@ pub enum Sabotage {
     InstallsAnotherImage,
     RouterAnswersForADeadApp,
     RouteIsCut,
+    RouterNamesNothing,
     ServiceFlaps,
     TimeOutIsSwallowed,
     SecretIsPrinted,
@@ -32,6 +33,7 @@ pub enum Sabotage {
     RollsBack,
     RollsBackAfterwards,
     DroppedServiceLivesOn,
+    ServiceIsScaledAway,
     OldContainerAnswers,
     VolumeIsEmptied,
     MountIsMoved,
@@ -61,12 +63,13 @@ pub struct Facts {
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 27] = [
+    pub const ALL: [Sabotage; 29] = [
         Sabotage::NeverStarts,
         Sabotage::InstallsTheHead,
         Sabotage::InstallsAnotherImage,
         Sabotage::RouterAnswersForADeadApp,
         Sabotage::RouteIsCut,
+        Sabotage::RouterNamesNothing,
         Sabotage::ServiceFlaps,
         Sabotage::TimeOutIsSwallowed,
         Sabotage::SecretIsPrinted,
@@ -76,6 +79,7 @@ impl Sabotage {
         Sabotage::RollsBack,
         Sabotage::RollsBackAfterwards,
         Sabotage::DroppedServiceLivesOn,
+        Sabotage::ServiceIsScaledAway,
         Sabotage::OldContainerAnswers,
         Sabotage::VolumeIsEmptied,
         Sabotage::MountIsMoved,
@@ -126,6 +130,12 @@ impl Sabotage {
                     "generic::restore::answers_over_http",
                 ],
                 Tier::Restore,
+            ),
+            Sabotage::RouterNamesNothing => entry(
+                "router-names-nothing",
+                "the app is deployed with a router whose middleware nobody defines",
+                &["generic::install::route_leads_to_the_app", "generic::upgrade::route_leads_to_the_app"],
+                Tier::Upgrade,
             ),
             Sabotage::ServiceFlaps => entry(
                 "service-flaps",
@@ -190,6 +200,12 @@ impl Sabotage {
                 "dropped-service-lives-on",
                 "install deploys one more service, which the head does not have",
                 &["generic::upgrade::no_dropped_service_runs"],
+                Tier::Upgrade,
+            ),
+            Sabotage::ServiceIsScaledAway => entry(
+                "service-is-scaled-away",
+                "the upgrade leaves no task of the last service",
+                &["generic::upgrade::services_still_run"],
                 Tier::Upgrade,
             ),
             Sabotage::OldContainerAnswers => entry(

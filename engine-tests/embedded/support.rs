@@ -121,6 +121,7 @@ pub fn context(dir: &Path, notes: &Arc<Notes>) -> EngineContext {
         image_map: BTreeMap::from([("nginx".into(), "builtin:static-web".into())]),
         stack: "s".into(),
         domain: "s".into(),
+        monitor: std::time::Duration::ZERO,
         ledger: Arc::<Notes>::clone(notes),
     }
 }

@@ -123,11 +123,14 @@ pub struct Http {
     /// Accepted status codes; redirects are not followed. 404 is never accepted by default, because a router answers
     /// so for an app that is not there.
     pub status: Vec<u16>,
+    /// Entry points that this recipe's Traefik has beside abra's: `web`, `web-secure`, `websecure`.
+    pub entrypoints: Vec<String>,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Http { path: "/".into(), status: vec![200, 301, 302, 303, 307, 308, 401, 403] }
+        let status = vec![200, 301, 302, 303, 307, 308, 401, 403];
+        Http { path: "/".into(), status, entrypoints: Vec::new() }
     }
 }
 
@@ -151,6 +154,10 @@ pub struct Deadlines {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "Option<String>")]
     pub call: Option<Duration>,
+    /// How long the app is watched after the last operation; 30 s with `CI=true`, else no longer than `stable`.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "Option<String>")]
+    pub settle: Option<Duration>,
 }
 
 /// The upgrade to the head.
@@ -165,6 +172,8 @@ pub struct Upgrade {
     /// Volumes that the head mounts elsewhere on purpose, and where: `/path`, or `service:/path` when it is another
     /// service that mounts it, with `:ro` behind it when it is to be read only.
     pub moves: BTreeMap<String, String>,
+    /// Services of which the head runs fewer tasks on purpose, or that now end when their work is done.
+    pub stops: Vec<String>,
     /// Keys added to the app's `.env` from the upgrade on, as an operator would who reads the release notes.
     pub env: BTreeMap<String, String>,
 }
@@ -213,6 +222,7 @@ impl Deadlines {
             backup: self.backup.or(other.backup),
             assertion: self.assertion.or(other.assertion),
             call: self.call.or(other.call),
+            settle: self.settle.or(other.settle),
         }
     }
 }
@@ -271,7 +281,7 @@ mod tests {
     fn an_unknown_key_is_an_error_that_names_it_and_its_line() {
         let error = parse::<RecipeToml>("[http]\npaht = \"/\"\n").unwrap_err().to_string();
         assert!(error.contains("line 2, column 1"), "{error}");
-        assert!(error.contains("unknown field `paht`, expected `path` or `status`"), "{error}");
+        assert!(error.contains("unknown field `paht`, expected one of `path`, `status`, `entrypoints`"), "{error}");
     }
 
     #[test]

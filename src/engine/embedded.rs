@@ -7,7 +7,8 @@
 //! - A name leads to the addresses of a service's replicas, not to a virtual one; they stay the same over updates.
 //! - Containers reach each other and nothing outside the pod.
 //! - Health checks run at once and often while a container starts (see [`health`]).
-//! - An update watches new tasks for 500 ms where Swarm's default is 5 s (`update_config.monitor` is honoured).
+//! - An update watches new tasks for 500 ms where Swarm's default is 5 s (`update_config.monitor` is honoured), unless
+//!   its policy names a failure action and the run takes its time.
 //! - There are no limits of memory and processor time, no devices, no added capabilities, and nothing of the host is
 //!   mounted into a container.
 //! - A stop takes 60 s at most, and no time at all when the whole app is removed.

@@ -15,7 +15,9 @@ use crate::keeper::protocol::Place;
 pub async fn mounts_are_kept(app: &App) -> Result<()> {
     let evidence = app.evidence().await?;
     if evidence.mounts_before.is_empty() {
-        return skip("unverified: the base mounts no named volume, so there is nothing that could be mounted elsewhere");
+        return skip(
+            "unverified: the base mounts no named volume, so there is nothing that could be mounted elsewhere",
+        );
     }
     let services = app.services().await?;
     let found = displaced(&evidence.mounts_before, &evidence.mounts, &services, &app.settings().recipe_toml.upgrade);
@@ -137,9 +139,11 @@ mod tests {
         let sentences = said(&[place("app", "/srv/dta", false)], None);
         assert_eq!(
             sentences,
-            ["the base has the volume `data` at `/srv/data` in service `app`, and the head's compose files mount it at \
+            [
+                "the base has the volume `data` at `/srv/data` in service `app`, and the head's compose files mount it at \
               `/srv/dta` in service `app`: the app no longer finds there what it has stored. If the head means it and \
-              brings the data along, say so in recipe.toml: `[upgrade] moves = { data = \"app:/srv/dta\" }`"]
+              brings the data along, say so in recipe.toml: `[upgrade] moves = { data = \"app:/srv/dta\" }`"
+            ]
         );
         assert!(said(&[], None)[0].contains("the head's compose files mount it nowhere"));
     }

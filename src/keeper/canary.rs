@@ -7,14 +7,14 @@ use anyhow::{Context as _, Result, ensure};
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
+use super::Keeper;
 use super::blame::blame;
 use super::contents::{self, Listing};
 use super::operate::backup::volumes_of;
 use super::protocol::{Canary, Snapshot};
 use super::rig::Rig;
-use super::Keeper;
-use crate::engine::CallError;
 use crate::engine::contents::Contents;
+use crate::engine::{CallError, ServiceState};
 use crate::fault::Failure;
 use crate::poll::{Look, Poll};
 use crate::recipe::AppState;
@@ -30,8 +30,28 @@ const NESTS: usize = 2;
 
 /// No app minds a file more in its directories, but for these: what comes in is processed, sent, counted or cleared away.
 const NO_NESTS: [&str; 22] = [
-    "tmp", "temp", "cache", ".cache", "caches", "log", "logs", "run", "sessions", "lost+found", "new", "cur", "queue",
-    "spool", "inbox", "incoming", "import", "refs", "objects", "plugins", "conf.d", "migrations",
+    "tmp",
+    "temp",
+    "cache",
+    ".cache",
+    "caches",
+    "log",
+    "logs",
+    "run",
+    "sessions",
+    "lost+found",
+    "new",
+    "cur",
+    "queue",
+    "spool",
+    "inbox",
+    "incoming",
+    "import",
+    "refs",
+    "objects",
+    "plugins",
+    "conf.d",
+    "migrations",
 ];
 
 /// A canary as it was planted.
@@ -163,13 +183,14 @@ pub async fn look(keeper: &Arc<Keeper>) -> Result<Vec<Canary>, Failure> {
 /// Where volumes can be seen.
 struct Mounts {
     all: BTreeMap<String, Vec<(String, String)>>,
-    /// Services whose containers can be looked into: one that runs once and is done has none.
+    /// Services whose containers can be looked into: one that is done, or scaled to nothing, has none.
     running: BTreeSet<String>,
 }
 
 async fn running(engine: &Rig) -> Result<BTreeSet<String>> {
     let services = engine.services().await?;
-    Ok(services.into_iter().filter(|service| service.done() == 0).map(|service| service.name).collect())
+    let has_one = |service: &ServiceState| service.done() == 0 && service.replicas > 0;
+    Ok(services.into_iter().filter(has_one).map(|service| service.name).collect())
 }
 
 async fn look_at(keeper: &Keeper, engine: &Rig, mounts: &Mounts, canary: Planted) -> Result<Canary> {
@@ -178,7 +199,7 @@ async fn look_at(keeper: &Keeper, engine: &Rig, mounts: &Mounts, canary: Planted
     let (seen_through, found) = match open.or(mounting.first()) {
         Some((service, _)) if open.is_none() => {
             let read = engine.read_volume(&canary.volume, &canary.path).await?;
-            (format!("`{}` in the volume itself, because service `{service}` has done its work", canary.path), read)
+            (format!("`{}` in the volume itself, because service `{service}` has no container", canary.path), read)
         }
         Some((service, target)) => {
             let path = format!("{}/{}", target.trim_end_matches('/'), canary.path);
@@ -282,7 +303,12 @@ mod tests {
     use crate::engine::contents::Entry;
 
     fn listed(paths: &[(&str, bool)]) -> Contents {
-        let entry = |(path, is_dir): &(&str, bool)| Entry { path: (*path).into(), is_dir: *is_dir, size: 3, ..Entry::default() };
+        let entry = |(path, is_dir): &(&str, bool)| Entry {
+            path: (*path).into(),
+            is_dir: *is_dir,
+            size: 3,
+            ..Entry::default()
+        };
         Contents { entries: paths.iter().map(entry).collect(), cut: None }
     }
 
@@ -295,7 +321,8 @@ mod tests {
 
     #[test]
     fn canaries_lie_in_the_root_and_in_directories_of_the_app_that_nobody_clears() {
-        let listed = listed(&[("uploads", true), ("uploads/2026", true), ("cache", true), (".git", true), ("a", false)]);
+        let listed =
+            listed(&[("uploads", true), ("uploads/2026", true), ("cache", true), (".git", true), ("a", false)]);
         assert_eq!(nests(Some(&listed), None), ["", "uploads", "uploads/2026"]);
         assert_eq!(nests(None, None), ["", ""], "two, wherever");
     }

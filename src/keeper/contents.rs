@@ -127,13 +127,21 @@ fn judge(volume: &str, before: &Contents, after: &Contents) -> Found {
 /// Files that are gone or shrank, as a sentence, and whether they were most of the volume. What only moved is not lost.
 fn files(volume: &str, before: &Contents, after: &Contents) -> Option<(String, bool)> {
     let inside = directories(before);
-    let counts = |entry: &&Entry| !entry.is_dir && !is_passing(&entry.path) && !inside.iter().any(|it| is_inside(&entry.path, it));
+    let counts = |entry: &&Entry| {
+        !entry.is_dir && !is_passing(&entry.path) && !inside.iter().any(|it| is_inside(&entry.path, it))
+    };
     let now: BTreeMap<&str, &Entry> = after.entries.iter().map(|entry| (entry.path.as_str(), entry)).collect();
     let were: BTreeSet<&str> = before.entries.iter().map(|entry| entry.path.as_str()).collect();
     let moved = |entry: &Entry| {
-        let same = |other: &&Entry| !entry.sha256.is_empty() && other.sha256 == entry.sha256
-            || entry.sha256.is_empty() && other.size == entry.size && name(&other.path) == name(&entry.path);
-        after.entries.iter().filter(|other| !other.is_dir && !were.contains(other.path.as_str())).any(|other| same(&other))
+        let same = |other: &&Entry| {
+            !entry.sha256.is_empty() && other.sha256 == entry.sha256
+                || entry.sha256.is_empty() && other.size == entry.size && name(&other.path) == name(&entry.path)
+        };
+        after
+            .entries
+            .iter()
+            .filter(|other| !other.is_dir && !were.contains(other.path.as_str()))
+            .any(|other| same(&other))
     };
     let total: u64 = before.entries.iter().filter(counts).map(|entry| entry.size).sum();
     let mut gone: Vec<(&Entry, u64)> = Vec::new();
@@ -252,7 +260,9 @@ mod tests {
 
     #[test]
     fn a_declared_loss_is_of_a_volume_or_of_a_path() {
-        assert!(covers("data", "data", "a") && covers("data/old", "data", "old/a") && covers("data/old", "data", "old"));
+        assert!(
+            covers("data", "data", "a") && covers("data/old", "data", "old/a") && covers("data/old", "data", "old")
+        );
         assert!(!covers("data/old", "data", "older") && !covers("data", "other", "a"));
     }
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::Keeper;
 use super::blame::blame;
-use super::protocol::Place;
+use super::protocol::{Place, Ran};
 use crate::engine::ServiceState;
 use crate::fault::Failure;
 use crate::recipe::stack::{MountKind, Stack};
 
-/// Remembers where volumes are right before the upgrade. Both count: a mount that only one of them shows is one that
+/// Remembers what runs, and where volumes are, right before the upgrade. Both count: a mount that only one of them shows is one that
 /// the head must not take away either.
 pub async fn remember(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     let services = keeper.engine().await?.services().await.map_err(blame)?;
@@ -20,6 +20,8 @@ pub async fn remember(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     places.sort();
     places.dedup();
     app.mounts_before = places;
+    let ran = |service: &ServiceState| Ran { replicas: service.replicas, done: service.is_done() };
+    app.ran_before = services.iter().map(|service| (service.name.clone(), ran(service))).collect();
     Ok(())
 }
 

@@ -6,7 +6,7 @@ pub mod install_steps;
 pub mod restore;
 pub mod upgrade;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use crate::fault::{Failure, Fault};
 use crate::mask::Masks;
 use crate::recipe::AppState;
 use crate::recipe::abra;
+use crate::recipe::route::{self, Asked, Way};
 use crate::recipe::secret::{SecretSpec, SecretValue};
 use crate::recipe::stack::{Mode, Stack};
 use crate::sabotage::Sabotage;
@@ -56,6 +57,7 @@ pub async fn perform(keeper: &Arc<Keeper>, tier: Tier, what: String) -> Result<(
     usage::after(keeper, tier, looks).await;
     result?;
     photo::begin(keeper, tier).await;
+    keeper.app.lock().await.operated = Some(Instant::now());
     let limit = keeper.spec.settings.recipe_toml.budget.get(&tier).map_or(deadline, |budget| budget.0.min(deadline));
     keeper.app.lock().await.operations.insert(tier, OperationReport { what, took, limit });
     Ok(())
@@ -156,7 +158,7 @@ async fn deploy(keeper: &Arc<Keeper>, state: &AppState, form: Deployed, what: &s
     converge::wait(keeper, expect, converge_deadline(keeper, stack)).await?;
     publish(keeper, state).await?;
     converge::ready(keeper, converge_deadline(keeper, stack)).await?;
-    note_failures(keeper).await
+    note_failures(keeper, &BTreeSet::new()).await
 }
 
 /// For an engine that reads the recipe itself: what has to lie in the checkout.
@@ -274,24 +276,42 @@ fn spec_of(state: &AppState, key: &str) -> SecretSpec {
 
 /// Publishes the app's route on this machine, and remembers the address or why there is none.
 async fn publish(keeper: &Keeper, state: &AppState) -> Result<(), Failure> {
-    let url = match &state.route {
+    let mut rewrites = Vec::new();
+    let url = match way(keeper, &state.stack).route {
         Ok(route) => {
             let engine = keeper.engine_mut().await?;
             let published = engine
                 .publish(&route.service, route.port)
                 .await
                 .with_context(|| format!("failed to publish port {} of service `{}`", route.port, route.service));
-            Ok(published.map_err(Failure::infrastructure)?)
+            let mut url = published.map_err(Failure::infrastructure)?;
+            // Without a Traefik in between, this is what it would do.
+            if let Some(address) = url.strip_prefix("http://127.0.0.1:") {
+                rewrites = route.rewrites;
+                if route.tls {
+                    url = format!("https://127.0.0.1:{address}");
+                }
+            }
+            Ok(url)
         }
-        Err(reason) => Err(reason.clone()),
+        Err(reason) => Err(reason),
     };
-    keeper.app.lock().await.url = url;
+    let mut app = keeper.app.lock().await;
+    (app.url, app.rewrites) = (url, rewrites);
     Ok(())
 }
 
+/// The way to the page that `http.path` names.
+pub fn way(keeper: &Keeper, stack: &Stack) -> Way {
+    let http = &keeper.spec.settings.recipe_toml.http;
+    let asked = Asked { domain: &keeper.spec.domain, path: &http.path, entrypoints: &http.entrypoints };
+    route::way(stack, asked)
+}
+
 /// Remembers which tasks failed on the way here, so that assertions can tell a bumpy start from a restart afterwards. By
-/// their ids: the Swarm forgets old tasks, so that a count would stop growing. What is forgiven is said.
-async fn note_failures(keeper: &Keeper) -> Result<(), Failure> {
+/// their ids: the Swarm forgets old tasks, so that a count would stop growing. What is forgiven is said. A task that had
+/// `ended` before the operation began was none of its doing, and is not forgiven.
+async fn note_failures(keeper: &Keeper, ended: &BTreeSet<String>) -> Result<(), Failure> {
     let services = {
         let engine = keeper.engine().await?;
         engine.services().await.map_err(Failure::infrastructure)?
@@ -299,7 +319,8 @@ async fn note_failures(keeper: &Keeper) -> Result<(), Failure> {
     let mut app = keeper.app.lock().await;
     for service in &services {
         let known = app.failures_before.entry(service.name.clone()).or_default();
-        let new: Vec<&TaskState> = service.failures().filter(|task| known.insert(task.id.clone())).collect();
+        let of_it = service.failures().filter(|task| !ended.contains(&task.id));
+        let new: Vec<&TaskState> = of_it.filter(|task| known.insert(task.id.clone())).collect();
         if let Some(last) = new.first() {
             let text = format!(
                 "service `{}`: {} of its tasks ended on the way, the last: {}",

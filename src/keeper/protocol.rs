@@ -13,6 +13,7 @@ use crate::keeper::journal::{Record, Trial};
 use crate::keeper::spec::Client;
 use crate::plan::Skip;
 use crate::recipe::abra::Identity;
+use crate::recipe::route::{Rewrite, Way};
 use crate::recipe::version::Revision;
 use crate::recipe::version::Version;
 use crate::tier::Tier;
@@ -60,6 +61,8 @@ pub enum Call {
     Evidence,
     Canaries,
     Leaks,
+    /// The way from the app's address to its container, by the labels of what is deployed.
+    Way,
     /// Where the app answers.
     Address,
     /// Whether a port of a service's container accepts a connection.
@@ -126,6 +129,7 @@ pub enum Answer {
     Evidence(Box<Evidence>),
     Canaries(Vec<Canary>),
     Leaks(Vec<Leak>),
+    Way(Box<Way>),
     Address(Result<String, String>),
     Connects(bool),
     Record(Box<Record>),
@@ -162,6 +166,9 @@ pub struct Context {
     pub stack: String,
     /// `http://127.0.0.1:40123`, or why there is no address.
     pub url: Result<String, String>,
+    /// What Traefik would do to a path on its way, where none is asked.
+    #[serde(default)]
+    pub rewrites: Vec<Rewrite>,
     pub settings: Settings,
     /// Values that must not stand in a message. The socket is this user's own, and so is the process that asks.
     pub masks: Vec<String>,
@@ -193,6 +200,19 @@ pub struct Evidence {
     /// Where the compose files that were deployed last want volumes.
     pub mounts: Vec<Place>,
     pub losses: Losses,
+    /// What ran right before the upgrade, by service; empty before it.
+    pub ran_before: BTreeMap<String, Ran>,
+    /// How long ago the last operation ended.
+    pub settled: Duration,
+}
+
+/// How a service ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ran {
+    /// Tasks wanted.
+    pub replicas: u32,
+    /// It had done its work, and was not to run for ever.
+    pub done: bool,
 }
 
 /// What became of what the volumes held before the upgrade.

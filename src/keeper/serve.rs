@@ -18,6 +18,7 @@ use crate::engine::{ServiceState, again};
 use crate::fault::{Failure, Fault};
 use crate::mask::Masks;
 use crate::poll::Poll;
+use crate::recipe::route::Way;
 use crate::recipe::secret::SecretValue;
 use crate::recipe::{AppState, abra};
 
@@ -124,6 +125,7 @@ async fn ask(keeper: &Arc<Keeper>, call: Call) -> Result<Answer, Failure> {
         Call::Evidence => Ok(Answer::Evidence(Box::new(evidence(keeper).await))),
         Call::Canaries => canary::look(keeper).await.map(Answer::Canaries),
         Call::Leaks => leaks(keeper).await.map(Answer::Leaks),
+        Call::Way => way(keeper).await.map(|way| Answer::Way(Box::new(way))),
         Call::Address => Ok(Answer::Address(keeper.app.lock().await.url.clone())),
         Call::Standing => Ok(Answer::Standing(keeper.standing())),
         Call::Resume(invocation) => keeper.resume(*invocation).map(|()| Answer::Done),
@@ -157,6 +159,18 @@ async fn identity(keeper: &Keeper) -> Result<Answer, Failure> {
         Failure::recipe(anyhow!("no service `app`, which is the one that abra labels: there are {}", names.join(", ")))
     })?;
     Ok(Answer::Identity(abra::identity(&app.labels, &keeper.spec.head.stack.name)))
+}
+
+/// The way to the app by the compose files, with the labels that are on the deployment: those are what Traefik reads.
+async fn way(keeper: &Keeper) -> Result<Way, Failure> {
+    let state = keeper.app.lock().await.deployed.state.clone();
+    let mut stack = state.map(|state| state.stack).unwrap_or_default();
+    for service in services(keeper).await? {
+        if let Some(declared) = stack.services.get_mut(&service.name) {
+            declared.deploy.labels = service.labels;
+        }
+    }
+    Ok(operate::way(keeper, &stack))
 }
 
 async fn leaks(keeper: &Keeper) -> Result<Vec<Leak>, Failure> {
@@ -203,6 +217,8 @@ async fn evidence(keeper: &Keeper) -> Evidence {
         snapshot: app.snapshot.clone(),
         mounts_before: app.mounts_before.clone(),
         losses: app.losses.clone(),
+        ran_before: app.ran_before.clone(),
+        settled: app.operated.map(|at| at.elapsed()).unwrap_or_default(),
         mounts: state.map(|it| mounts::of_stack(&it.stack)).unwrap_or_default(),
     }
 }

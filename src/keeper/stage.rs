@@ -244,6 +244,7 @@ impl Keeper {
             domain: self.spec.domain.clone(),
             stack: self.spec.head.stack.name.clone(),
             url: app.url.clone(),
+            rewrites: app.rewrites.clone(),
             settings: self.spec.settings.clone(),
             masks: app.secrets.values().map(|value| value.expose().to_owned()).collect(),
         }

@@ -78,6 +78,7 @@ mod tests {
             assertion,
             call: Duration::from_secs(1),
             stable: Duration::ZERO,
+            settle: Duration::ZERO,
         };
         let context = Context {
             recipe: "wiki".into(),
@@ -86,6 +87,7 @@ mod tests {
             domain: "wiki.harness.test".into(),
             stack: "wiki_harness_test".into(),
             url: Err("nobody serves it".into()),
+            rewrites: Vec::new(),
             settings,
             masks: Vec::new(),
         };

@@ -9,7 +9,7 @@ use super::selection::{Asked, Selected, What};
 use super::side_by_side::Places;
 use super::teardown;
 use super::told_once::ToldOnce;
-use super::turns::{Ticket, Turn, Turns};
+use super::turns::{Place, Ticket, Turn, Turns};
 use super::warm::{Warm, fingerprint};
 use crate::assertion::Registry;
 use crate::client::Session;
@@ -79,7 +79,7 @@ impl RecipeRun {
         let asked = Asked { cli, recipe: &recipe, several };
         let ignored = |trial: &Selected<'_>| shared.is_some() && trial.skip(&prepared).is_some();
         for trial in trials.iter().filter(|it| asked.takes(&it.name, ignored(it))) {
-            tickets.insert(trial.name.clone(), turns.expect(trial.tier));
+            tickets.insert(trial.name.clone(), turns.expect(trial.place()));
             selected.insert(trial.name.clone());
             if let (What::Operation, Some(tier)) = (&trial.what, trial.tier) {
                 operations.insert(tier);
@@ -139,11 +139,11 @@ impl RecipeRun {
     }
 
     /// Waits until a trial may begin: for its recipe, for the earlier tiers, and for whoever comes before it.
-    pub fn wait(&self, trial: &str, tier: Option<Tier>) -> Option<Turn<'_>> {
+    pub fn wait(&self, trial: &str, place: Place) -> Option<Turn<'_>> {
         if let Some((places, number)) = &self.seat {
             places.enter(*number);
         }
-        Some(self.turns.wait(*self.tickets.get(trial)?, tier))
+        Some(self.turns.wait(*self.tickets.get(trial)?, place))
     }
 
     /// After the last trial of a recipe that is one of several: its app goes, and the next recipe may begin.

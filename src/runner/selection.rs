@@ -3,6 +3,7 @@
 use anyhow::Result;
 use libtest_mimic::Trial;
 
+use super::turns::Place;
 use crate::assertion::{Assertion, Registered, Registry, Scope, recipe_of};
 use crate::config::cli::Cli;
 use crate::keeper::facts::{TrialFact, TrialKind};
@@ -19,6 +20,9 @@ pub struct Selected<'a> {
     pub tier: Option<Tier>,
     pub what: What<'a>,
 }
+
+/// The last look at the app, whose time comes when every other trial has ended.
+const LAST_LOOK: &str = "generic::custom::services_are_stable";
 
 /// What a trial shows.
 #[derive(Clone)]
@@ -60,8 +64,8 @@ fn arrange<'a>(
         what: What::Operation,
     }));
     trials.push(Selected { name: TEARDOWN.into(), tier: None, what: What::Teardown });
-    // Teardown has no tier and comes last; within a tier the operation comes first, then by name.
-    trials.sort_by_key(|it| (it.tier.is_none(), it.tier, !matches!(it.what, What::Operation), it.name.clone()));
+    // Teardown comes last, and before it the last look; within a tier the operation comes first, then by name.
+    trials.sort_by_key(|it| (it.place(), !matches!(it.what, What::Operation), it.name.clone()));
     trials
 }
 
@@ -125,6 +129,15 @@ fn implied(filter: &str) -> Option<String> {
 }
 
 impl Selected<'_> {
+    /// When it is this trial's turn.
+    pub fn place(&self) -> Place {
+        match self.tier {
+            Some(_) if self.name == LAST_LOOK => Place::LastLook,
+            Some(tier) => Place::Tier(tier),
+            None => Place::Teardown,
+        }
+    }
+
     /// Whether the trial is one of the generic assertions, which can be opted out of.
     pub fn is_generic(&self) -> bool {
         matches!(self.what, What::Assertion(Registered { scope: Scope::Generic, .. }))

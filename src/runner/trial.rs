@@ -39,6 +39,7 @@ pub fn of_run(run: &Arc<RecipeRun>) -> Vec<Trial> {
 
 fn bind(run: &Arc<RecipeRun>, selected: &Selected<'_>) -> Trial {
     let (name, tier, generic) = (selected.name.clone(), selected.tier, selected.is_generic());
+    let place = selected.place();
     let (mut assertion, mut scripted) = (None, None);
     match &selected.what {
         What::Assertion(registered) => assertion = Some(registered.item),
@@ -49,7 +50,7 @@ fn bind(run: &Arc<RecipeRun>, selected: &Selected<'_>) -> Trial {
     let trial = Trial::ignorable_test(name.clone(), {
         let run = run.clone();
         move || {
-            let turn = run.wait(&name, tier);
+            let turn = run.wait(&name, place);
             let mut start = Instant::now();
             let verdict = match (tier, assertion) {
                 _ if teardown => teardown::trial(&run),

@@ -5,8 +5,16 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::tier::Tier;
 
-/// One more than the tiers: teardown is the last of the turns.
-const TURNS: usize = Tier::ALL.len() + 1;
+/// Two more than the tiers: the last look at the app comes after every other trial, and teardown is the last of all.
+const TURNS: usize = Tier::ALL.len() + 2;
+
+/// Which turn a trial has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    Tier(Tier),
+    LastLook,
+    Teardown,
+}
 
 /// Which of the selected trials are still to come. No deadlock is possible, because libtest-mimic takes trials in the
 /// given order: when a trial waits here, all earlier ones of its recipe were taken already.
@@ -42,16 +50,16 @@ impl Turns {
     }
 
     /// One more trial will come.
-    pub fn expect(&self, tier: Option<Tier>) -> Ticket {
+    pub fn expect(&self, place: Place) -> Ticket {
         let mut state = self.state();
-        state.pending[index(tier)] += 1;
+        state.pending[index(place)] += 1;
         state.given += 1;
         Ticket(state.given - 1)
     }
 
     /// Waits for the earlier tiers, and for whoever comes before.
-    pub fn wait(&self, ticket: Ticket, tier: Option<Tier>) -> Turn<'_> {
-        let at = index(tier);
+    pub fn wait(&self, ticket: Ticket, place: Place) -> Turn<'_> {
+        let at = index(place);
         let has_to_wait = |state: &mut State| {
             state.begun < ticket.0
                 || state.running >= self.at_once
@@ -86,8 +94,12 @@ impl Drop for Turn<'_> {
     }
 }
 
-fn index(tier: Option<Tier>) -> usize {
-    tier.map_or(TURNS - 1, Tier::index)
+fn index(place: Place) -> usize {
+    match place {
+        Place::Tier(tier) => tier.index(),
+        Place::LastLook => TURNS - 2,
+        Place::Teardown => TURNS - 1,
+    }
 }
 
 #[cfg(test)]
@@ -99,7 +111,7 @@ mod tests {
     fn a_later_tier_waits_for_the_earlier_one_even_if_that_panics() {
         let turns = Turns::new(9);
         let [install, upgrade, teardown] =
-            [Some(Tier::Install), Some(Tier::Upgrade), None].map(|tier| (turns.expect(tier), tier));
+            [Place::Tier(Tier::Install), Place::Tier(Tier::Upgrade), Place::Teardown].map(|it| (turns.expect(it), it));
         let install_ended = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let turn = turns.wait(install.0, install.1);
@@ -122,14 +134,14 @@ mod tests {
     #[test]
     fn trials_of_one_tier_begin_in_order_and_only_so_many_run_at_once() {
         let turns = Turns::new(2);
-        let tickets: Vec<Ticket> = (0..20).map(|_| turns.expect(Some(Tier::Custom))).collect();
+        let tickets: Vec<Ticket> = (0..20).map(|_| turns.expect(Place::Tier(Tier::Custom))).collect();
         let (running, begun) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         std::thread::scope(|scope| {
             // Taken in the wrong order, as threads may be scheduled.
             for (number, ticket) in tickets.iter().enumerate().rev() {
                 let (turns, running, begun) = (&turns, &running, &begun);
                 scope.spawn(move || {
-                    let _turn = turns.wait(*ticket, Some(Tier::Custom));
+                    let _turn = turns.wait(*ticket, Place::Tier(Tier::Custom));
                     assert!(running.fetch_add(1, Ordering::SeqCst) < 2, "more than two ran");
                     begun.lock().unwrap().push(number);
                     running.fetch_sub(1, Ordering::SeqCst);

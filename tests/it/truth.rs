@@ -82,6 +82,7 @@ fn a_volume_that_only_a_decoy_still_mounts_is_red() {
     // The service `app` takes it over at the same place, so that the canary is found.
     let case = Case::of("whole", "").edit("whole", "head", "      - uploads:/srv/uploads\n", "");
     let case = case.edit("whole", "head", "      - content:/usr", "      - uploads:/srv/uploads\n      - content:/usr");
+    let case = case.edit("whole", "head", "        - \"backupbot.backup.volumes.uploads=true\"\n", "");
     let ended = case.run("whole", "install,upgrade");
     is_red(&ended, MOUNTS, "and the head's compose files mount it at `/srv/uploads` in service `app`");
 }
@@ -97,7 +98,11 @@ fn stored(toml: &str, store: &str, start: &str) -> Ended {
 fn a_store_that_the_head_removes_is_red_unless_it_is_declared() {
     let store = "printf 'SQLite format 3\\\\0rows' > /srv/uploads/app.db; echo a > /srv/uploads/a;";
     let ended = stored("", store, "rm -f /srv/uploads/*.db;");
-    is_red(&ended, STORED, "the SQLite database `app.db` of the volume `uploads` (20 bytes) is gone. If the head gives it");
+    is_red(
+        &ended,
+        STORED,
+        "the SQLite database `app.db` of the volume `uploads` (20 bytes) is gone. If the head gives it",
+    );
     assert_eq!(ended.with_outcome("FAILED"), [STORED], "{ended}");
     is_green(&stored("[upgrade]\ndrops = [\"uploads/app.db\"]\n", store, "rm -f /srv/uploads/*.db;"));
     is_green(&stored("", store, "echo more >> /srv/uploads/app.db;"));
@@ -107,10 +112,15 @@ fn a_store_that_the_head_removes_is_red_unless_it_is_declared() {
 fn the_loss_of_most_bytes_is_red_and_of_few_a_note() {
     let store = "seq 1 1000 > /srv/uploads/all; echo a > /srv/uploads/a;";
     let ended = stored("", store, "seq 1 10 > /srv/uploads/all;");
-    is_red(&ended, STORED, "the volume `uploads` lost 3872 bytes of the 3895 bytes that it held before the upgrade: `all`");
+    is_red(
+        &ended,
+        STORED,
+        "the volume `uploads` lost 3872 bytes of the 3895 bytes that it held before the upgrade: `all`",
+    );
     let ended = stored("", store, "rm /srv/uploads/a;");
     is_green(&ended);
-    let note = "the volume `uploads` lost 2 bytes of the 3895 bytes that it held before the upgrade: `a` (2 bytes) is gone";
+    let note =
+        "the volume `uploads` lost 2 bytes of the 3895 bytes that it held before the upgrade: `a` (2 bytes) is gone";
     assert!(ended.stderr.contains(note), "{ended}");
 }
 
@@ -120,4 +130,88 @@ fn a_directory_of_the_app_holds_a_canary_too() {
     // What the harness put into the root stays, and the directory is mounted over.
     let ended = stored("", store, "cd /srv/uploads/2026 && for f in *; do [ $$f = a ] || rm $$f; done;");
     is_red(&ended, "generic::upgrade::volumes_are_kept", "(looked for `/srv/uploads/2026/");
+}
+
+/// The head of `whole` with these labels of its app, which are its router's rule and what comes behind it.
+fn routed(toml: &str, from: &str, to: &str) -> Ended {
+    Case::of("whole", toml).edit("whole", "head", from, to).run("whole", "install,upgrade")
+}
+
+const ROUTE: &str = "generic::upgrade::route_leads_to_the_app";
+const RULE: &str = "        - \"traefik.http.routers.${STACK_NAME}.rule=Host(`${DOMAIN}`)\"\n";
+
+#[test]
+fn a_way_that_ends_before_the_app_is_red_with_the_label() {
+    let with = |label: &str| format!("{RULE}        - \"{label}\"\n");
+    for (label, message) in [
+        (
+            "traefik.http.routers.${STACK_NAME}.middlewares=${STACK_NAME}-redirect",
+            "which no service with `traefik.enable=true` defines",
+        ),
+        (
+            "traefik.http.routers.${STACK_NAME}.entrypoints=websecured",
+            "names the entry point `websecured`, which abra's Traefik",
+        ),
+        ("traefik.http.routers.${STACK_NAME}.service=${STACK_NAME}_other", "which no label defines"),
+        ("traefik.http.services.${STACK_NAME}_b.loadbalancer.server.port=81", "says which of them the router leads to"),
+    ] {
+        is_red(&routed("", RULE, &with(label)), ROUTE, message);
+    }
+    let nowhere = RULE.replace("`)\"", "`) && PathPrefix(`/nowhere`)\"");
+    is_red(&routed("", RULE, &nowhere), ROUTE, "no router's rule takes `/` of `");
+    is_green(&routed("[http]\npath = \"/nowhere/\"\nstatus = [404]\n", RULE, &nowhere.replace("/nowhere", "/")));
+}
+
+#[test]
+fn a_service_off_the_network_of_traefik_is_red() {
+    let networks = "      - token\n    networks:\n      - proxy\n";
+    let ended = routed("", networks, "      - token\n");
+    is_red(&ended, ROUTE, "service `app` is on `");
+    assert!(ended.message(ROUTE).contains("and not on the network `proxy`: Traefik cannot reach it"), "{ended}");
+}
+
+#[test]
+fn a_router_for_a_path_leads_elsewhere_and_the_app_is_asked_for_its_own() {
+    let api = "        - \"backupbot.backup=true\"\n        - \"backupbot.backup.pre-hook";
+    let labels = "        - \"traefik.enable=True\"\n        - \"traefik.http.services.${STACK_NAME}_api.loadbalancer.server.port=81\"\n        \
+                  - \"traefik.http.routers.${STACK_NAME}_api.rule=Host(`${DOMAIN}`) && PathPrefix(`/api`)\"\n";
+    is_green(&routed("", api, &format!("{labels}{api}")));
+}
+
+#[test]
+fn fewer_tasks_and_a_service_that_ends_are_red_unless_they_are_declared() {
+    let trial = "generic::upgrade::services_still_run";
+    let sleeping = "exec sleep 100000\"]";
+    let scaled = |toml: &str| {
+        let case = Case::of("whole", toml).edit("whole", "head", sleeping, "exec sleep 100000\"]\n    hostname: db");
+        let case = case.edit(
+            "whole",
+            "head",
+            "      update_config:\n        monitor: 1s\n      labels:\n        - \"backupbot",
+            "      replicas: 0\n      labels:\n        - \"backupbot",
+        );
+        case.run("whole", "install,upgrade")
+    };
+    is_red(
+        &scaled(""),
+        trial,
+        "service `db` had 1 tasks in the base, and has 0 now. If that is meant, say so in recipe.toml",
+    );
+    is_green(&scaled("[upgrade]\nstops = [\"db\"]\n"));
+    let ended = {
+        let case = Case::of("whole", "").edit("whole", "head", sleeping, "true\"]");
+        let policy = "        condition: any\n        delay: 100ms\n      update_config:\n        monitor: 1s\n      labels:\n        - \"backupbot";
+        let case = case.edit("whole", "head", policy, &policy.replace("any", "on-failure"));
+        case.run("whole", "install,upgrade")
+    };
+    is_red(&ended, trial, "service `db` ran without end in the base, and now it has ended with code 0");
+}
+
+#[test]
+fn what_dies_some_seconds_after_the_upgrade_is_seen_by_the_last_look() {
+    let dies = "sleep 4; exit 3\"]";
+    let case = |toml: &str| Case::of("whole", toml).edit("whole", "head", "exec sleep 100000\"]", dies);
+    let ended = case("[deadlines]\nsettle = \"8s\"\n").run("whole", "install,upgrade,custom");
+    assert!(ended.stderr.contains("the app is watched for 8s after the last operation"), "{ended}");
+    is_red(&ended, "generic::custom::services_are_stable", "of its tasks ended: task `");
 }

@@ -29,6 +29,7 @@ pub async fn preflight(place: &Path) -> Result<()> {
         image_map: Default::default(),
         stack: String::new(),
         domain: String::new(),
+        monitor: std::time::Duration::ZERO,
         ledger: Arc::new(NoLedger),
     };
     match run_true(context).await {

@@ -120,7 +120,9 @@ impl Update {
         let mut queue = VecDeque::from(dirty);
         let mut workers = JoinSet::new();
         let mut failed = BTreeSet::new();
-        let monitor = config.monitor.unwrap_or(MONITOR);
+        let named = config.failure_action != FailureAction::Pause;
+        let unsaid = if named { self.core.context.monitor.max(MONITOR) } else { MONITOR };
+        let monitor = config.monitor.unwrap_or(unsaid);
         loop {
             while workers.len() < at_a_time
                 && let Some(slot) = queue.pop_front()

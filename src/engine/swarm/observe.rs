@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use bollard::models::{
-    HealthStatusEnum, HealthcheckResult, MountType, Service, ServiceUpdateStatus, ServiceUpdateStatusStateEnum, Task, TaskSpec,
-    TaskSpecRestartPolicyConditionEnum, TaskState,
+    HealthStatusEnum, HealthcheckResult, MountType, Service, ServiceUpdateStatus, ServiceUpdateStatusStateEnum, Task,
+    TaskSpec, TaskSpecRestartPolicyConditionEnum, TaskState,
 };
 use bollard::query_parameters::{InspectContainerOptions, ListServicesOptionsBuilder, ListTasksOptionsBuilder};
 

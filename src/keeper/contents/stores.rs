@@ -53,14 +53,7 @@ pub fn bytes(bytes: u64) -> String {
 }
 
 /// What is wrong with a store that is one file.
-fn file(
-    volume: &str,
-    kind: &str,
-    magic: &[u8],
-    before: &Entry,
-    now: Option<&Entry>,
-    new: &[&Entry],
-) -> Option<String> {
+fn file(volume: &str, kind: &str, magic: &[u8], before: &Entry, now: Option<&Entry>, new: &[&Entry]) -> Option<String> {
     let path = &before.path;
     let what = format!("the {kind} database `{path}` of the volume `{volume}`");
     let Some(now) = now else {
@@ -72,7 +65,10 @@ fn file(
         return Some(format!("{what} can no longer be read as one: it has {} now", bytes(now.size)));
     }
     if before.mode & 0o444 != 0 && now.mode & 0o444 == 0 {
-        return Some(format!("{what} can be read by nobody any more: its mode went from {:o} to {:o}", before.mode, now.mode));
+        return Some(format!(
+            "{what} can be read by nobody any more: its mode went from {:o} to {:o}",
+            before.mode, now.mode
+        ));
     }
     (now.size * 2 < before.size)
         .then(|| format!("{what} lost most of its bytes: it had {}, and has {}", bytes(before.size), bytes(now.size)))
@@ -201,7 +197,10 @@ mod tests {
         let (one, other) = (cluster("pg", b"15\n", b"identity"), cluster("pg", b"15\n", b"ANOTHER!"));
         assert_eq!(judged(&one, &one), Found::default());
         let anew = judged(&one, &other);
-        assert!(anew.lost[0].starts_with("the PostgreSQL database in `pg` of the volume `data` was begun anew"), "{anew:?}");
+        assert!(
+            anew.lost[0].starts_with("the PostgreSQL database in `pg` of the volume `data` was begun anew"),
+            "{anew:?}"
+        );
         let gone = judged(&one, &[]);
         let text = "the PostgreSQL database in `pg` of the volume `data` is gone: there is no `pg/PG_VERSION` any more";
         assert_eq!(gone.lost, [text], "and its folders are none of their own");

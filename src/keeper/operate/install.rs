@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::install_steps;
-use crate::engine::{Engine, EngineContext, Kind, Ledger as _};
+use crate::engine::{Engine, EngineContext, Kind, Ledger as _, SWARMS_MONITOR};
 use crate::fault::Failure;
 use crate::keeper::protocol::Deployed;
 use crate::keeper::rig::Rig;
@@ -46,6 +46,7 @@ async fn start(keeper: &Arc<Keeper>) -> Result<Engine, Failure> {
         image_map: keeper.spec.images.clone(),
         stack: keeper.spec.head.stack.name.clone(),
         domain: keeper.spec.domain.clone(),
+        monitor: keeper.spec.settings.settle.min(SWARMS_MONITOR),
         ledger: keeper.journal.clone(),
     };
     Engine::start(&keeper.spec.engine, context).await.map_err(Failure::infrastructure)

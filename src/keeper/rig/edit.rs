@@ -25,6 +25,7 @@ pub fn install(sabotage: Sabotage, deployment: &Deployment, head: &AppState) -> 
         Sabotage::InstallsAnotherImage => {
             with_image(deployment, head.stack.services.get(APP).map(|app| app.image.clone()))
         }
+        Sabotage::RouterNamesNothing => with_lost_router(deployment),
         Sabotage::DroppedServiceLivesOn | Sabotage::OldContainerAnswers => with_stowaway(deployment),
         _ => deployment,
     }
@@ -46,6 +47,11 @@ pub fn upgrade(sabotage: Sabotage, head: &Deployment, installed: &Deployment) ->
         }
         Sabotage::RollsBack => broken(head),
         Sabotage::VolumeIsEmptied => with_new_volumes(head.clone()),
+        Sabotage::RouterNamesNothing => with_lost_router(head.clone()),
+        Sabotage::ServiceIsScaledAway => match head.stack.services.keys().next_back() {
+            Some(last) => scaled_to_nothing(head, last),
+            None => head.clone(),
+        },
         Sabotage::MountIsMoved => with_moved_mounts(head.clone()),
         _ => head.clone(),
     }
@@ -133,6 +139,16 @@ fn with_moved_mounts(mut deployment: Deployment) -> Deployment {
             }
         }
     }
+    deployment
+}
+
+/// Every router of the app names a middleware that nobody defines.
+fn with_lost_router(mut deployment: Deployment) -> Deployment {
+    let Some(app) = deployment.stack.services.get_mut(APP) else { return deployment };
+    let labels = &mut app.deploy.labels;
+    let routers: Vec<String> =
+        labels.keys().filter_map(|key| key.strip_suffix(".rule")).map(|key| format!("{key}.middlewares")).collect();
+    labels.extend(routers.into_iter().map(|key| (key, "harness-nowhere".to_owned())));
     deployment
 }
 

@@ -31,10 +31,14 @@ pub fn cannot_be_planted(spec: &RunSpec) -> Option<String> {
             Some("the recipe has no secret".into())
         }
         Sabotage::VolumeIsEmptied | Sabotage::MountIsMoved | Sabotage::UpgradeEmptiesFiles
-            if spec.head.stack.volumes.is_empty() => Some("the recipe has no volume".into()),
-        Sabotage::RouterAnswersForADeadApp | Sabotage::RouteIsCut | Sabotage::OldContainerAnswers => {
-            spec.head.route.as_ref().err().cloned()
+            if spec.head.stack.volumes.is_empty() =>
+        {
+            Some("the recipe has no volume".into())
         }
+        Sabotage::RouterAnswersForADeadApp
+        | Sabotage::RouteIsCut
+        | Sabotage::RouterNamesNothing
+        | Sabotage::OldContainerAnswers => spec.head.route.as_ref().err().cloned(),
         Sabotage::ExecFailsSilently if is_abra => Some("abra's bot runs the hooks".into()),
         Sabotage::ExecFailsSilently => {
             let hooks = spec.head.backup.services.iter().any(|it| it.pre_hook.is_some()) && limited(&spec.head.backup);
@@ -70,6 +74,8 @@ fn changes_the_deployment(sabotage: Sabotage) -> bool {
         OldContainerAnswers,
         VolumeIsEmptied,
         MountIsMoved,
+        RouterNamesNothing,
+        ServiceIsScaledAway,
     ]
     .into();
     changing.contains(&sabotage)

@@ -4,6 +4,7 @@ use super::Finder;
 use super::demand::{Limit, List};
 use super::rule::{self, Reach};
 use super::spot::Spot;
+use crate::recipe::route::rule::Rule;
 
 /// Beginnings of labels that nothing acts on beyond the app. Traefik's are looked at one by one.
 const HARMLESS: [&str; 4] = ["backupbot.", "coop-cloud.", "org.opencontainers.", "org.label-schema."];
@@ -69,7 +70,13 @@ fn rule(finder: &mut Finder<'_>, at: &Spot<'_>) {
     match rule::reach(&at.text(), finder.domain) {
         Reach::Own => {}
         Reach::Foreign(hosts) => hosts.iter().for_each(|host| foreign(finder, at, host)),
-        Reach::Any => finder.entry(at, List::Hosts, "*", "the rule takes requests for any host"),
+        Reach::Any => {
+            let why = match Rule::read(&at.text()) {
+                Ok(_) => "the rule takes requests for any host".to_owned(),
+                Err(why) => format!("the rule is malformed, so that nobody knows for which hosts it is: {why}"),
+            };
+            finder.entry(at, List::Hosts, "*", &why);
+        }
     }
 }
 

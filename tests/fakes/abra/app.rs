@@ -217,6 +217,7 @@ async fn roll_out(call: &Call, domain: &str, state: &AppState) -> Result<()> {
         image_map: BTreeMap::new(),
         stack: state.stack.name.clone(),
         domain: domain.to_owned(),
+        monitor: std::time::Duration::ZERO,
         ledger: Arc::new(Silent),
     };
     let swarm = Swarm::start(context, &checked.spec).await?;

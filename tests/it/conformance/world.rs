@@ -169,6 +169,7 @@ impl World {
             image_map: BTreeMap::from([("nginx".into(), "builtin:static-web".into())]),
             stack: harness::recipe::env::stack_name(&domain),
             domain: domain.clone(),
+            monitor: Duration::ZERO,
             ledger: Arc::<Notes>::clone(&notes),
         };
         let engine = Engine::start(&spec, context).await?;
