@@ -25,6 +25,8 @@ pub fn trials() -> Vec<Trial> {
         trial("images::what_a_container_writes_never_reaches_the_image", writes_stay),
         trial("images::a_root_is_copied_where_no_overlay_can_be_mounted", copied),
         trial("images::links_of_a_hostile_image_lead_nowhere_outside", hostile_links),
+        trial("images::an_image_without_room_for_the_kernels_own_is_refused", no_room),
+        trial("images::nothing_is_mounted_over_the_kernels_own", over_the_kernels_own),
         trial("images::a_volume_takes_over_content_and_owner_of_the_image", ownership),
         trial("images::an_entrypoint_of_the_service_drops_the_images_command", entrypoint),
         trial("images::an_image_with_a_check_of_its_own_is_checked", own_check),
@@ -228,6 +230,46 @@ async fn hostile_links() -> Result<()> {
     world.end().await
 }
 
+/// The error of the first task that comes to nothing.
+async fn refused(world: &World) -> Result<String> {
+    let failed = |task: &harness::engine::TaskState| !task.error.is_empty();
+    let service = world.until("an error", "app", |service| service.tasks.iter().any(failed)).await?;
+    Ok(service.tasks.iter().find(|task| failed(task)).context("no error")?.error.clone())
+}
+
+async fn no_room() -> Result<()> {
+    for (name, target) in [("proc", "p"), ("sys", "../../../../tmp"), ("dev", "/d")] {
+        let mut recipe = Recipe::new(json!({})).await?;
+        recipe.add_link(name, target)?;
+        let world = recipe.world().await?;
+        world.engine.deploy(&deployment([("app", idle_app())])).await?;
+        let error = refused(&world).await?;
+        let expected =
+            format!("the image's `/{name}` is no directory, so that the kernel's own cannot be put in its place");
+        ensure!(error.contains(&expected), "{error}");
+        world.end().await?;
+    }
+    Ok(())
+}
+
+async fn over_the_kernels_own() -> Result<()> {
+    for (target, expected) in [
+        ("/proc/sys", "`/proc/sys`: it lies in `/proc` or `/sys`, where nothing is mounted"),
+        ("/link/kernel", "`/link/kernel`: it lies in `/proc` or `/sys`, where nothing is mounted"),
+        ("/dev", "failed to look at `/dev/null`"),
+    ] {
+        let mut recipe = Recipe::new(json!({})).await?;
+        recipe.add_link("link", "proc/sys")?;
+        let world = recipe.world().await?;
+        let service = Service { mounts: vec![volume("data", target)], ..idle_app() };
+        world.engine.deploy(&deployment([("app", service)])).await?;
+        let error = refused(&world).await?;
+        ensure!(error.contains(expected), "{target}: {error}");
+        world.end().await?;
+    }
+    Ok(())
+}
+
 async fn ownership() -> Result<()> {
     // An ordinary user's image belongs to one owner, and its volumes do, too.
     let owner = if rustix::process::geteuid().is_root() { 70 } else { 0 };
@@ -246,7 +288,8 @@ async fn ownership() -> Result<()> {
     use std::os::unix::fs::MetadataExt as _;
     let metadata = fs::metadata(world.dir.path().join("engine/volumes/s_data"))?;
     ensure!(metadata.mode() & 0o777 == 0o700, "{:o}", metadata.mode());
-    ensure!(owner == 0 || metadata.uid() == 70, "{}", metadata.uid());
+    let outside = harness::engine::embedded::first_id().unwrap_or(0) + 70;
+    ensure!(owner == 0 || metadata.uid() == outside, "{}", metadata.uid());
     world.end().await
 }
 

@@ -34,10 +34,12 @@ fn an_image_comes_with_its_digest_and_configuration() -> Result<()> {
     let manifest = bench.image(config, &[Tar::new().file("hello", "world").gzip()])?;
     let digest = manifest["digest"].as_str().context("a digest")?.to_owned();
     bench.list(manifest, None)?;
+    // Root's images are unpacked for the ids of root's containers.
+    let ids = harness::engine::embedded::first_id().map_or_else(String::new, |first| format!("-{first}"));
     let expected = Image {
         reference: "app:1".into(),
         digest: Some(digest.clone()),
-        root: Root::Unpacked(bench.cache().join(digest.replace(':', "-")).join("rootfs")),
+        root: Root::Unpacked(bench.cache().join(format!("{}{ids}", digest.replace(':', "-"))).join("rootfs")),
         config: ImageConfig {
             entrypoint: vec!["/docker-entrypoint.sh".into()],
             cmd: vec!["nginx".into()],

@@ -65,7 +65,10 @@ impl Stage {
         fs::create_dir(&temporary)?;
         fs::set_permissions(stage.dir.path(), Permissions::from_mode(0o755))?;
         fs::set_permissions(&temporary, Permissions::from_mode(0o1777))?;
-        fs::copy("/proc/self/exe", stage.executable()).context("failed to copy the executable")?;
+        // By another process: one that is started meanwhile would hold our copy open for writing, so that it cannot be run.
+        let own = std::env::current_exe().context("failed to find the executable")?;
+        let copy = Run::new("cp", [own, stage.executable()]);
+        block_on(copy.checked()).context("failed to copy the executable")?;
         Ok(stage)
     }
 

@@ -61,6 +61,7 @@ use super::{
 };
 use crate::recipe::stack::{MountKind, Service, Stack};
 
+pub use self::idmap::first_id;
 pub use self::pod::executable;
 pub use self::preflight::preflight;
 pub use self::remove::{Swept, sweep};
@@ -239,10 +240,16 @@ async fn start_pod(context: &EngineContext) -> Result<(PathBuf, Pod)> {
         let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.join(name));
         created.with_context(|| format!("failed to create `{}`", dir.join(name).display()))?;
     }
+    for place in [dir.clone(), dir.join("volumes"), dir.join("containers")] {
+        idmap::give(&place)?;
+    }
+    let images = &context.image_cache;
+    fs::create_dir_all(images).with_context(|| format!("failed to create `{}`", images.display()))?;
+    idmap::let_through(images)?;
     let program = pod::executable(dir)?;
     let mut facts = Facts::new(&context.run_id)?;
     facts.write(dir)?;
-    let pod = Pod::start(&dir.join("logs/pod.log")).await?;
+    let pod = Pod::start(&program, vec![dir.clone(), images.clone()], &dir.join("logs/pod.log")).await?;
     facts.processes = pod.pids.into_iter().filter_map(Process::find).collect();
     facts.user_namespace = Some(pod.namespace_number()?);
     facts.write(dir)?;

@@ -4,13 +4,18 @@ mod curl;
 pub mod photograph;
 mod static_web;
 
-use std::fs;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::mount::MountAttrFlags;
 
-use super::stage::mounts::{self, Point};
+use super::stage::mounts::Point;
+use super::stage::tree::{self, Tree};
 
 /// Where the programs stand in a container; part of its `PATH`.
 pub const BIN: &str = "/opt/harness/bin";
@@ -30,21 +35,22 @@ pub fn run(name: &str) -> Option<ExitCode> {
     Some(program(&args))
 }
 
-/// Puts the programs and the default page into a container, whose root is this process's root.
-pub fn install(executable: &Path, stands_in_for: &str) -> Result<()> {
+/// Puts the programs and the default page into a container. The executable is a mount that is read-only already.
+pub fn install(executable: &OwnedFd, root: &Tree, stands_in_for: &str) -> Result<()> {
     for (name, _) in PROGRAMS {
-        let target = mounts::mount_point(&Path::new(BIN).join(name), Point::File)?;
-        mounts::bind(executable, &target)?;
+        let place = root.point(&Path::new(BIN).join(name), Point::File)?;
+        tree::attach(&tree::clone_of(executable)?, &place)?;
     }
-    mounts::read_only(&[BIN.into()])?;
-    let root = Path::new(WEB_ROOT);
-    if root.exists() {
-        // The host's own page is not ours to serve.
-        mounts::tmpfs(root, "mode=755", nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV)?;
-    }
-    mounts::mount_point(root, Point::Directory)?;
+    // The host's own page is not ours to serve.
+    let pages = tree::memory(&[("mode", "755")], MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)?;
+    tree::attach(&pages, &root.point(Path::new(WEB_ROOT), Point::Directory)?)?;
     let page = include_str!("builtin/index.html").replace("{reference}", &escape(stands_in_for));
-    fs::write(root.join("index.html"), page).context("failed to write the default page")
+    let write = || {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = openat(&pages, "index.html", flags, Mode::from_raw_mode(0o644))?;
+        File::from(file).write_all(page.as_bytes())
+    };
+    write().context("failed to write the default page")
 }
 
 fn escape(text: &str) -> String {

@@ -22,7 +22,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::core::bridge_index;
-use super::pod::Pod;
+use super::idmap;
+use super::pod::{Pod, executable};
 use super::stage::Stage;
 use super::stage::container::{
     Builtin, ContainerEvent, ContainerSpec, Interface, Limit, MountSource, MountSpec, RootSpec,
@@ -143,7 +144,12 @@ impl Cage {
         let dir = dir.context("failed to create a directory for a cage")?;
         let container = dir.path().join("container");
         fs::DirBuilder::new().mode(0o700).create(&container).context("failed to create the cage's own directory")?;
-        let pod = Pod::start(&dir.path().join("pod.log")).await.context("failed to start a cage")?;
+        idmap::give(dir.path())?;
+        idmap::give(&container)?;
+        let program = executable(dir.path())?;
+        let places = self.mounts.iter().map(|given| given.from.clone());
+        let places = places.chain([dir.path().to_owned()]).chain(self.own.clone()).collect();
+        let pod = Pod::start(&program, places, &dir.path().join("pod.log")).await.context("failed to start a cage")?;
         let ended = self.run_in(&pod, &container).await;
         let removed = pod.remove_dir(&container).await.context("failed to clear a cage");
         let over = pod.end().await;
@@ -168,7 +174,9 @@ impl Cage {
             );
         }
         fs::write(dir.join("hosts"), self.hosts(gateway)).context("failed to write the host table")?;
+        idmap::give(&dir.join("hosts"))?;
         let (reader, writer) = std::io::pipe().context("failed to make a pipe")?;
+        idmap::give_stream(&writer)?;
         let reading = tokio::spawn(read_end(reader.into()));
         let events = pod.stage(Stage::Container, &self.spec(dir, gateway), &[writer.as_fd(), writer.as_fd()]).await?;
         drop(writer);

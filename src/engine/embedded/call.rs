@@ -15,6 +15,7 @@ use super::super::{CallError, Exec, ExecOutput};
 use super::container::Container;
 use super::core::Core;
 use super::fault::errno;
+use super::idmap;
 use super::stage::Stage;
 use super::stage::exec::ExecSpec;
 use super::stage::files::FilesRequest;
@@ -77,6 +78,9 @@ pub async fn run(
     let (their_in, our_in) = std::io::pipe().context("failed to make a pipe")?;
     let (our_out, their_out) = std::io::pipe().context("failed to make a pipe")?;
     let (our_err, their_err) = std::io::pipe().context("failed to make a pipe")?;
+    for stream in [their_in.as_fd(), their_out.as_fd(), their_err.as_fd()] {
+        idmap::give_stream(stream)?;
+    }
     let fds = [container.process.as_fd(), their_in.as_fd(), their_out.as_fd(), their_err.as_fd()];
     let socket = core.pod.stage(Stage::Exec, &spec, &fds).await?;
     drop((their_in, their_out, their_err));

@@ -16,11 +16,11 @@ use super::logs::{self, Log};
 use super::spec::{NamedMount, Spec};
 use super::stage::Stage;
 use super::stage::container::{
-    Builtin, ContainerEvent, ContainerSpec, FileSpec, Interface, MountSource, MountSpec, RootSpec,
+    Builtin, ContainerEvent, ContainerSpec, FileSpec, Interface, LIMITS, MountSource, MountSpec, RootSpec,
 };
 use super::state::PREFIX;
 use super::wire::Socket;
-use super::{dns, state};
+use super::{dns, idmap, state};
 use crate::recipe::stack::MountKind;
 
 /// A container that writes on after its end is not waited for longer than this.
@@ -71,10 +71,14 @@ pub async fn start(core: &Arc<Core>, plan: &Plan, image: &Image) -> Result<Runni
     let dir = core.dir("containers").join(&plan.task);
     std::fs::create_dir_all(&dir).with_context(|| format!("failed to create `{}`", dir.display()))?;
     std::fs::write(dir.join("hosts"), &plan.hosts).context("failed to write the host table")?;
+    idmap::give(&dir)?;
+    idmap::give(&dir.join("hosts"))?;
     let spec = container_spec(core, plan, image, &dir)?;
     let log = Log::open(&core.dir("logs"), &plan.service, plan.slot, &plan.task)?;
     let (out, stdout) = std::io::pipe().context("failed to make a pipe")?;
     let (err, stderr) = std::io::pipe().context("failed to make a pipe")?;
+    idmap::give_stream(&stdout)?;
+    idmap::give_stream(&stderr)?;
     let pumps = [("stdout", out), ("stderr", err)]
         .map(|(stream, reader)| tokio::spawn(logs::pump(stream, reader.into(), Arc::clone(&log))));
     let events = core.pod.stage(Stage::Container, &spec, &[stdout.as_fd(), stderr.as_fd()]).await?;
@@ -146,7 +150,7 @@ fn container_spec(core: &Core, plan: &Plan, image: &Image, dir: &Path) -> Result
         mounts: mounts(core, plan, image, dir)?,
         files: files.collect(),
         interfaces: interfaces(core, plan)?,
-        limits: Vec::new(),
+        limits: LIMITS.to_vec(),
     })
 }
 
@@ -185,8 +189,11 @@ fn env(plan: &Plan, image: &Image) -> Vec<(String, String)> {
 fn mounts(core: &Core, plan: &Plan, image: &Image, dir: &Path) -> Result<Vec<MountSpec>> {
     let mut mounts = Vec::new();
     let anonymous = |number: usize| {
-        let path = dir.join("anonymous").join(number.to_string());
+        let all = dir.join("anonymous");
+        let path = all.join(number.to_string());
         std::fs::create_dir_all(&path).context("failed to create an anonymous volume")?;
+        idmap::give(&all)?;
+        idmap::give(&path)?;
         Ok::<_, anyhow::Error>(MountSource::Directory(path))
     };
     for (number, NamedMount { mount, volume }) in plan.spec.mounts.iter().enumerate() {

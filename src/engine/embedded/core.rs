@@ -10,10 +10,10 @@ use anyhow::{Context as _, Result};
 use tokio::sync::watch;
 
 use super::super::{EngineContext, Kind};
-use super::names;
 use super::pod::Pod;
 use super::stage::pod::Bridge;
 use super::state::{self, PREFIX, State, Task};
+use super::{idmap, names};
 
 /// Interface indices of bridges start here, clear of `lo` and of what the kernel gives out by itself.
 const FIRST_BRIDGE: u32 = 1_000_000;
@@ -108,6 +108,7 @@ impl Core {
         let dir = self.dir("volumes").join(name);
         self.context.ledger.creating(Kind::Volume, name)?;
         fs::create_dir_all(&dir).with_context(|| format!("failed to create the volume `{name}`"))?;
+        idmap::give(&dir)?;
         self.context.ledger.created(Kind::Volume, name, &dir.to_string_lossy())?;
         self.change(|state| state.volume_dirs.insert(name.to_owned(), dir));
         Ok(())

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 pub enum Step {
     UserNamespace,
     IdMap,
+    Executable,
     Namespaces,
     Network,
     MountProc,
@@ -24,6 +25,7 @@ impl fmt::Display for Step {
         f.write_str(match self {
             Step::UserNamespace => "failed to create a user namespace",
             Step::IdMap => "failed to write the id map",
+            Step::Executable => "failed to shield the harness's own executable",
             Step::Namespaces => "failed to create namespaces",
             Step::Network => "failed to set up the network",
             Step::MountProc => "failed to mount `/proc`",

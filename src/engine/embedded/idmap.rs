@@ -2,8 +2,10 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{PermissionsExt as _, chown, fchown};
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -15,10 +17,18 @@ use crate::process::Run;
 /// Ranges shorter than this do not reach the ids that images use.
 const USEFUL_RANGE: u32 = 1000;
 
+/// How many ids a pod of root's has: those from 0 to 65535, as images use them.
+pub const IDS: u32 = 1 << 16;
+/// Where root's pods have their ids where `/etc/subuid` gives root none: a range that systemd's list of ids
+/// (<https://systemd.io/UIDS-GIDS/>) leaves to nobody.
+const UNUSED: u32 = 0x7000_0000;
+
 /// How many ids a pod has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdMap {
-    /// Those of this process, unchanged: it runs as root.
+    /// A range of their own, from [`first_id`] on: this process runs as root, who is not to be root in a pod.
+    Shifted,
+    /// Those of this process, unchanged: it runs as root of a user namespace that has no others to give.
     Own,
     /// Root in the pod is this user, and the others come from `/etc/subuid`.
     SubIds,
@@ -29,6 +39,13 @@ pub enum IdMap {
 /// Writes the id maps of a process that has just made its user namespace, with as many ids as this process may give.
 pub async fn write(pid: u32) -> Result<IdMap> {
     let (uid, gid) = (Uid::effective(), Gid::effective());
+    if let Some(first) = first_id() {
+        for file in ["gid_map", "uid_map"] {
+            let written = fs::write(format!("/proc/{pid}/{file}"), format!("0 {first} {IDS}"));
+            written.with_context(|| format!("failed to write `{file}`")).context(Step::IdMap)?;
+        }
+        return Ok(IdMap::Shifted);
+    }
     if uid.is_root() && own(pid).is_ok() {
         return Ok(IdMap::Own);
     }
@@ -44,6 +61,56 @@ pub async fn write(pid: u32) -> Result<IdMap> {
         .and_then(|()| set("uid_map", format!("0 {uid} 1")))
         .context(Step::IdMap)?;
     Ok(IdMap::Single)
+}
+
+/// The id outside that a pod's root has, when this process is root: one that is nobody's on this machine. `None` for
+/// everybody else, whose pod's root is that user, and for a root who has too few ids to give some away.
+pub fn first_id() -> Option<u32> {
+    static FIRST: OnceLock<Option<u32>> = OnceLock::new();
+    *FIRST.get_or_init(|| {
+        let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
+        let own = [read("/proc/self/uid_map"), read("/proc/self/gid_map")];
+        let given = [read("/etc/subuid"), read("/etc/subgid")];
+        Uid::effective().is_root().then(|| choose(&own, &given)).flatten()
+    })
+}
+
+/// The first of [`IDS`] ids, by root's own maps and the tables of what root may give away, each for users and groups.
+fn choose(own: &[String; 2], given: &[String; 2]) -> Option<u32> {
+    let [uids, gids] = given.each_ref().map(|table| range_of(table, "root", 0));
+    let listed = uids.filter(|range| gids == Some(*range) && range.1 >= IDS).map(|(first, _)| first);
+    let first = listed.unwrap_or(UNUSED);
+    own.iter().all(|map| contains(map, first)).then_some(first)
+}
+
+/// Whether a map has these ids inside.
+fn contains(map: &str, first: u32) -> bool {
+    map.lines().any(|line| {
+        let fields: Vec<u64> = line.split_whitespace().filter_map(|field| field.parse().ok()).collect();
+        matches!(fields[..], [inside, _, count]
+            if inside <= u64::from(first) && u64::from(first) + u64::from(IDS) <= inside + count)
+    })
+}
+
+/// Gives a file or directory to a pod's root, where that is somebody else.
+pub fn give(path: &Path) -> Result<()> {
+    let Some(first) = first_id() else { return Ok(()) };
+    chown(path, Some(first), Some(first)).with_context(|| format!("failed to give `{}` to the pod", path.display()))
+}
+
+/// Gives a pipe to a pod's root, who may then give it on to the user of a program.
+pub fn give_stream(stream: impl AsFd) -> Result<()> {
+    let Some(first) = first_id() else { return Ok(()) };
+    fchown(stream, Some(first), Some(first)).context("failed to give a pipe to the pod")
+}
+
+/// Lets a pod's root pass through a directory that stays ours.
+pub fn let_through(dir: &Path) -> Result<()> {
+    if first_id().is_none() {
+        return Ok(());
+    }
+    let open = || fs::set_permissions(dir, fs::Permissions::from_mode(dir.metadata()?.permissions().mode() | 0o001));
+    open().with_context(|| format!("failed to open `{}` to the pod", dir.display()))
 }
 
 /// Maps every id that this process's own user namespace has onto itself. Root of a container may have one id only.
@@ -104,6 +171,18 @@ fn installed(program: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn roots_range_is_listed_for_both_or_a_free_one_and_no_more_than_root_has() {
+        let whole = "0 0 4294967295\n".to_owned();
+        let check =
+            |own: &str, users: &str, groups: &str| choose(&[own.into(), whole.clone()], &[users.into(), groups.into()]);
+        assert_eq!(check(&whole, "", ""), Some(UNUSED));
+        assert_eq!(check(&whole, "root:100000:65536\n", "root:100000:65536\n"), Some(100_000));
+        assert_eq!(check(&whole, "root:100000:65536\n", "root:200000:65536\n"), Some(UNUSED));
+        assert_eq!(check(&whole, "0:100000:2000\n", "0:100000:2000\n"), Some(UNUSED));
+        assert_eq!(check("0 1000 1\n1 100000 65536\n", "", ""), None);
+    }
 
     #[test]
     fn a_root_of_few_ids_maps_those_only() {

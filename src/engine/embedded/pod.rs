@@ -2,8 +2,8 @@
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use tokio::net::TcpSocket;
 use super::fault::Step;
 use super::idmap::{self, IdMap};
 use super::stage::Stage;
+use super::stage::ground::Ground;
 use super::stage::pod::{Bridge, Hello, Mapped, PodRequest, Scratch};
 use super::stage::volume::{VolumeAction, VolumeRequest};
 use super::wire::{self, Socket};
@@ -37,12 +38,15 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Starts a pod; messages of its stages go to `log`.
-    pub async fn start(log: &Path) -> Result<Pod> {
+    /// Starts a pod from this executable, found by [`executable`], that works on these directories; messages of its
+    /// stages go to `log`.
+    pub async fn start(program: &Path, places: Vec<PathBuf>, log: &Path) -> Result<Pod> {
         let (ours, theirs) = wire::pair()?;
+        let foreign = idmap::first_id().is_some();
+        wire::send(&ours, &Ground { program: program.to_owned(), places, foreign }, &[])?;
         let log = File::options().create(true).append(true).open(log);
         let log = log.context("failed to open the pod's log")?;
-        let child = Stage::Pod.command(theirs).stderr(log).spawn().context(Step::Process)?;
+        let child = Stage::Pod.of(program, theirs).stderr(log).spawn().context(Step::Process)?;
         let mut starting = Starting { control: Some(Socket::new(ours)?), child: Some(child) };
         match tokio::time::timeout(START, starting.greet()).await {
             Ok(pod) => pod,
@@ -200,15 +204,17 @@ fn reap(child: Option<Child>) {
 }
 
 /// The path of this process's executable, for mounting it into containers; a copy in `dir` when it was replaced or
-/// removed since it was started, as a rebuild does.
-pub fn executable(dir: &Path) -> Result<std::path::PathBuf> {
+/// removed since it was started, as a rebuild does, or when a pod's root may not read it.
+pub fn executable(dir: &Path) -> Result<PathBuf> {
     let running = fs::metadata("/proc/self/exe").context("failed to look at this program")?;
     if let Ok(path) = fs::read_link("/proc/self/exe")
         && fs::metadata(&path).is_ok_and(|file| (file.dev(), file.ino()) == (running.dev(), running.ino()))
+        && (idmap::first_id().is_none() || running.mode() & 0o005 == 0o005)
     {
         return Ok(path);
     }
     let copy = dir.join("program");
     fs::copy("/proc/self/exe", &copy).context("failed to copy this program")?;
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).context("failed to copy this program")?;
     Ok(copy)
 }

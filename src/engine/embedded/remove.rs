@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use super::super::Kind;
 use super::core::Core;
-use super::pod::Pod;
+use super::pod::{Pod, executable};
 use super::state::Task;
 use super::traces::{self, Facts};
 use crate::poll::{Look, Poll};
@@ -137,7 +137,9 @@ async fn files_left_after_help(dir: &Path) -> Result<Vec<(Kind, String)>> {
         return Ok(left);
     }
     let log = dir.join("sweep.log");
-    if let Ok(pod) = Pod::start(&log).await {
+    if let Ok(program) = executable(dir)
+        && let Ok(pod) = Pod::start(&program, vec![dir.to_owned()], &log).await
+    {
         for (_, name) in DIRECTORIES {
             let _ = pod.remove_dir(&dir.join(name)).await;
         }

@@ -4,14 +4,19 @@
 //! meet a raw clone. Every stage is alone in its process and has one thread; its standard input is its socket.
 
 pub mod container;
+pub mod copy;
 pub mod exec;
 pub mod files;
+pub mod filter;
+pub mod ground;
 pub mod init;
 pub mod mounts;
 pub mod netlink;
 pub mod pod;
 pub mod reaper;
 pub mod root;
+pub mod system;
+pub mod tree;
 pub mod user;
 pub mod volume;
 
@@ -69,7 +74,12 @@ impl Stage {
     /// A command that becomes this stage, with `socket` as its standard input and nothing inherited but standard
     /// error.
     pub fn command(self, socket: OwnedFd) -> Command {
-        let mut command = crate::process::command("/proc/self/exe");
+        self.of(Path::new("/proc/self/exe"), socket)
+    }
+
+    /// The same from a given path of this executable.
+    pub fn of(self, program: &Path, socket: OwnedFd) -> Command {
+        let mut command = crate::process::command(program);
         command.arg(self.name()).env_clear().stdin(socket).stdout(std::process::Stdio::null());
         command
     }
@@ -99,6 +109,7 @@ pub fn stage() -> Option<ExitCode> {
 }
 
 fn run(stage: Stage) -> Result<ExitCode> {
+    close_inherited().context("failed to close what was inherited")?;
     let socket = take_socket()?;
     // A mask is inherited, even by a container's program: pid 1 of the pod blocks SIGCHLD for itself alone.
     SigSet::empty().thread_set_mask().context("failed to unblock signals")?;
@@ -122,6 +133,21 @@ fn answer(socket: &OwnedFd, result: Result<()>) -> Result<ExitCode> {
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// A descriptor that whoever started the harness left open, a lock or a directory, would be a container's way out.
+/// Closed for good, since one that only closes on exec could be used by everything that a stage does before.
+pub fn close_inherited() -> Result<()> {
+    let mut open = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd").context("failed to list descriptors")? {
+        let name = entry.context("failed to list descriptors")?.file_name();
+        open.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()).filter(|fd| *fd > 2));
+    }
+    for fd in open {
+        // That of the list itself is closed by now.
+        let _ = nix::unistd::close(fd);
+    }
+    Ok(())
 }
 
 /// Moves the socket away from standard input, so that no program started later inherits it.

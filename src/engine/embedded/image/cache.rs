@@ -1,4 +1,5 @@
-//! The cache of unpacked images: `<cache>/sha256-<hex>/rootfs`, one directory an image, complete or not there.
+//! The cache of unpacked images: `<cache>/sha256-<hex>/rootfs`, one directory an image, complete or not there. Root's have
+//! the first id of its containers in their names, because their files belong to these ids.
 //!
 //! An image is built in a sibling directory and renamed into place, under a lock per digest. A process that dies half
 //! way leaves a sibling, which the next one to claim that digest removes.
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::super::idmap;
 use super::manifest::Digest;
 use crate::poll::{Look, Poll};
 
@@ -62,7 +64,7 @@ impl Entry {
         let (owner, me) = (dir.metadata()?.uid(), nix::unistd::geteuid().as_raw());
         // Another user's image may have other owners on its files, or be made to harm us.
         ensure!(
-            owner == me,
+            owner == me || Some(owner) == idmap::first_id(),
             "`{}` was unpacked by uid {owner}, and this is uid {me}: remove it, or use a state directory of your own",
             dir.display()
         );
@@ -90,15 +92,18 @@ impl Entry {
         };
         // Closed to others: an image may hold setuid programs of old versions.
         create(&dir, 0o700)?;
+        idmap::give(&dir)?;
         let partial = Partial { entry: self, dir, _lock: lock };
         create(&partial.rootfs(), 0o755)?;
+        idmap::give(&partial.rootfs())?;
         create(&partial.blobs(), 0o700)?;
         Ok(Claim::Missing(partial))
     }
 
     /// `<cache>/sha256-<hex><suffix>`; no colon, which would end a path in the options of an overlay mount.
     fn path(&self, suffix: &str) -> PathBuf {
-        self.cache.join(format!("sha256-{}{suffix}", self.digest.hex()))
+        let ids = idmap::first_id().map_or_else(String::new, |first| format!("-{first}"));
+        self.cache.join(format!("sha256-{}{ids}{suffix}", self.digest.hex()))
     }
 
     async fn lock(&self) -> Result<File> {
@@ -123,7 +128,7 @@ impl Entry {
         for entry in fs::read_dir(&self.cache).with_context(|| format!("failed to list `{}`", self.cache.display()))? {
             let entry = entry?;
             let name = entry.file_name();
-            let is_ours = name.to_str().and_then(|name| name.strip_prefix(&prefix)).is_some_and(|rest| rest != ".lock");
+            let is_ours = name.to_str().is_some_and(|name| name.starts_with(&prefix) && !name.ends_with(".lock"));
             if is_ours {
                 remove_tree(&entry.path())?;
             }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
+use super::super::idmap;
 use super::cache::{Partial, Unpacked};
 use super::manifest::Digest;
 use crate::process;
@@ -58,6 +59,8 @@ pub(super) struct Stats {
 struct Order {
     rootfs: PathBuf,
     layers: Vec<Layer>,
+    /// The id outside that the containers' root has, where that is not the one who unpacks.
+    first_id: Option<u32>,
 }
 
 /// Unpacks `layers`, lowest first, and commits the image to the cache. When the future is dropped, unpacking ends and
@@ -90,7 +93,7 @@ fn fill(
     sender: PipeWriter,
 ) -> Result<Unpacked> {
     partial.write("config.json", config)?;
-    let order = Order { rootfs: partial.rootfs(), layers };
+    let order = Order { rootfs: partial.rootfs(), layers, first_id: idmap::first_id() };
     let stats = run_stage(&order, orders, sender)
         .with_context(|| format!("failed to unpack into `{}`", partial.cache().display()))?;
     partial.write(RECORD, &serde_json::to_vec(&stats)?)?;

@@ -56,6 +56,10 @@ pub enum Limit {
     SharedMemory(u64),
 }
 
+/// The limits of every process of an app. Processes are counted in the pod, for each user: more than any app has, and
+/// few enough for the machine to go on.
+pub const LIMITS: [Limit; 1] = [Limit::Processes(4096)];
+
 #[derive(Debug, Serialize, Deserialize)]
 pub enum RootSpec {
     /// The host's userland; `builtin` names the harness's executable and the reference it stands in for.

@@ -14,6 +14,8 @@ use rustix::process::PidfdFlags;
 use serde::{Deserialize, Serialize};
 
 use super::super::wire::{self, Reply};
+use super::container::LIMITS;
+use super::init::limit;
 use super::user::Identity;
 use super::{next_fd, request};
 
@@ -37,6 +39,7 @@ pub fn run(socket: &OwnedFd) -> Result<()> {
     enter(&container)?;
     let identity = Identity::find(spec.user.as_deref())?;
     identity.own([&stdin, &stdout, &stderr]);
+    limit(&LIMITS)?;
     identity.assume()?;
     let dir = spec.working_dir.as_deref().filter(|dir| !dir.is_empty()).unwrap_or("/");
     nix::unistd::chdir(dir).with_context(|| format!("failed to enter `{dir}`"))?;

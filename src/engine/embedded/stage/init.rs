@@ -1,48 +1,30 @@
 //! `__init`: pid 1 of a container, until it becomes the container's own program.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::{OpenOptionsExt as _, chown, symlink};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{OpenOptionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
-use rustix::fs::{Mode, OFlags};
+use rustix::mount::MountAttrFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::super::builtin;
 use super::super::fault::Step;
 use super::container::{ContainerSpec, FileSpec, Limit, MountSource, MountSpec, RootSpec};
-use super::mounts::{self, NOTHING, Point};
+use super::mounts::{self, Point};
+use super::system::System;
+use super::tree::{self, Tree};
 use super::user::Identity;
-use super::{next_fd, request, root};
+use super::{copy, next_fd, request, root};
 
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
-const DEVICE_LINKS: [(&str, &str); 5] = [
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("ptmx", "pts/ptmx"),
-];
-/// Docker's lists: what a container must not read, and what it must not write.
-const MASKED: [&str; 8] = [
-    "/proc/acpi",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/sys/firmware",
-];
-const WRITE_PROTECTED: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 /// Containers may write these, as under Docker.
 const RESOLVER_FILES: [&str; 2] = ["/etc/hostname", "/etc/resolv.conf"];
 const RESOLV_CONF: &str = "nameserver 127.0.0.11\noptions ndots:0\n";
@@ -56,57 +38,72 @@ pub fn run(socket: &OwnedFd) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC).context(Step::Namespaces)?;
     nix::unistd::sethostname(&spec.hostname).context("failed to set the host name")?;
     shared_memory(&spec.limits);
-    let root = root::make(&spec).context(Step::Root)?;
-    let sources = Sources::open(&mut spec).context(Step::Mounts)?;
-    pivot(&root).context(Step::Root)?;
-    system_mounts(&sources).context(Step::Root)?;
-    if let RootSpec::Userland { builtin: Some(builtin) } = &spec.root {
-        builtin::install(&sources.path("builtin")?, &builtin.stands_in_for).context(Step::Root)?;
-    }
-    for (index, mount) in spec.mounts.iter().enumerate() {
-        add_mount(mount, index, &sources).context(Step::Mounts)?;
-    }
-    files(&spec, &sources).context(Step::Mounts)?;
-    drop(sources);
-    umount2(".", MntFlags::MNT_DETACH).context("failed to leave the host's root").context(Step::Root)?;
-    if spec.read_only {
-        mounts::read_only_alone(Path::new("/")).context(Step::Root)?;
-    }
+    furnish(&mut spec)?;
     become_program(spec, socket, stdout, stderr)
 }
 
-/// Directories and files of the host, opened before the host's root is left. Paths of a hostile image are only ever
-/// resolved inside its own root.
-struct Sources(BTreeMap<String, OwnedFd>);
+/// Makes the root and all that is mounted in it, and leaves the host's on the way. Nothing of it stays open.
+fn furnish(spec: &mut ContainerSpec) -> Result<()> {
+    let root = root::make(spec).context(Step::Root)?;
+    let sources = Sources::take(spec)?;
+    leave(&root).context(Step::Root)?;
+    let root = Tree::open().context(Step::Root)?;
+    sources.system.attach(&root).context(Step::Root)?;
+    if let (RootSpec::Userland { builtin: Some(builtin) }, Some(program)) = (&spec.root, &sources.builtin) {
+        builtin::install(program, &root, &builtin.stands_in_for).context(Step::Root)?;
+    }
+    for (mount, source) in spec.mounts.iter().zip(sources.mounts) {
+        add_mount(mount, source, &root).context(Step::Mounts)?;
+    }
+    files(spec, &sources.files, &root).context(Step::Mounts)?;
+    let hosts = root.point(Path::new("/etc/hosts"), Point::File).and_then(|place| tree::attach(&sources.hosts, &place));
+    hosts.context(Step::Mounts)?;
+    if spec.read_only {
+        mounts::read_only_alone(Path::new("/")).context(Step::Root)?;
+    }
+    sources.system.prove().context(Step::Root)
+}
+
+/// What a container gets of the host, taken before the host's root is left: mounts that have no place yet.
+struct Sources {
+    system: System,
+    builtin: Option<OwnedFd>,
+    hosts: OwnedFd,
+    /// In the order of the specification's files.
+    files: Vec<OwnedFd>,
+    /// In the order of the specification's mounts.
+    mounts: Vec<OwnedFd>,
+}
 
 impl Sources {
-    fn open(spec: &mut ContainerSpec) -> Result<Sources> {
-        let mut paths: Vec<(String, PathBuf)> =
-            DEVICES.iter().map(|name| ((*name).to_owned(), Path::new("/dev").join(name))).collect();
-        paths.push(("hosts".into(), spec.dir.join("hosts")));
-        paths.push(("files".into(), stage_files(spec)?));
-        if let RootSpec::Userland { builtin: Some(builtin) } = &spec.root {
-            paths.push(("builtin".into(), builtin.program.clone()));
-        }
+    fn take(spec: &mut ContainerSpec) -> Result<Sources> {
+        let stage = stage_files(spec).context(Step::Mounts)?;
+        let system = System::make(&stage).context(Step::Root)?;
+        let builtin = match &spec.root {
+            RootSpec::Userland { builtin: Some(builtin) } => Some(tree::take(&builtin.program).context(Step::Root)?),
+            _ => None,
+        };
         // Parents first, so that a mount inside another one is not hidden by it.
         spec.mounts.sort_by_key(|mount| Path::new(&mount.target).components().count());
-        for (index, mount) in spec.mounts.iter().enumerate() {
-            if let MountSource::Directory(path) = &mount.source {
-                paths.push((index.to_string(), path.clone()));
-            }
-        }
-        let open = |(name, path): (String, PathBuf)| {
-            let fd = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                .with_context(|| format!("failed to open `{}`", path.display()))?;
-            Ok((name, fd))
-        };
-        paths.into_iter().map(open).collect::<Result<_>>().map(Sources)
+        let files = (0..spec.files.len()).map(|number| tree::take(&stage.join(number.to_string())));
+        let files = files.collect::<Result<_>>().context(Step::Mounts)?;
+        let mounts = spec.mounts.iter().map(source).collect::<Result<_>>().context(Step::Mounts)?;
+        let hosts = tree::take(&spec.dir.join("hosts")).context(Step::Mounts)?;
+        Ok(Sources { system, builtin, hosts, files, mounts })
     }
+}
 
-    /// A path that leads to the source from anywhere, as long as `/proc` is mounted.
-    fn path(&self, name: &str) -> Result<PathBuf> {
-        let fd = self.0.get(name).with_context(|| format!("no source `{name}` was opened"))?;
-        Ok(PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())))
+fn source(spec: &MountSpec) -> Result<OwnedFd> {
+    match &spec.source {
+        MountSource::Directory(path) => tree::take(path),
+        MountSource::Tmpfs { size } => {
+            let size = size.map(|size| size.to_string());
+            let size = size.iter().map(|size| ("size", size.as_str()));
+            let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+                | MountAttrFlags::MOUNT_ATTR_NODEV
+                | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+            tree::memory(&[("mode", "1777")].into_iter().chain(size).collect::<Vec<_>>(), attributes)
+        }
     }
 }
 
@@ -145,101 +142,50 @@ fn stage_file(path: &Path, file: &FileSpec) -> Result<()> {
     Ok(())
 }
 
-/// Makes `root` the root, with the host's root stacked on top of it until it is detached.
-fn pivot(root: &Path) -> Result<()> {
+/// Makes `root` the root, and leaves the host's before any path of an image is walked.
+fn leave(root: &Path) -> Result<()> {
     nix::unistd::chdir(root).context("failed to enter the new root")?;
-    nix::unistd::pivot_root(".", ".").context("failed to pivot into the new root")
+    nix::unistd::pivot_root(".", ".").context("failed to pivot into the new root")?;
+    umount2(".", MntFlags::MNT_DETACH).context("failed to leave the host's root")?;
+    nix::unistd::chdir("/").context("failed to enter the new root")
 }
 
-/// `/proc`, `/sys` and `/dev`, with Docker's masks.
-fn system_mounts(sources: &Sources) -> Result<()> {
-    let (no_suid, no_dev, no_exec) = (MsFlags::MS_NOSUID, MsFlags::MS_NODEV, MsFlags::MS_NOEXEC);
-    for dir in ["/proc", "/sys", "/dev"] {
-        mounts::mount_point(Path::new(dir), Point::Directory)?;
-    }
-    mount(Some("proc"), "/proc", Some("proc"), no_suid | no_dev | no_exec, NOTHING).context(Step::MountProc)?;
-    // Refused in some nested containers. What looks into `/sys` then finds it empty.
-    let _ = mount(Some("sysfs"), "/sys", Some("sysfs"), no_suid | no_dev | no_exec | MsFlags::MS_RDONLY, NOTHING);
-    let dev = Path::new("/dev");
-    mounts::tmpfs(dev, "mode=755,size=64k", no_suid)?;
-    for name in DEVICES {
-        mounts::mount_point(&dev.join(name), Point::File)?;
-        mounts::bind(&sources.path(name)?, &dev.join(name))?;
-    }
-    for (name, target) in DEVICE_LINKS {
-        symlink(target, dev.join(name)).with_context(|| format!("failed to link `/dev/{name}`"))?;
-    }
-    for name in ["pts", "shm"] {
-        fs::create_dir(dev.join(name)).with_context(|| format!("failed to create `/dev/{name}`"))?;
-    }
-    let terminals = Some("newinstance,ptmxmode=0666,mode=0620");
-    mount(Some("devpts"), "/dev/pts", Some("devpts"), no_suid | no_exec, terminals)
-        .context("failed to mount `/dev/pts`")?;
-    mounts::tmpfs(&dev.join("shm"), "mode=1777,size=64m", no_suid | no_dev | no_exec)?;
-    for path in MASKED.map(Path::new).into_iter().filter(|path| path.exists()) {
-        if path.is_dir() {
-            mounts::tmpfs(path, "size=0,mode=555", MsFlags::MS_RDONLY)?;
-        } else {
-            mounts::bind(Path::new("/dev/null"), path)?;
-        }
-    }
-    let protected: Vec<PathBuf> = WRITE_PROTECTED.map(PathBuf::from).into_iter().filter(|path| path.exists()).collect();
-    for path in &protected {
-        mounts::bind(path, path)?;
-    }
-    mounts::read_only(&protected)
-}
-
-fn add_mount(spec: &MountSpec, index: usize, sources: &Sources) -> Result<()> {
+fn add_mount(spec: &MountSpec, source: OwnedFd, root: &Tree) -> Result<()> {
     let target = Path::new(&spec.target);
     ensure!(target.is_absolute() && target != Path::new("/"), "invalid mount target `{}`", spec.target);
-    let target = &mounts::mount_point(target, Point::Directory)?;
-    match &spec.source {
-        MountSource::Tmpfs { size } => {
-            let size = size.map_or_else(String::new, |size| format!(",size={size}"));
-            let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-            mounts::tmpfs(target, &format!("mode=1777{size}"), flags)?;
-        }
-        MountSource::Directory(_) => {
-            let source = sources.path(&index.to_string())?;
-            if spec.copy_up {
-                copy_up(target, &source)?;
-            }
-            mounts::bind(&source, target)?;
-        }
+    let place = root.point(target, Point::Directory)?;
+    if spec.copy_up && matches!(spec.source, MountSource::Directory(_)) {
+        copy_up(&place, &source)?;
     }
-    if spec.read_only { mounts::read_only_alone(target) } else { Ok(()) }
+    tree::attach(&source, &place).with_context(|| format!("failed to mount at `{}`", spec.target))?;
+    if spec.read_only { tree::restrict(&source, MsFlags::MS_RDONLY) } else { Ok(()) }
 }
 
 /// Fills an empty volume with what the image has in its place. The lock keeps two replicas from doing it at once.
-fn copy_up(image: &Path, volume: &Path) -> Result<()> {
-    let lock = File::open(volume).context("failed to open the volume")?;
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).context("failed to lock the volume")?;
-    let mut entries = fs::read_dir(volume).context("failed to list the volume")?;
-    if entries.next().is_some() {
+fn copy_up(image: &OwnedFd, volume: &OwnedFd) -> Result<()> {
+    let open = |dir| tree::open_dir(dir, OsStr::new("."));
+    let (image, volume) = (open(image).context("failed to open the image's directory")?, open(volume)?);
+    rustix::fs::flock(&volume, rustix::fs::FlockOperation::LockExclusive).context("failed to lock the volume")?;
+    if !tree::names(&volume)?.is_empty() {
         return Ok(());
     }
     // Mode and owner of the directory itself count, too: a database refuses a directory that is not its own.
-    mounts::copy_attributes(image, &volume.join("."))?;
-    mounts::copy_tree(image, volume).context("failed to fill the volume from the image")
+    tree::give_attributes(&rustix::fs::fstat(&image)?, &volume)?;
+    copy::between(&image, &volume).context("failed to fill the volume from the image")
 }
 
-/// Mounts secrets and configs, the resolver's files and the host table.
-fn files(spec: &ContainerSpec, sources: &Sources) -> Result<()> {
-    let staged = sources.path("files")?;
-    let mut read_only = Vec::new();
-    for (number, file) in spec.files.iter().enumerate() {
+/// Mounts secrets and configs, and the resolver's files.
+fn files(spec: &ContainerSpec, sources: &[OwnedFd], root: &Tree) -> Result<()> {
+    for (file, source) in spec.files.iter().zip(sources) {
         let target = Path::new(&file.target);
         ensure!(target.is_absolute(), "invalid file target `{}`", file.target);
-        let target = mounts::mount_point(target, Point::File)?;
-        mounts::bind(&staged.join(number.to_string()), &target)?;
+        let place = root.point(target, Point::File)?;
+        tree::attach(source, &place).with_context(|| format!("failed to mount at `{}`", file.target))?;
         if !RESOLVER_FILES.contains(&file.target.as_str()) {
-            read_only.push(target);
+            tree::restrict(source, MsFlags::MS_RDONLY)?;
         }
     }
-    let hosts = mounts::mount_point(Path::new("/etc/hosts"), Point::File)?;
-    mounts::bind(&sources.path("hosts")?, &hosts)?;
-    mounts::read_only(&read_only)
+    Ok(())
 }
 
 /// Runs the container's program in place of this process, or below it when the service asks for an init.
@@ -277,7 +223,7 @@ fn shared_memory(limits: &[Limit]) {
 }
 
 /// Limits are inherited by every process of the container, and none can raise them again.
-fn limit(limits: &[Limit]) -> Result<()> {
+pub fn limit(limits: &[Limit]) -> Result<()> {
     for limit in limits {
         let (resource, most) = match *limit {
             Limit::AddressSpace(most) => (Resource::As, most),

@@ -1,19 +1,14 @@
-//! Mounting in a container's own mount namespace: what nix and rustix offer, made safe to repeat.
+//! Mounting in a mount namespace of our own, by paths that only the harness writes to: what nix and rustix offer, made
+//! safe to repeat. Paths of a container are for `tree`.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use nix::mount::{MsFlags, mount};
 
 pub const NOTHING: Option<&str> = None;
-/// A directory with at most this many entries is rebuilt from mounts, a larger one from symbolic links.
-const FEW: usize = 32;
-/// As many links as the kernel follows.
-const MAX_LINKS: usize = 40;
 
 /// Mounts `source` and everything below it at `target`, which must exist.
 pub fn bind(source: &Path, target: &Path) -> Result<()> {
@@ -31,7 +26,7 @@ pub fn tmpfs(target: &Path, options: &str, flags: MsFlags) -> Result<()> {
 pub fn read_only(mounts: &[PathBuf]) -> Result<()> {
     for (path, flags) in mounted()? {
         if mounts.iter().any(|mount| path.starts_with(mount)) {
-            remount_read_only(&path, flags)?;
+            remount(&path, flags | MsFlags::MS_RDONLY)?;
         }
     }
     Ok(())
@@ -39,15 +34,19 @@ pub fn read_only(mounts: &[PathBuf]) -> Result<()> {
 
 /// Makes one mount read-only, and none below it.
 pub fn read_only_alone(path: &Path) -> Result<()> {
-    let found = mounted()?.into_iter().rfind(|(mounted, _)| mounted == path);
-    let (path, flags) = found.with_context(|| format!("nothing is mounted at `{}`", path.display()))?;
-    remount_read_only(&path, flags)
+    restrict(path, MsFlags::MS_RDONLY)
 }
 
-fn remount_read_only(path: &Path, flags: MsFlags) -> Result<()> {
-    let flags = flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
-    mount(NOTHING, path, NOTHING, flags, NOTHING)
-        .with_context(|| format!("failed to make `{}` read-only", path.display()))
+/// Gives one mount more flags than it has.
+pub fn restrict(path: &Path, more: MsFlags) -> Result<()> {
+    let found = mounted()?.into_iter().rfind(|(mounted, _)| mounted == path);
+    let (path, flags) = found.with_context(|| format!("nothing is mounted at `{}`", path.display()))?;
+    remount(&path, flags | more)
+}
+
+fn remount(path: &Path, flags: MsFlags) -> Result<()> {
+    mount(NOTHING, path, NOTHING, flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND, NOTHING)
+        .with_context(|| format!("failed to restrict what is mounted at `{}`", path.display()))
 }
 
 /// Every mount of this namespace with its flags.
@@ -100,47 +99,9 @@ pub enum Point {
     File,
 }
 
-/// Makes sure that a mount point exists, and returns its real path. Where a read-only part of the host's userland is
-/// in the way, that directory is rebuilt in memory first, showing the same entries.
-pub fn mount_point(target: &Path, point: Point) -> Result<PathBuf> {
-    let make = || {
-        let real = resolve(target)?;
-        match try_mount_point(&real, point) {
-            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-                let existing = real.ancestors().skip(1).find(|path| path.is_dir()).unwrap_or(Path::new("/"));
-                rebuild(existing)?;
-                let real = resolve(target)?;
-                try_mount_point(&real, point)?;
-                Ok(real)
-            }
-            Err(error) => Err(anyhow::Error::from(error)),
-            Ok(()) => Ok(real),
-        }
-    };
-    make().with_context(|| format!("failed to make the mount point `{}`", target.display()))
-}
-
-/// A path with every link followed, those that lead to nothing included: images have such links, as the one from
-/// `/etc/resolv.conf` into an empty `/run`, and Docker makes what they lead to.
-fn resolve(path: &Path) -> io::Result<PathBuf> {
-    let parts = |path: &Path| -> Vec<OsString> { path.iter().rev().map(OsString::from).collect() };
-    let (mut pending, mut real) = (parts(path), PathBuf::from("/"));
-    let mut links = 0;
-    while let Some(part) = pending.pop() {
-        if part == ".." {
-            real.pop();
-        } else if let Ok(link) = fs::read_link(real.join(&part)) {
-            links += 1;
-            if links > MAX_LINKS {
-                return Err(io::Error::from_raw_os_error(nix::errno::Errno::ELOOP as i32));
-            }
-            pending.extend(parts(&link));
-        } else {
-            // An absolute link starts anew: joining `/` replaces the path.
-            real.push(part);
-        }
-    }
-    Ok(real)
+/// Makes sure that a mount point exists, at a path that only the harness writes to.
+pub fn mount_point(target: &Path, point: Point) -> Result<()> {
+    try_mount_point(target, point).with_context(|| format!("failed to make the mount point `{}`", target.display()))
 }
 
 fn try_mount_point(target: &Path, point: Point) -> io::Result<()> {
@@ -155,68 +116,6 @@ fn try_mount_point(target: &Path, point: Point) -> io::Result<()> {
     }
 }
 
-/// Lays a directory in memory over a read-only one, with the same entries in it.
-fn rebuild(dir: &Path) -> Result<()> {
-    let name: Vec<_> = dir.iter().skip(1).map(|part| part.to_string_lossy()).collect();
-    let original = Path::new("/.host").join(name.join("-"));
-    fs::create_dir_all(&original).with_context(|| format!("failed to create `{}`", original.display()))?;
-    bind(dir, &original)?;
-    tmpfs(dir, "mode=755", MsFlags::MS_NOSUID | MsFlags::MS_NODEV)?;
-    let entries: Vec<_> = fs::read_dir(&original)
-        .and_then(Iterator::collect)
-        .with_context(|| format!("failed to list `{}`", dir.display()))?;
-    let few = entries.len() <= FEW;
-    for entry in entries {
-        let (from, to) = (entry.path(), dir.join(entry.file_name()));
-        let kind = entry.file_type().context("failed to look at a directory entry")?;
-        if kind.is_symlink() {
-            fs::read_link(&from).and_then(|link| symlink(link, &to))
-        } else if kind.is_dir() && few {
-            fs::create_dir(&to).context("failed to create a directory")?;
-            bind(&from, &to)?;
-            Ok(())
-        } else {
-            symlink(&from, &to)
-        }
-        .with_context(|| format!("failed to rebuild `{}`", to.display()))?;
-    }
-    Ok(())
-}
-
-/// Copies what is in a directory, with modes, owners and symbolic links; sockets and devices are left out.
-pub fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    for entry in fs::read_dir(from).with_context(|| format!("failed to list `{}`", from.display()))? {
-        let entry = entry.with_context(|| format!("failed to list `{}`", from.display()))?;
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type().with_context(|| format!("failed to look at `{}`", from.display()))?;
-        if kind.is_dir() {
-            fs::create_dir_all(&to).with_context(|| format!("failed to create `{}`", to.display()))?;
-            copy_tree(&from, &to)?;
-        } else if kind.is_symlink() {
-            fs::read_link(&from)
-                .and_then(|link| symlink(link, &to))
-                .with_context(|| format!("failed to copy the link `{}`", from.display()))?;
-        } else if kind.is_file() {
-            fs::copy(&from, &to).with_context(|| format!("failed to copy `{}`", from.display()))?;
-        } else {
-            continue;
-        }
-        copy_attributes(&from, &to)?;
-    }
-    Ok(())
-}
-
-/// Owner and mode of `from`, given to `to`. An owner that this pod's id map does not have stays as it is.
-pub fn copy_attributes(from: &Path, to: &Path) -> Result<()> {
-    let metadata = from.symlink_metadata().with_context(|| format!("failed to look at `{}`", from.display()))?;
-    let _ = lchown(to, Some(metadata.uid()), Some(metadata.gid()));
-    if !metadata.is_symlink() {
-        let mode = fs::Permissions::from_mode(metadata.mode());
-        fs::set_permissions(to, mode).with_context(|| format!("failed to set the mode of `{}`", to.display()))?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,32 +124,5 @@ mod tests {
     fn octal_escapes_of_the_mount_table_are_read() {
         assert_eq!(unescape(r"/a\040b\134c"), r"/a b\c");
         assert_eq!(unescape(r"/plain\x"), r"/plain\x");
-    }
-
-    #[test]
-    fn links_are_followed_to_what_is_not_there_yet() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = |path: &str| dir.path().canonicalize().unwrap().join(path);
-        symlink("../absent/./deep", at("up")).unwrap();
-        symlink(at("other/end"), at("absolute")).unwrap();
-        symlink("loop", at("loop")).unwrap();
-        assert_eq!(resolve(&at("up/file")).unwrap(), at("").parent().unwrap().join("absent/deep/file"));
-        assert_eq!(resolve(&at("absolute/file")).unwrap(), at("other/end/file"));
-        assert_eq!(mount_point(&at("absolute/here"), Point::Directory).unwrap(), at("other/end/here"));
-        assert!(resolve(&at("loop/file")).unwrap_err().to_string().contains("symbolic links"));
-    }
-
-    #[test]
-    fn a_copy_keeps_modes_and_links() {
-        let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-        fs::create_dir_all(from.join("sub")).unwrap();
-        fs::create_dir(&to).unwrap();
-        fs::write(from.join("sub/file"), "text").unwrap();
-        fs::set_permissions(from.join("sub"), fs::Permissions::from_mode(0o710)).unwrap();
-        symlink("sub/file", from.join("link")).unwrap();
-        copy_tree(&from, &to).unwrap();
-        assert_eq!(fs::read_to_string(to.join("link")).unwrap(), "text");
-        assert_eq!(to.join("sub").metadata().unwrap().mode() & 0o777, 0o710);
     }
 }

@@ -1,7 +1,7 @@
 //! `__pod` and `__pod1`: the namespaces all containers of an app live in, and the process that holds them.
 
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,8 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use super::super::fault::{Fault, Step};
 use super::super::wire::{self, Reply};
+use super::ground::{self, Ground};
+use super::mounts::NOTHING;
 use super::netlink::Netlink;
-use super::{Stage, mounts, next_fd};
+use super::{Stage, copy, mounts, next_fd};
 
 /// What the pod tells the keeper while it comes up.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,10 +68,20 @@ pub struct Bridge {
 }
 
 pub fn pod(socket: &OwnedFd) -> Result<()> {
+    // Keys belong to sessions, and to no namespace: those of whoever started the harness stay outside. A kernel without
+    // keys has none to hide.
+    let _ = keyutils::Keyring::join_anonymous_session();
+    let Some((ground, _)) = wire::receive::<Ground>(socket)? else { return Ok(()) };
     // A session of its own: Ctrl-C at the keeper's terminal is the keeper's business, not the containers'.
     nix::unistd::setsid().context("failed to start a session")?;
     stop_ignoring_signals()?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    // Whoever owns the working directory, it is none of the pod's.
+    nix::unistd::chdir("/").context("failed to leave the working directory")?;
+    if ground.foreign {
+        unshare(CloneFlags::CLONE_NEWNS).context(Step::Namespaces)?;
+        ground::lay(&ground)?;
+    }
     unshare(CloneFlags::CLONE_NEWUSER).context(Step::UserNamespace)?;
     wire::send(socket, &Reply::Ok(Hello::Unshared), &[])?;
     let Some((Mapped, _)) = wire::receive(socket)? else { return Ok(()) };
@@ -85,9 +97,12 @@ pub fn pod(socket: &OwnedFd) -> Result<()> {
             | CloneFlags::CLONE_NEWCGROUP,
     )
     .context(Step::Namespaces)?;
+    if !ground.foreign {
+        ground::lay(&ground)?;
+    }
     Netlink::open()?.loopback_up().context(Step::Network)?;
     let socket_for_init = socket.try_clone().context("failed to copy a socket")?;
-    let mut init = Stage::PodInit.command(socket_for_init).spawn().context(Step::Process)?;
+    let mut init = Stage::PodInit.of(&ground.program, socket_for_init).spawn().context(Step::Process)?;
     wire::send(socket, &Reply::Ok(Hello::Started { pid: init.id() as i32 }), &[])?;
     init.wait().context("failed to wait for the pod's first process")?;
     Ok(())
@@ -112,10 +127,13 @@ fn stop_ignoring_signals() -> Result<()> {
 /// of the pod: no container survives its keeper.
 pub fn pod_init(socket: &OwnedFd) -> Result<()> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("failed to tie the pod to its parent")?;
-    let none = None::<&str>;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context(Step::Namespaces)?;
+    // Anew, for a namespace that is another user's follows what is mounted outside.
+    mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NOTHING).context(Step::Namespaces)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("proc"), "/proc", Some("proc"), flags, none).context(Step::MountProc)?;
+    mount(Some("proc"), "/proc", Some("proc"), flags, NOTHING).context(Step::MountProc)?;
+    // In a user namespace of its own a container would be root of more than it is given. The filter of system calls
+    // refuses it as well, so that a kernel that keeps this to itself is no hole.
+    let _ = std::fs::write("/proc/sys/user/max_user_namespaces", "0");
     let children = SigSet::from(Signal::SIGCHLD);
     children.thread_block().context("failed to block SIGCHLD")?;
     let deaths = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
@@ -190,10 +208,11 @@ fn make_scratch(Scratch { dir, size }: &Scratch, answer_to: &OwnedFd) -> Result<
         rustix::fs::open(dir, flags | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .with_context(|| format!("failed to open `{}`", dir.display()))
     };
-    let original = open(OFlags::PATH)?;
+    let original = open(OFlags::RDONLY)?;
     // Each file takes memory of the kernel, however small it is.
     let options = format!("mode=777,size={size},nr_inodes=4096");
     mounts::tmpfs(dir, &options, MsFlags::MS_NOSUID | MsFlags::MS_NODEV).context(Step::Mounts)?;
-    mounts::copy_tree(&PathBuf::from(format!("/proc/self/fd/{}", original.as_raw_fd())), dir).context(Step::Mounts)?;
-    wire::send(answer_to, &Reply::Ok(()), &[open(OFlags::RDONLY)?.as_fd()])
+    let copy = open(OFlags::RDONLY)?;
+    copy::between(&original, &copy).context(Step::Mounts)?;
+    wire::send(answer_to, &Reply::Ok(()), &[copy.as_fd()])
 }

@@ -8,12 +8,24 @@ use anyhow::{Context as _, Result};
 use nix::mount::{MsFlags, mount};
 
 use super::container::{ContainerSpec, RootSpec};
+use super::copy;
 use super::mounts::{self, Point};
 
 /// What of the host a container may see. `/etc`, `/home`, `/root` and `/var` are not among it.
 const USERLAND: [&str; 8] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix/store"];
-/// What of the host's `/etc` programs need to run at all. The whole would show `/etc/shadow` and host keys to root.
-const USERLAND_ETC: [&str; 6] = ["ld.so.cache", "ssl", "pki", "alternatives", "localtime", "mime.types"];
+/// What of the host's `/etc` programs need to run at all. The whole would show `/etc/shadow` and host keys to root, and
+/// whole directories of certificates the private keys beside them.
+const USERLAND_ETC: [&str; 9] = [
+    "ld.so.cache",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "pki/tls/certs",
+    "pki/tls/openssl.cnf",
+    "pki/ca-trust/extracted",
+    "alternatives",
+    "localtime",
+    "mime.types",
+];
 const EMPTY: [&str; 11] =
     ["root", "run", "home", "mnt", "opt", "srv", "var/cache", "var/lib", "var/log", "var/tmp", "tmp"];
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
@@ -26,6 +38,8 @@ const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
 pub fn make(spec: &ContainerSpec) -> Result<PathBuf> {
     let root = spec.dir.join("root");
     fs::create_dir_all(&root).with_context(|| format!("failed to create `{}`", root.display()))?;
+    // The table of mounts, by which the host's programs are made read-only, knows no links.
+    let root = fs::canonicalize(&root).with_context(|| format!("failed to find `{}`", root.display()))?;
     match &spec.root {
         RootSpec::Userland { .. } => userland(&root)?,
         RootSpec::Directory(lower) => directory(lower, &spec.dir, &root)?,
@@ -90,7 +104,7 @@ fn directory(lower: &Path, dir: &Path, root: &Path) -> Result<()> {
     if mount(Some("overlay"), root, Some("overlay"), MsFlags::MS_NODEV, Some(options.as_str())).is_ok() {
         return Ok(());
     }
-    mounts::copy_tree(lower, root)?;
-    mounts::copy_attributes(lower, root)?;
+    copy::contents(lower, root)?;
+    copy::attributes(lower, root)?;
     mounts::bind(root, root)
 }

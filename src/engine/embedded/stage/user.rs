@@ -8,6 +8,8 @@ use nix::errno::Errno;
 use nix::unistd::{Gid, Uid};
 use rustix::thread::CapabilitySet;
 
+use super::filter;
+
 /// What Docker leaves to a container's root. Everything else is dropped: with `CAP_SYS_ADMIN`, root of the
 /// container's user namespace could make the host's userland writable again.
 const KEPT: [CapabilitySet; 14] = [
@@ -55,7 +57,7 @@ impl Identity {
         }
     }
 
-    /// Becomes this user for good, with Docker's default capabilities as the upper limit.
+    /// Becomes this user for good, with Docker's default capabilities and system calls as the upper limit.
     pub fn assume(&self) -> Result<()> {
         for capability in CapabilitySet::all().iter().filter(|capability| !KEPT.contains(capability)) {
             // Capabilities that this kernel does not know are not there to be dropped.
@@ -70,7 +72,8 @@ impl Identity {
         nix::unistd::setgid(Gid::from_raw(self.gid))
             .and_then(|()| nix::unistd::setuid(Uid::from_raw(self.uid)))
             .with_context(|| self.unmapped())?;
-        rustix::thread::set_no_new_privs(true).context("failed to give up new privileges")
+        rustix::thread::set_no_new_privs(true).context("failed to give up new privileges")?;
+        filter::apply()
     }
 
     fn unmapped(&self) -> String {

@@ -12,6 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use tar::{Archive, Entry, EntryType};
 
+use super::super::super::idmap::IDS;
 use super::Stats;
 
 /// As many symbolic links as the kernel follows in one path.
@@ -23,12 +24,14 @@ pub(super) struct Root {
     /// What the current layer holds, with symbolic links in the way resolved, and everything above it: whiteouts
     /// hide what lower layers hold, never these.
     fresh: HashSet<PathBuf>,
+    /// Id 0 of the image on this machine; `None` when ids are the same on both.
+    first_id: Option<u32>,
     pub(super) stats: Stats,
 }
 
 impl Root {
-    pub(super) fn new(dir: &Path) -> Self {
-        Root { dir: dir.to_owned(), fresh: HashSet::new(), stats: Stats::default() }
+    pub(super) fn new(dir: &Path, first_id: Option<u32>) -> Self {
+        Root { dir: dir.to_owned(), fresh: HashSet::new(), first_id, stats: Stats::default() }
     }
 
     /// Applies one layer, an uncompressed tar archive.
@@ -88,7 +91,7 @@ impl Root {
         let (uid, gid, mode) = (header.uid()?, header.gid()?, header.mode()?);
         let id = |id: u64| u32::try_from(id).with_context(|| format!("owner {id} is out of range"));
         // Always, even to root: in a directory with the setgid bit a new file starts out with that group.
-        match lchown(target, Some(id(uid)?), Some(id(gid)?)) {
+        match self.own(target, id(uid)?, id(gid)?) {
             // Changing the owner clears these bits.
             Ok(()) if mode & 0o6000 != 0 && !header.entry_type().is_symlink() => {
                 fs::set_permissions(target, fs::Permissions::from_mode(mode & 0o7777))?;
@@ -97,6 +100,16 @@ impl Root {
             Err(_) => self.stats.chowns_failed += 1,
         }
         Ok(())
+    }
+
+    /// Gives a file to an owner of the image. One that containers do not have becomes their root.
+    fn own(&self, target: &Path, uid: u32, gid: u32) -> io::Result<()> {
+        let Some(first) = self.first_id else { return lchown(target, Some(uid), Some(gid)) };
+        if uid < IDS && gid < IDS {
+            return lchown(target, Some(first + uid), Some(first + gid));
+        }
+        lchown(target, Some(first), Some(first))?;
+        Err(io::ErrorKind::InvalidInput.into())
     }
 
     /// Makes a hard link; the name it links to is a path in the image.
@@ -185,7 +198,12 @@ impl Root {
                 Ok(_) => bail!("`{}` is in its way and not a directory", real.display()),
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
                 Err(_) if missing == Missing::Leave => return Ok(None),
-                Err(_) => fs::create_dir(&real)?,
+                Err(_) => {
+                    fs::create_dir(&real)?;
+                    if self.first_id.is_some() {
+                        self.own(&real, 0, 0)?;
+                    }
+                }
             }
         }
         Ok(Some(real))

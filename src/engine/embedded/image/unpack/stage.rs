@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, chdir, getegid, geteuid, pivot_root};
 
 use super::super::super::super::usage::content_size;
+use super::super::super::stage::close_inherited;
 use super::layer::Root;
 use super::{Layer, Order, Stats, decode};
 
@@ -23,6 +24,7 @@ pub(crate) fn stage() -> ExitCode {
 }
 
 fn run() -> Result<Stats> {
+    close_inherited()?;
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line).context("failed to read the order")?;
     let order: Order = serde_json::from_str(&line).context("failed to read the order")?;
@@ -31,7 +33,7 @@ fn run() -> Result<Stats> {
         order.layers.iter().map(|layer| Ok((open(layer)?, layer))).collect::<Result<_>>()?;
     enter(&order.rootfs)?;
     end_with_our_parent();
-    let mut root = Root::new(Path::new("/"));
+    let mut root = Root::new(Path::new("/"), order.first_id);
     for (position, (blob, layer)) in layers.into_iter().enumerate() {
         decode::apply(blob, layer, &mut root).with_context(|| {
             format!("failed to apply layer {} of {}, `{}`", position + 1, order.layers.len(), layer.digest)
