@@ -1,5 +1,6 @@
 //! What an assertion or a hook holds: the app, as it is after the last operation.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -69,6 +70,20 @@ impl App {
         let settings = &self.context.settings;
         let path = &self.rewritten(path);
         http::post(self.base()?, &self.context.domain, &settings.https, path, form, settings.call).await
+    }
+
+    /// [`App::get`] with headers of your own.
+    pub async fn get_with(&self, path: &str, headers: &BTreeMap<String, String>) -> Result<Page> {
+        let settings = &self.context.settings;
+        let path = &self.rewritten(path);
+        http::get_with(self.base()?, &self.context.domain, &settings.https, path, headers, settings.call).await
+    }
+
+    /// Sends a request of any method, once, as [`App::post`] does; its body is a form unless the headers say otherwise.
+    pub async fn send(&self, method: &str, path: &str, headers: &BTreeMap<String, String>, body: &str) -> Result<Page> {
+        let settings = &self.context.settings;
+        let change = http::Change { method, path: &self.rewritten(path), headers, body };
+        http::change(self.base()?, &self.context.domain, &settings.https, &change, settings.call).await
     }
 
     /// The path that the container is asked for: what Traefik's middlewares would make of it, where no Traefik is asked.

@@ -1,6 +1,7 @@
 //! The assertion's side of a run: it starts the keeper when the first trial needs it, and sees that it ends.
 
 mod down;
+pub mod look;
 mod watchdog;
 
 use std::collections::BTreeSet;

@@ -4,6 +4,7 @@
 //! somebody wants to be rid of an app that was kept.
 
 mod down;
+mod look;
 mod open;
 mod runs;
 mod sabotage;
@@ -44,6 +45,12 @@ enum Command {
         /// The run's id, as `harness runs` lists it
         run: String,
     },
+    /// Writes a first overlay for a recipe, from what its compose files say; what is there already stays as it is
+    Init(look::Init),
+    /// Runs a command in a container of an app that was left up
+    Exec(look::Command),
+    /// Prints the log of a service of an app that was left up
+    Logs(look::Logs),
     /// Looks whether a server is ready for runs through abra, step by step, with a remedy beside each failing line
     Doctor {
         /// Which of abra's servers; as in harness.toml when not given
@@ -95,6 +102,9 @@ fn answer(command: Command) -> ExitCode {
         Command::Sabotage(options) => runtime().and_then(|runtime| runtime.block_on(sabotage::run(&options))),
         Command::Runs => runs_dir().and_then(|dir| runtime()?.block_on(runs::list(&dir))),
         Command::Down { run } => dir_of(&run).and_then(|dir| runtime()?.block_on(down::run(&run, &dir))),
+        Command::Init(init) => look::init(&init),
+        Command::Exec(exec) => dir_of(&exec.run).and_then(|dir| runtime()?.block_on(look::exec(exec, &dir))),
+        Command::Logs(logs) => dir_of(&logs.run).and_then(|dir| runtime()?.block_on(look::logs(logs, &dir))),
         Command::Doctor { server, network, image } => examine(Asked { server, network, image }),
         Command::Report { history: true, .. } => past_runs(),
         Command::Report { run, .. } => report(run.as_deref()),

@@ -1,9 +1,11 @@
 //! What a run was asked to do: flags over environment over `recipe.toml` over `harness.toml` over defaults.
 
 pub mod cli;
+pub mod data;
 pub mod docs;
 pub mod files;
 pub mod reference;
+pub mod secrets;
 pub mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -214,7 +216,7 @@ fn check_recipe_toml(toml: &RecipeToml) -> Result<()> {
     if toml.skip.contains_key(&Tier::Install) {
         bail!("`skip.install` cannot be: without an install nothing is proven");
     }
-    Ok(())
+    data::check(&toml.data)
 }
 
 fn sources(cli: &Cli, harness: &HarnessToml, root: &Path, recipe: &RecipeName) -> Result<Vec<Source>> {

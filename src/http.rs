@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
-use reqwest::header::{HOST, HeaderMap};
+use reqwest::header::{CONTENT_TYPE, HOST, HeaderMap};
 use reqwest::redirect::Policy;
-use reqwest::{Client, RequestBuilder};
+use reqwest::{Client, Method, RequestBuilder};
 
 use crate::config::Https;
 
@@ -50,6 +50,18 @@ const SHORTEST_ATTEMPT: Duration = Duration::from_secs(2);
 /// Asks for `path` below `base` with `domain` as the host, and tries again while the connection fails. An answer of
 /// any status ends the wait.
 pub async fn get(base: &str, domain: &str, https: &Https, path: &str, deadline: Duration) -> Result<Page> {
+    get_with(base, domain, https, path, &BTreeMap::new(), deadline).await
+}
+
+/// The same with headers of one's own.
+pub async fn get_with(
+    base: &str,
+    domain: &str,
+    https: &Https,
+    path: &str,
+    headers: &BTreeMap<String, String>,
+    deadline: Duration,
+) -> Result<Page> {
     let client = client(base, domain, https)?;
     let address = format!("{base}{path}");
     let start = Instant::now();
@@ -58,7 +70,7 @@ pub async fn get(base: &str, domain: &str, https: &Https, path: &str, deadline: 
         // A connection that was lost on its way says nothing for ever: half of what is left is for another attempt.
         let left = deadline.saturating_sub(start.elapsed());
         let attempt = if left > SHORTEST_ATTEMPT * 2 { left / 2 } else { left };
-        let error = match send(client.get(&address), &address, domain, attempt).await {
+        let error = match send(with_headers(client.get(&address), headers), &address, domain, attempt).await {
             Ok(page) => return Ok(page),
             Err(error) => error,
         };
@@ -95,6 +107,34 @@ pub async fn post(
         let seen = format!("no answer from `{address}` (host `{domain}`) to a form that was sent once");
         anyhow!(root_cause(&error)).context(seen)
     })
+}
+
+/// A request that changes something, and is sent once.
+pub struct Change<'a> {
+    pub method: &'a str,
+    pub path: &'a str,
+    pub headers: &'a BTreeMap<String, String>,
+    pub body: &'a str,
+}
+
+/// Sends a request, once; its body is a form unless its headers say otherwise.
+pub async fn change(base: &str, domain: &str, https: &Https, change: &Change<'_>, deadline: Duration) -> Result<Page> {
+    let Change { method, path, headers, body } = change;
+    let address = format!("{base}{path}");
+    let verb = Method::from_bytes(method.as_bytes()).with_context(|| format!("`{method}` is no method of HTTP"))?;
+    let mut request = with_headers(client(base, domain, https)?.request(verb, &address), headers);
+    if !headers.keys().any(|name| name.eq_ignore_ascii_case("content-type")) && !body.is_empty() {
+        request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+    }
+    let answer = send(request.body(body.to_string()), &address, domain, deadline).await;
+    answer.map_err(|error| {
+        let seen = format!("no answer from `{address}` (host `{domain}`) to a {method} that was sent once");
+        anyhow!(root_cause(&error)).context(seen)
+    })
+}
+
+fn with_headers(request: RequestBuilder, headers: &BTreeMap<String, String>) -> RequestBuilder {
+    headers.iter().fold(request, |request, (name, value)| request.header(name, value))
 }
 
 /// What the connection itself said: the layers above only repeat the address.

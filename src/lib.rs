@@ -25,6 +25,7 @@ pub mod engine;
 pub mod fault;
 pub mod generic;
 pub mod http;
+pub mod init;
 pub mod keeper;
 pub mod mask;
 pub mod plain;

@@ -2,6 +2,7 @@
 //! before anything is created.
 
 mod engine;
+mod given;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -26,9 +27,11 @@ use crate::recipe::stack::{FailureAction, Service, Stack};
 use crate::recipe::version::{Base, Revision};
 use crate::recipe::{AppState, Recipe};
 use crate::sabotage::drill::CANNOT_BE_PLANTED;
+use crate::script::Script;
 use crate::script::approved::{Approval, Sorted};
-use crate::script::find::{self, File};
-use crate::script::{Code, Script};
+use crate::script::find;
+use given::{check_data, secrets_from_outside};
+pub use given::{overlay_data, overlay_scripts};
 
 /// A run that is decided and not begun.
 #[derive(Serialize, Deserialize)]
@@ -108,6 +111,8 @@ fn decide(cli: &Cli, recipe: &str, place: &Place, facts: &mut Facts) -> Result<P
     facts.runs_on(chosen.spec.name(), &chosen.why, &chosen.stand_ins);
     notes.extend(chosen.notes);
     notes.extend(patience(&config.settings, &chosen.spec, &head.stack));
+    let (secrets, unused) = secrets_from_outside(cli, &states).usage()?;
+    notes.extend(unused);
     let plan = Plan::make(plan::Facts {
         recipe: &config.recipe,
         source: &recipe.source,
@@ -120,6 +125,8 @@ fn decide(cli: &Cli, recipe: &str, place: &Place, facts: &mut Facts) -> Result<P
         notes,
     });
     let plan = plan.usage()?;
+    let toml = &config.settings.recipe_toml;
+    check_data(toml, &head, base.as_ref().filter(|_| plan.base.is_some())).usage()?;
     let own = own_code(&config, &recipe).blame(Fault::Assertion)?;
     let scripts = overlay_scripts(config.recipe.as_str()).blame(Fault::Assertion)?;
     let scripts = scripts.into_iter().chain(own.scripts).collect();
@@ -157,6 +164,7 @@ fn decide(cli: &Cli, recipe: &str, place: &Place, facts: &mut Facts) -> Result<P
                 junit: place.junit.clone(),
                 ..About::default()
             },
+            secrets,
             sabotage,
         },
     };
@@ -234,26 +242,6 @@ fn own_code(config: &Config, recipe: &Recipe) -> Result<Sorted> {
     let tree = recipe.mirror.tree(&recipe.head)?;
     let list = config.approved.strip_prefix(root()).unwrap_or(&config.approved).display().to_string();
     Ok(approval.sort(&config.recipe, &find::in_tests(&tree), &recipe.mirror.blobs(&recipe.head)?, &list))
-}
-
-/// The programs of a recipe's overlay folder.
-pub fn overlay_scripts(recipe: &str) -> Result<Vec<Script>> {
-    let folder = root().join("overlays").join(recipe);
-    let code = Code::Overlay { module: recipe.replace('-', "_"), folder: folder.clone() };
-    let mut contents = Vec::new();
-    for entry in std::fs::read_dir(&folder).into_iter().flatten() {
-        let path = entry.with_context(|| format!("failed to list `{}`", folder.display()))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if find::is_code(&name) && path.is_file() {
-            let executable = std::os::unix::fs::PermissionsExt::mode(&path.metadata()?.permissions()) & 0o100 != 0;
-            let bytes = std::fs::read(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
-            contents.push((name, bytes, executable));
-        }
-    }
-    contents.sort();
-    let files: Vec<File<'_>> =
-        contents.iter().map(|(name, bytes, executable)| File { name, bytes, executable: *executable }).collect();
-    Ok(find::scripts(&files, &code))
 }
 
 /// Image layouts are named relative to `harness.toml`, wherever a run is started.
@@ -369,6 +357,9 @@ fn arguments(cli: &Cli, recipe: &str) -> String {
     add("--base", cli.base.clone());
     add("--engine", cli.engine.clone());
     add("--sabotage", cli.sabotage.clone());
+    for secret in &cli.secret {
+        add("--secret", Some(secret.clone()));
+    }
     arguments
 }
 

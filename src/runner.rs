@@ -1,8 +1,11 @@
 //! What `tests/recipe.rs` calls: arguments in, trials out, an exit code at the end.
 
 mod call;
+mod calls;
 mod candidates;
+mod data;
 mod exit;
+mod last_failed;
 mod leaks;
 mod listed;
 mod nextest;

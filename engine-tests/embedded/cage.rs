@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use harness::engine::embedded::cage::{Cage, Door, Ended, Given, How, Limits};
+use harness::engine::embedded::cage::{Cage, Door, Ended, Given, Hatch, How, Limits};
 use libtest_mimic::Trial;
 use rustix::fs::{Mode, OFlags};
 use tempfile::TempDir;
@@ -19,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         trial("cage::nothing_of_the_host_is_seen_but_its_programs", sees_nothing),
         trial("cage::what_is_given_is_there_and_only_what_is_writable_is_written", given),
         trial("cage::the_app_is_reached_and_nothing_else", door),
+        trial("cage::a_hatch_leads_to_this_process_and_from_nowhere_else", hatch),
         trial("cage::a_deadline_ends_everything_that_was_started", deadline),
         trial("cage::the_end_of_the_program_ends_what_it_left_running", daemon),
         trial("cage::more_than_the_limits_is_refused", limits),
@@ -126,6 +127,31 @@ async fn door() -> Result<()> {
     let ended = run(&format!("curl -sS -m 15 http://app.test:{}/", other.port()), cage()).await?;
     ensure!(ended.how == How::Exited(7), "{ended:?}");
     let ended = run("curl -sS -m 15 http://app.test/", Cage::default()).await?;
+    ensure!(ended.how == How::Exited(6), "{ended:?}");
+    Ok(())
+}
+
+async fn hatch() -> Result<()> {
+    // One that nothing on this machine is likely to have.
+    const PORT: u16 = 47_113;
+    let (to, mut connections) = tokio::sync::mpsc::channel::<tokio::net::TcpStream>(1);
+    let listening = tokio::spawn(async move {
+        let mut stream = connections.recv().await?;
+        // The listener is the pod's: in this process's own network nobody listens there.
+        let listens =
+            std::fs::read_to_string("/proc/self/net/tcp").unwrap_or_default().contains(&format!(":{PORT:04X} "));
+        let _ = stream.read(&mut [0; 4096]).await;
+        let _ = stream.write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 6\r\n\r\nhello\n").await;
+        Some(listens)
+    });
+    let hatch = Hatch { name: "ask.test".into(), port: PORT, to };
+    let cage = || Cage { hatch: Some(hatch.clone()), ..Cage::default() };
+    let ended = run(&format!("curl -sS -m 10 http://ask.test:{PORT}/"), cage()).await?;
+    ensure!(ended.output == "hello\n", "{ended:?}");
+    ensure!(listening.await? == Some(false), "port {PORT} is open outside of the cage");
+    let ended = run("curl -sS -m 10 http://ask.test:80/", cage()).await?;
+    ensure!(ended.how == How::Exited(7), "{ended:?}");
+    let ended = run(&format!("curl -sS -m 10 http://ask.test:{PORT}/"), Cage::default()).await?;
     ensure!(ended.how == How::Exited(6), "{ended:?}");
     Ok(())
 }

@@ -50,6 +50,18 @@ pub struct Cli {
     #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "always")]
     pub keep: Option<String>,
 
+    /// The value of a secret, from a file; may be given several times. HARNESS_SECRET_<NAME> does the same
+    #[arg(long, value_name = "NAME=@FILE")]
+    pub secret: Vec<String>,
+
+    /// Stop at the first failure of a recipe: what has not begun by then is shown as ignored
+    #[arg(short = 'x', long)]
+    pub fail_fast: bool,
+
+    /// Only the trials that failed in the recipe's last run; all of them when none did
+    #[arg(long)]
+    pub last_failed: bool,
+
     /// Plant one fault between the harness and the app: the run must fail, and proves nothing about the recipe
     #[arg(long, value_name = "FAULT")]
     pub sabotage: Option<String>,

@@ -21,7 +21,7 @@ pub fn reference() -> String {
          the defaults. Unknown keys and malformed values are errors that name the line.\n\n\
          `recipe-harness` reads these environment variables: `RECIPE`, `REF`, `PR`, `VERSION` and `STAGES` stand for\n\
          `--recipe`, `--ref`, `--pr`, `--base` and `--tiers`; `CCCI_SKIP_GENERIC=1` and `CCCI_SKIP_GENERIC_<TIER>=1` for\n\
-         `--skip-generic`; `CCCI_REPO_LOCAL_APPROVED_FILE` for `repo_local_approved`; `HARNESS_WARM=10m` for `warm`, and `HARNESS_WARM=0` for none; `HARNESS_SCREENSHOTS` (`1` or `0`) and `HARNESS_CHROMIUM` for\n\
+         `--skip-generic`; `CCCI_REPO_LOCAL_APPROVED_FILE` for `repo_local_approved`; `HARNESS_WARM=10m` for `warm`, and `HARNESS_WARM=0` for none; `HARNESS_SECRET_<NAME>` gives a secret its value, as `--secret name=@file` does; `HARNESS_SCREENSHOTS` (`1` or `0`) and `HARNESS_CHROMIUM` for\n\
          `screenshots` and `chromium`; `HARNESS_STATE` names the directory that holds mirrors, images and runs, and `HARNESS_ROOT`\n\
          the checkout that holds `harness.toml`, `recipes` and `overlays`.\n",
     );

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::data::{self, Data};
 use crate::recipe::policy::Policy;
 use crate::recipe::source::address::redact_all;
 use crate::tier::Tier;
@@ -106,6 +107,8 @@ pub struct RecipeToml {
     pub upgrade: Upgrade,
     /// Ports that must accept connections before a tier counts as reached.
     pub ready: Vec<Ready>,
+    /// Data that must survive the upgrade and come back with the restore.
+    pub data: Vec<Data>,
     /// The longest time an operation may take, by tier; its generic `within_budget` assertion fails beyond it.
     pub budget: BTreeMap<Tier, Span>,
     /// Tiers that cannot be proven for this recipe, each with the reason: an intended skip instead of an unverified one.
@@ -240,7 +243,19 @@ pub fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T> {
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T> {
     // The parser's message spans several lines, with the offending one quoted and underlined; that is worth keeping. A
     // source in it may have a token.
-    toml::from_str(text).map_err(|error| anyhow!("{}", redact_all(&error.to_string())))
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        let said = redact_all(&error.to_string());
+        match error.span().is_some_and(|span| is_about_data(text, span.start)) {
+            true => data::with_example(said.trim_end()),
+            false => anyhow!("{said}"),
+        }
+    })
+}
+
+/// Whether a place of a file belongs to an entry of `[[data]]`.
+fn is_about_data(text: &str, at: usize) -> bool {
+    let until = text.get(..at).unwrap_or_default();
+    until.lines().rev().find(|line| line.starts_with('[')).is_some_and(|line| line.starts_with("[[data]]"))
 }
 
 #[cfg(test)]
@@ -282,6 +297,18 @@ mod tests {
         let error = parse::<RecipeToml>("[http]\npaht = \"/\"\n").unwrap_err().to_string();
         assert!(error.contains("line 2, column 1"), "{error}");
         assert!(error.contains("unknown field `paht`, expected one of `path`, `status`, `entrypoints`"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_key_of_data_is_answered_with_an_example() {
+        let error = parse::<RecipeToml>("[http]\n[[data]]\nwirte = \"/\"\n").unwrap_err().to_string();
+        assert!(
+            error.contains("line 3, column 1") && error.contains("unknown field `wirte`, expected one of"),
+            "{error}"
+        );
+        assert!(error.contains("; for example: data = [{ name = "), "{error}");
+        let error = parse::<RecipeToml>("[[data]]\nget = \"/\"\n[http]\npaht = \"/\"\n").unwrap_err().to_string();
+        assert!(!error.contains("for example"), "{error}");
     }
 
     #[test]

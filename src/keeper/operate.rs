@@ -4,6 +4,7 @@ pub mod backup;
 pub mod install;
 pub mod install_steps;
 pub mod restore;
+mod secrets;
 pub mod upgrade;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,10 +25,9 @@ use crate::mask::Masks;
 use crate::recipe::AppState;
 use crate::recipe::abra;
 use crate::recipe::route::{self, Asked, Way};
-use crate::recipe::secret::{SecretSpec, SecretValue};
+use crate::recipe::secret::SecretValue;
 use crate::recipe::stack::{Mode, Stack};
 use crate::sabotage::Sabotage;
-use crate::script::INSTALL_STEPS;
 use crate::tier::Tier;
 
 /// How long the images of a stack may take to get here. It is no time of the app's: slow pulls used to eat up the
@@ -130,7 +130,7 @@ async fn deploy(keeper: &Arc<Keeper>, state: &AppState, form: Deployed, what: &s
     if !problems.is_empty() {
         return Err(Failure::new(Fault::Recipe, problems.join("; ")));
     }
-    let supplied = secrets(keeper, state).await?;
+    let supplied = secrets::of(keeper, state).await?;
     let forgets = keeper.spec.sabotage == Some(Sabotage::DeploysTwice);
     let in_place = keeper.app.lock().await.deployed.form.is_some() && !forgets;
     let before = update_marks(keeper).await?;
@@ -233,45 +233,9 @@ async fn update_marks(keeper: &Keeper) -> Result<BTreeMap<String, u64>, Failure>
     Ok(services.into_iter().map(|service| (service.name, service.spec_version)).collect())
 }
 
-/// Values for every secret of the stack: kept over an upgrade where the name is the same, made where it is new.
-async fn secrets(keeper: &Keeper, state: &AppState) -> Result<BTreeMap<String, SecretValue>, Failure> {
-    let by_engine = keeper.engine().await?.makes_secrets();
-    let mut app = keeper.app.lock().await;
-    let mut values = BTreeMap::new();
-    for (key, object) in state.stack.own_secrets() {
-        let value = match app.secrets.get(&object.name) {
-            Some(value) => value.clone(),
-            None if by_engine && spec_of(state, key).generate => continue,
-            None => generate(keeper, state, key)?,
-        };
-        app.secrets.insert(object.name.clone(), value.clone());
-        values.insert(key.clone(), value);
-    }
-    hide(keeper, &app).map_err(Failure::harness)?;
-    Ok(values)
-}
-
 /// Keeps the app's secrets out of the journal, and with it out of everything that is made of it.
 pub(super) fn hide(keeper: &Keeper, app: &AppRecord) -> anyhow::Result<()> {
     keeper.journal.hide(app.secrets.values().map(SecretValue::expose))
-}
-
-fn generate(keeper: &Keeper, state: &AppState, key: &str) -> Result<SecretValue, Failure> {
-    let spec = spec_of(state, key);
-    if !spec.generate {
-        let message = format!(
-            "secret `{key}` is not to be generated (`generate=false`), and nothing supplied it: let `{}` write its value \
-             to `$APP_SECRETS_DIR/{key}`",
-            keeper.spec.overlay.join(INSTALL_STEPS).display()
-        );
-        return Err(Failure::new(Fault::Recipe, message));
-    }
-    spec.value().map_err(Failure::recipe)
-}
-
-fn spec_of(state: &AppState, key: &str) -> SecretSpec {
-    let declared = state.secrets.iter().find(|spec| spec.key == *key).cloned();
-    declared.unwrap_or_else(|| SecretSpec::undeclared(key))
 }
 
 /// Publishes the app's route on this machine, and remembers the address or why there is none.

@@ -140,6 +140,7 @@ async fn take(keeper: &Arc<Keeper>, tier: Tier) -> Result<String> {
         kind: Kind::Browser,
         limits: Limits::within(PATIENCE),
         door: Some(door),
+        hatch: None,
         deadline: PATIENCE,
     };
     let ended = cage.run(dir.path()).await.context("no cage could be had for the browser")?;

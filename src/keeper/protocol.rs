@@ -63,6 +63,8 @@ pub enum Call {
     Leaks,
     /// The way from the app's address to its container, by the labels of what is deployed.
     Way,
+    /// What must not stand in anything that is shown of the app.
+    Secrets,
     /// Where the app answers.
     Address,
     /// Whether a port of a service's container accepts a connection.
@@ -130,6 +132,7 @@ pub enum Answer {
     Canaries(Vec<Canary>),
     Leaks(Vec<Leak>),
     Way(Box<Way>),
+    Secrets(Hidden),
     Address(Result<String, String>),
     Connects(bool),
     Record(Box<Record>),

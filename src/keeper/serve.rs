@@ -10,7 +10,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::blame::blame;
 use super::journal::Event;
-use super::protocol::{Answer, Call, Evidence, Leak};
+use super::protocol::{Answer, Call, Evidence, Hidden, Leak};
 use super::socket::Wire;
 use super::spec::RunSpec;
 use super::{Keeper, canary, mounts, operate, stage, teardown};
@@ -126,6 +126,10 @@ async fn ask(keeper: &Arc<Keeper>, call: Call) -> Result<Answer, Failure> {
         Call::Canaries => canary::look(keeper).await.map(Answer::Canaries),
         Call::Leaks => leaks(keeper).await.map(Answer::Leaks),
         Call::Way => way(keeper).await.map(|way| Answer::Way(Box::new(way))),
+        Call::Secrets => {
+            let secrets = keeper.app.lock().await.secrets.values().map(|value| value.expose().to_owned()).collect();
+            Ok(Answer::Secrets(Hidden(secrets)))
+        }
         Call::Address => Ok(Answer::Address(keeper.app.lock().await.url.clone())),
         Call::Standing => Ok(Answer::Standing(keeper.standing())),
         Call::Resume(invocation) => keeper.resume(*invocation).map(|()| Answer::Done),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::facts::TrialFact;
 use crate::config::Settings;
+use crate::config::secrets::Place;
 use crate::engine::EngineSpec;
 use crate::plan::Plan;
 use crate::recipe::AppState;
@@ -43,6 +44,9 @@ pub struct RunSpec {
     /// The process that the keeper must not outlive, unless it was told to keep the app.
     pub client: Client,
     pub about: About,
+    /// Secrets whose values come from outside, by their key, and where those stand.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, Place>,
     /// A fault to plant; none in any run that is to prove a recipe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sabotage: Option<Sabotage>,

@@ -93,7 +93,8 @@ impl Stopped {
         let recipe = facts.recipe.clone();
         // That they cannot be read is known already.
         let scripts = prepare::overlay_scripts(&recipe).unwrap_or_default();
-        let mut trials = Selected::of_recipe(registry, &recipe, &scripts);
+        let data = prepare::overlay_data(&recipe).unwrap_or_default();
+        let mut trials = Selected::of_recipe(registry, &recipe, &scripts, &data);
         trials.retain(|it| it.tier.is_none_or(|tier| facts.steps.iter().any(|step| step.tier == tier)));
         let asked = Asked { cli, recipe: &recipe, several };
         facts.trials = trials.iter().map(Selected::fact).collect();

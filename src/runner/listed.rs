@@ -25,7 +25,8 @@ pub fn list(cli: &Cli, registry: &Registry, recipes: &[String]) -> ExitCode {
     let mut trials = Vec::new();
     for recipe in recipes {
         let scripts = prepare::overlay_scripts(recipe).unwrap_or_default();
-        for selected in Selected::of_recipe(registry, recipe, &scripts) {
+        let data = prepare::overlay_data(recipe).unwrap_or_default();
+        for selected in Selected::of_recipe(registry, recipe, &scripts, &data) {
             let trial = Trial::test(selected.name, || Ok(()));
             trials.push(if recipes.len() > 1 { trial.with_kind(recipe) } else { trial });
         }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::selection::{Asked, Selected, What};
+use super::last_failed;
+use super::selection::{Asked, Selected, TEARDOWN, What};
 use super::side_by_side::Places;
 use super::teardown;
 use super::told_once::ToldOnce;
@@ -47,6 +48,9 @@ pub struct RecipeRun {
     /// The progress display follows the run.
     watched: AtomicBool,
     pub(super) selected: BTreeSet<String>,
+    /// The trials that failed last time, if no others are wanted.
+    only: Option<BTreeSet<String>>,
+    fail_fast: bool,
     pub(super) kind: Option<String>,
     quiet: bool,
 }
@@ -73,12 +77,14 @@ impl RecipeRun {
         let at_once = cli.mimic.test_threads.or_else(|| std::thread::available_parallelism().ok().map(Into::into));
         let turns = Turns::new(at_once.unwrap_or(1));
         let (mut operations, mut selected, mut tickets) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
-        let mut trials = Selected::of_recipe(&registry, &recipe, &prepared.scripts);
+        let data = &prepared.spec.settings.recipe_toml.data;
+        let mut trials = Selected::of_recipe(&registry, &recipe, &prepared.scripts, data);
         trials.retain(|it| it.is_planned(&prepared));
         prepared.spec.about.trials = trials.iter().map(Selected::fact).collect();
+        let only = cli.last_failed.then(|| last_failed::names(&prepared, &trials)).flatten();
         let asked = Asked { cli, recipe: &recipe, several };
         let ignored = |trial: &Selected<'_>| shared.is_some() && trial.skip(&prepared).is_some();
-        for trial in trials.iter().filter(|it| asked.takes(&it.name, ignored(it))) {
+        for trial in trials.iter().filter(|it| asked.takes(&it.name, ignored(it)) && is_among(&only, &it.name)) {
             tickets.insert(trial.name.clone(), turns.expect(trial.place()));
             selected.insert(trial.name.clone());
             if let (What::Operation, Some(tier)) = (&trial.what, trial.tier) {
@@ -108,6 +114,8 @@ impl RecipeRun {
             ended: OnceLock::new(),
             watched: AtomicBool::new(false),
             selected,
+            only,
+            fail_fast: cli.fail_fast,
             kind: several.then_some(recipe),
             prepared,
         }
@@ -121,6 +129,23 @@ impl RecipeRun {
     /// The trials that have ended, in the order in which they did.
     pub fn finished(&self) -> Vec<Ended> {
         self.results.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// Every trial of the recipe, which is named again because the trials' lives depend on its name.
+    pub fn trials<'a>(&'a self, recipe: &'a str) -> Vec<Selected<'a>> {
+        let Prepared { spec, scripts, .. } = &self.prepared;
+        Selected::of_recipe(&self.registry, recipe, scripts, &spec.settings.recipe_toml.data)
+    }
+
+    /// Whether a trial is wanted at all.
+    pub fn wants(&self, name: &str) -> bool {
+        is_among(&self.only, name)
+    }
+
+    /// Why nothing is to begin any more, after a failure.
+    pub fn stopped_by(&self) -> Option<String> {
+        let failed = self.fail_fast.then(|| self.finished().into_iter().find(|it| it.outcome == Outcome::Failed));
+        failed.flatten().map(|it| format!("because {} failed, and --fail-fast stops there", it.name))
     }
 
     /// Whether no trial takes part.
@@ -175,6 +200,11 @@ impl RecipeRun {
     }
 }
 
+/// How the run ends is always shown.
+fn is_among(only: &Option<BTreeSet<String>>, name: &str) -> bool {
+    name == TEARDOWN || only.as_ref().is_none_or(|only| only.contains(name))
+}
+
 impl Selected<'_> {
     /// Tiers that were not asked for have no trials at all.
     pub fn is_planned(&self, prepared: &Prepared) -> bool {
@@ -186,6 +216,11 @@ impl Selected<'_> {
         let plan = &prepared.spec.plan;
         let opted_out = |tier: &Tier| self.is_generic() && plan.skip_generic.contains(tier);
         let tier = self.tier?;
+        if let What::Script(_, part) = &self.what
+            && let Some(why) = &part.overlooked
+        {
+            return Some(format!("because {why}"));
+        }
         let skip = plan.skip(tier).map(|skip| skip.to_string());
         skip.or_else(|| opted_out(&tier).then(|| "opted out of by --skip-generic".into()))
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::calls::Calls;
 use super::recipe_run::RecipeRun;
 use super::trial::Verdict;
 use crate::app::App;
@@ -12,6 +13,9 @@ use crate::tier::Tier;
 
 /// Runs one trial in a tier that was entered.
 pub async fn trial(run: &Arc<RecipeRun>, app: &App, script: &Script, part: &Part) -> Verdict {
+    if let Some(why) = &part.overlooked {
+        return Verdict::Ignored(format!("because {why}"));
+    }
     if part.function.is_some() {
         match run::has_pytest(&run.prepared.run_dir).await {
             Ok(true) => {}
@@ -24,12 +28,13 @@ pub async fn trial(run: &Arc<RecipeRun>, app: &App, script: &Script, part: &Part
         }
     }
     match perform(run, app, script, part.function.as_deref()).await {
-        Ok(Said::Passed) => Verdict::Passed,
-        Ok(Said::Skipped(reason)) => Verdict::Ignored(reason),
-        Ok(Said::Failed(what)) => {
+        Ok((Said::Passed, _)) => Verdict::Passed,
+        Ok((Said::Skipped(reason), _)) => Verdict::Ignored(reason),
+        Ok((Said::Failed(what), trouble)) => {
             let again = run.again(&part.name);
+            let (what, fault) = blamed(what, trouble, Fault::Recipe);
             let text = format!("`{}`: {what}\nrun only this again: {again}", script.shown());
-            Verdict::Failed(Failure::new(Fault::Recipe, text))
+            Verdict::Failed(Failure::new(fault, text))
         }
         Err(error) => cannot(&format!("the cage cannot be used here: {error:#}")),
     }
@@ -40,7 +45,8 @@ pub async fn hooks(run: &Arc<RecipeRun>, app: &App, tier: Tier) -> Result<(), Fa
     let before = |script: &&Script| script.role == Role::Before && script.tier == tier;
     for script in run.prepared.scripts.iter().filter(before) {
         let name = script.shown();
-        let what = match perform(run, app, script, None).await.map_err(Failure::infrastructure)? {
+        let (said, trouble) = perform(run, app, script, None).await.map_err(Failure::infrastructure)?;
+        let what = match said {
             Said::Passed => continue,
             Said::Skipped(reason) => format!("gave up: {reason}"),
             Said::Failed(what) => format!("failed: {what}"),
@@ -49,6 +55,7 @@ pub async fn hooks(run: &Arc<RecipeRun>, app: &App, tier: Tier) -> Result<(), Fa
             Code::Overlay { .. } => Fault::Assertion,
             Code::RepoLocal { .. } => Fault::Recipe,
         };
+        let (what, fault) = blamed(what, trouble, fault);
         return Err(Failure::new(fault, run.session.masked(&format!("the hook `{name}` {what}"))));
     }
     Ok(())
@@ -62,7 +69,21 @@ fn cannot(why: &str) -> Verdict {
     }
 }
 
-async fn perform(run: &Arc<RecipeRun>, app: &App, script: &Script, function: Option<&str>) -> anyhow::Result<Said> {
+/// Whoever failed to answer a call of the program is to be blamed for what the program made of it.
+fn blamed(what: String, trouble: Option<Failure>, fault: Fault) -> (String, Fault) {
+    match trouble {
+        Some(trouble) => (format!("{what}\na call of it could not be answered: {}", trouble.message), trouble.fault),
+        None => (what, fault),
+    }
+}
+
+/// Runs a program, and says what went wrong with the machine or the harness while its calls were answered.
+async fn perform(
+    run: &Arc<RecipeRun>,
+    app: &App,
+    script: &Script,
+    function: Option<&str>,
+) -> anyhow::Result<(Said, Option<Failure>)> {
     let spec = &run.prepared.spec;
     let https = &app.settings().https;
     let (door, url) = match app.base() {
@@ -76,11 +97,16 @@ async fn perform(run: &Arc<RecipeRun>, app: &App, script: &Script, function: Opt
         domain: app.domain().to_owned(),
         stack: app.stack().to_owned(),
         url,
+        calls: Some(Calls::url()),
         tls_verify: https.verify,
         base: spec.plan.base.as_ref().map(ToString::to_string),
         head: spec.plan.head.commit.clone(),
     };
     let tree = spec.mirror.tree(&spec.plan.head)?;
     let deadline = app.settings().assertion;
-    run::run(script, function, &Stage { dir: &run.prepared.run_dir, tree: &tree, about, door, deadline }).await
+    let calls = Calls::open(app.clone());
+    let hatch = Some(calls.hatch.clone());
+    let stage = Stage { dir: &run.prepared.run_dir, tree: &tree, about, door, hatch, deadline };
+    let said = run::run(script, function, &stage).await?;
+    Ok((said, calls.trouble()))
 }

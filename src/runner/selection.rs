@@ -6,6 +6,7 @@ use libtest_mimic::Trial;
 use super::turns::Place;
 use crate::assertion::{Assertion, Registered, Registry, Scope, recipe_of};
 use crate::config::cli::Cli;
+use crate::config::data::{Data, named};
 use crate::keeper::facts::{TrialFact, TrialKind};
 use crate::script::{self, Part, Script};
 use crate::tier::Tier;
@@ -31,24 +32,27 @@ pub enum What<'a> {
     Assertion(&'a Registered<Assertion>),
     /// A program of an overlay or of the recipe itself.
     Script(&'a Script, Part),
+    /// An entry of `[[data]]`, with its name.
+    Data(String, &'a Data),
     Teardown,
 }
 
 impl<'a> Selected<'a> {
     /// The trials of a recipe: by tier, the operation first, teardown last.
-    pub fn of_recipe(registry: &'a Registry, recipe: &'a str, scripts: &'a [Script]) -> Vec<Self> {
-        arrange(registry.assertions_of(recipe), scripts)
+    pub fn of_recipe(registry: &'a Registry, recipe: &'a str, scripts: &'a [Script], data: &'a [Data]) -> Vec<Self> {
+        arrange(registry.assertions_of(recipe), scripts, of_data(recipe, data))
     }
 
     /// The trials of every recipe together.
     pub fn everything(registry: &'a Registry) -> Vec<Self> {
-        arrange(registry.assertions.iter(), &[])
+        arrange(registry.assertions.iter(), &[], Vec::new())
     }
 }
 
 fn arrange<'a>(
     assertions: impl Iterator<Item = &'a Registered<Assertion>>,
     scripts: &'a [Script],
+    data: Vec<Selected<'a>>,
 ) -> Vec<Selected<'a>> {
     let mut trials: Vec<Selected<'a>> = assertions
         .map(|it| Selected { name: it.name.clone(), tier: Some(it.tier), what: What::Assertion(it) })
@@ -58,6 +62,7 @@ fn arrange<'a>(
         tier: Some(script.tier),
         what: What::Script(script, part),
     }));
+    trials.extend(data);
     trials.extend(Tier::ALL.into_iter().filter(|tier| tier.has_operation()).map(|tier| Selected {
         name: operation_name(tier),
         tier: Some(tier),
@@ -85,6 +90,21 @@ impl Asked<'_> {
         let probe = if self.several { probe.with_kind(self.recipe) } else { probe };
         !self.cli.mimic.is_filtered_out(&probe) && !self.cli.mimic.is_ignored(&probe)
     }
+}
+
+/// The trials of `[[data]]`: after the upgrade, and after the restore where it has to come back.
+fn of_data<'a>(recipe: &str, data: &'a [Data]) -> Vec<Selected<'a>> {
+    let module = recipe.replace('-', "_");
+    let trial = |tier, entry: String, data| Selected {
+        name: format!("overlays::{module}::{tier}::data_{entry}"),
+        tier: Some(tier),
+        what: What::Data(entry, data),
+    };
+    let entries = named(data).into_iter().flat_map(|(entry, data)| {
+        let restored = data.comes_back().then(|| trial(Tier::Restore, entry.clone(), data));
+        [Some(trial(Tier::Upgrade, entry, data)), restored].into_iter().flatten()
+    });
+    entries.collect()
 }
 
 /// `tier::upgrade`
@@ -148,7 +168,7 @@ impl Selected<'_> {
         let kind = match self.what {
             What::Operation => TrialKind::Operation,
             What::Assertion(_) if self.is_generic() => TrialKind::Generic,
-            What::Assertion(_) | What::Script(..) => TrialKind::Overlay,
+            What::Assertion(_) | What::Script(..) | What::Data(..) => TrialKind::Overlay,
             What::Teardown => TrialKind::Teardown,
         };
         TrialFact { name: self.name.clone(), tier: self.tier, kind }

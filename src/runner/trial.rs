@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Completion, Failed, Trial};
 
 use super::call::{CallFailure, call};
+use super::data;
 use super::recipe_run::RecipeRun;
 use super::scripted;
 use super::selection::{Selected, What, operation_name};
@@ -14,6 +15,7 @@ use super::teardown;
 use crate::app::App;
 use crate::assertion::Assertion;
 use crate::client::{Entry, runtime};
+use crate::config::data::Data;
 use crate::fault::{Failure, Fault};
 use crate::keeper::blame::{unless_full, unless_torn_down};
 use crate::keeper::journal::{self, Outcome, Trial as Ended, millis};
@@ -33,17 +35,19 @@ pub enum Verdict {
 /// The trials of one run, bound to it.
 pub fn of_run(run: &Arc<RecipeRun>) -> Vec<Trial> {
     let recipe = run.prepared.spec.plan.recipe.to_string();
-    let selected = Selected::of_recipe(&run.registry, &recipe, &run.prepared.scripts);
-    selected.iter().filter(|it| it.is_planned(&run.prepared)).map(|selected| bind(run, selected)).collect()
+    let selected = run.trials(&recipe);
+    let wanted = |it: &&Selected<'_>| it.is_planned(&run.prepared) && run.wants(&it.name);
+    selected.iter().filter(wanted).map(|selected| bind(run, selected)).collect()
 }
 
 fn bind(run: &Arc<RecipeRun>, selected: &Selected<'_>) -> Trial {
     let (name, tier, generic) = (selected.name.clone(), selected.tier, selected.is_generic());
     let place = selected.place();
-    let (mut assertion, mut scripted) = (None, None);
+    let (mut assertion, mut scripted, mut data) = (None, None, None);
     match &selected.what {
         What::Assertion(registered) => assertion = Some(registered.item),
         What::Script(script, part) => scripted = Some(((*script).clone(), part.clone())),
+        What::Data(entry, of) => data = Some((entry.clone(), (*of).clone())),
         What::Operation | What::Teardown => {}
     }
     let teardown = matches!(selected.what, What::Teardown);
@@ -52,12 +56,15 @@ fn bind(run: &Arc<RecipeRun>, selected: &Selected<'_>) -> Trial {
         move || {
             let turn = run.wait(&name, place);
             let mut start = Instant::now();
+            let stopped = run.stopped_by();
             let verdict = match (tier, assertion) {
                 _ if teardown => teardown::trial(&run),
+                _ if stopped.is_some() => Verdict::Ignored(stopped.unwrap_or_default()),
                 (Some(tier), Some(assertion)) => assert(&run, &name, tier, generic, assertion, &mut start),
-                (Some(tier), None) => match &scripted {
-                    Some((script, part)) => script_trial(&run, tier, script, part, &mut start),
-                    None => operate(&run, tier),
+                (Some(tier), None) => match (&scripted, &data) {
+                    (Some((script, part)), _) => script_trial(&run, tier, script, part, &mut start),
+                    (None, Some((entry, of))) => data_trial(&run, tier, &name, entry, of, &mut start),
+                    (None, None) => operate(&run, tier),
                 },
                 (None, _) => Verdict::Failed(Failure::new(Fault::Harness, "a trial without a tier")),
             };
@@ -173,6 +180,17 @@ fn script_trial(run: &Arc<RecipeRun>, tier: Tier, script: &Script, part: &Part, 
     }
 }
 
+fn data_trial(run: &Arc<RecipeRun>, tier: Tier, name: &str, entry: &str, of: &Data, start: &mut Instant) -> Verdict {
+    match enter(run, tier) {
+        Ok(Entry::Entered(app, _lease)) => {
+            *start = Instant::now();
+            runtime().block_on(data::trial(run, &app, entry, of, name))
+        }
+        Ok(Entry::Blocked(blocked)) => blocked_verdict(run, blocked),
+        Err(verdict) => verdict,
+    }
+}
+
 /// Enters a tier, after a look at the plan: a tier that is skipped deploys nothing. A run that cannot even begin is one
 /// failure, and not one of every trial.
 fn enter(run: &Arc<RecipeRun>, tier: Tier) -> Result<Entry, Verdict> {
@@ -212,6 +230,7 @@ async fn hooks(run: &Arc<RecipeRun>, app: App, tier: Tier) -> Result<(), Failure
         let _ = run.session.ask(&ended).await;
         result?;
     }
+    data::hooks(run, &app, tier).await?;
     scripted::hooks(run, &app, tier).await
 }
 

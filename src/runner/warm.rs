@@ -88,6 +88,8 @@ fn excluded_by(run: &RecipeRun) -> Option<&'static str> {
         (run.keep != Keep::Never, "--keep"),
         (prepared.own_dir, "--run-dir"),
         (prepared.spec.sabotage.is_some(), "--sabotage"),
+        // Whether a value is still the same, nothing that is kept tells.
+        (!prepared.spec.secrets.is_empty(), "secrets from outside"),
     ]
     .into_iter()
     .find_map(|(is_so, flag)| is_so.then_some(flag))
@@ -192,7 +194,7 @@ impl Warm {
 /// What the selected trials need, in the order in which they run. A trial that is known to be skipped needs nothing.
 fn needs(run: &RecipeRun) -> Vec<Need> {
     let recipe = run.prepared.spec.plan.recipe.to_string();
-    let trials = Selected::of_recipe(&run.registry, &recipe, &run.prepared.scripts);
+    let trials = run.trials(&recipe);
     let need = |it: Selected<'_>| {
         let tier = it.tier.filter(|tier| run.selects(&it.name) && run.prepared.spec.plan.skip(*tier).is_none())?;
         Some(Need { operation: matches!(it.what, What::Operation), trial: it.name, tier })

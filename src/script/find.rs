@@ -1,6 +1,6 @@
 //! Which files of a folder are tests, hooks or install steps, by their names.
 
-use super::{Code, INSTALL_STEPS, Role, Script};
+use super::{Code, INSTALL_STEPS, Overlooked, Role, Script};
 use crate::recipe::tree::{Entry, Tree};
 use crate::tier::Tier;
 
@@ -32,12 +32,14 @@ pub fn is_code(name: &str) -> bool {
 pub fn scripts(files: &[File<'_>], code: &Code) -> Vec<Script> {
     let script = |file: &File<'_>| {
         let (is_hook, tier) = role_and_tier(file.name)?;
-        let role = match is_hook {
-            true => Role::Before,
-            false if file.name.ends_with(".py") => Role::Functions(functions(&String::from_utf8_lossy(file.bytes))),
-            false => Role::Test,
+        let text = String::from_utf8_lossy(file.bytes);
+        let (role, overlooked) = match is_hook {
+            true => (Role::Before, Vec::new()),
+            false if file.name.ends_with(".py") => (Role::Functions(functions(&text)), overlooked(&text)),
+            false => (Role::Test, Vec::new()),
         };
-        Some(Script { code: code.clone(), file: file.name.to_owned(), tier, role, executable: file.executable })
+        let (code, file, executable) = (code.clone(), file.name.to_owned(), file.executable);
+        Some(Script { code, file, tier, role, executable, overlooked })
     };
     files.iter().filter_map(script).collect()
 }
@@ -82,6 +84,59 @@ fn functions(text: &str) -> Vec<String> {
     functions
 }
 
+/// The tests that pytest may find in a Python file beside its functions: those in an `if` or another block, and names that
+/// are given a function when the file is imported. Which of them are there, only running the file would show.
+fn overlooked(text: &str) -> Vec<Overlooked> {
+    const BLOCKS: [&str; 11] =
+        ["if", "elif", "else", "for", "while", "with", "try", "except", "finally", "match", "async"];
+    let (mut found, mut block): (Vec<Overlooked>, Option<&str>) = (Vec::new(), None);
+    // What is indented more than a definition is inside of it.
+    let mut inside = usize::MAX;
+    for (at, line) in text.lines().enumerate() {
+        let (indented, word) = (line.starts_with([' ', '\t']), line.trim_start());
+        let first = word.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
+        if !indented && !word.is_empty() && !word.starts_with('#') {
+            inside = usize::MAX;
+            block = BLOCKS.into_iter().find(|block| *block == first && !word.starts_with("async def"));
+        }
+        let indent = line.len() - word.len();
+        if indent > inside && !word.is_empty() {
+            continue;
+        }
+        let definition = ["async def ", "def ", "class "].iter().find_map(|start| word.strip_prefix(start));
+        if indented && definition.is_some() {
+            inside = indent;
+        }
+        let (name, how) = match (definition.map(identifier), block) {
+            (Some(name), Some(block)) if indented => (name, format!("stands in a block (`{block}`)")),
+            (None, _) if is_given(word, first) && (!indented || block.is_some()) => {
+                (first.to_owned(), "is given its value".into())
+            }
+            _ => continue,
+        };
+        let is_test = name.starts_with("test") || (definition.is_some() && name.starts_with("Test"));
+        if is_test && !found.iter().any(|it| it.name == name) {
+            found.push(Overlooked { name, why: format!("it {how} in line {}, and {READ}", at + 1) });
+        }
+    }
+    let known = functions(text);
+    found.retain(|it| !known.contains(&it.name));
+    found
+}
+
+const READ: &str = "tests are read from the text, which shows only `def` and `class` at the left margin: put it there, with \
+                    `@pytest.mark.skipif` for a condition, or give it another name if it is no test";
+
+/// Whether a line gives a name what a call or a `lambda` makes; a plain value is no test.
+fn is_given(word: &str, name: &str) -> bool {
+    let value = word.strip_prefix(name).and_then(|rest| rest.trim_start().strip_prefix('=')).map(str::trim_start);
+    let is_call = |value: &str| {
+        let end = value.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.').unwrap_or(value.len());
+        end > 0 && !value.starts_with(|c: char| c.is_ascii_digit()) && value[end..].trim_start().starts_with('(')
+    };
+    value.is_some_and(|value| value.starts_with("lambda") || is_call(value))
+}
+
 fn identifier(text: &str) -> String {
     text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
 }
@@ -116,6 +171,19 @@ mod tests {
                     pass\n    def other(self): pass\n\nclass Other:\n    def test_d(self): pass\n# def test_e():\ndef \
                     test_a(): pass\n";
         assert_eq!(functions(text), ["test_a", "test_b", "TestMail::test_c", "TestMail::test_deep"]);
+    }
+
+    #[test]
+    fn tests_that_only_an_import_would_show_are_told() {
+        let text = "import os\n\nif os.environ.get('X'):\n    def test_a(): pass\n    class TestB:\n        def test_c(self): \
+                    pass\nelse:\n    test_d = make()\n\ndef test_e():\n    test_x = 1\n    def test_inner(): pass\n\ntest_f = \
+                    make()\ntest_e == 1\ntest_g = 7\ntest_h = [1]\nwith x:\n    def helper(): pass\n";
+        let found: Vec<(String, String)> = overlooked(text).into_iter().map(|it| (it.name, it.why)).collect();
+        let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["test_a", "TestB", "test_d", "test_f"]);
+        assert_eq!(found[0].1, format!("it stands in a block (`if`) in line 4, and {READ}"));
+        assert!(found[3].1.starts_with("it is given its value in line 14, "), "{}", found[3].1);
+        assert_eq!(functions(text), ["test_e"]);
     }
 
     #[test]

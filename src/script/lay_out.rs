@@ -34,6 +34,15 @@ pub fn lay_out(code: &Code, tree: &Tree, dir: &Path) -> Result<Vec<Given>> {
     Ok(given)
 }
 
+/// What a program may read about the app, and the Python module that asks about it, in a folder that `PYTHONPATH` names.
+pub fn lay_out_about(json: &[u8], dir: &Path) -> Result<Given> {
+    let about = dir.join("about");
+    make_dir(&about)?;
+    write(&about.join("app.json"), json, false)?;
+    write(&about.join("harness.py"), include_bytes!("harness.py"), false)?;
+    Ok(Given { from: about, target: "/about".into(), writable: None })
+}
+
 fn copy_dir(from: &Path, to: &Path) -> Result<()> {
     make_dir(to)?;
     for entry in fs::read_dir(from).with_context(|| format!("failed to list `{}`", from.display()))? {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::lay_out::{lay_out, make_dir};
+use super::lay_out::{lay_out, lay_out_about};
 use super::{Code, Role, Script};
 use crate::config::Https;
-use crate::engine::embedded::cage::{Cage, Door, Ended, Given, How, Limits};
+use crate::engine::embedded::cage::{Cage, Door, Ended, Given, Hatch, How, Limits};
 use crate::plain::plain;
 use crate::recipe::tree::Tree;
 use crate::tier::Tier;
@@ -45,6 +45,9 @@ pub struct About {
     pub stack: String,
     /// The address inside of the cage; none while nothing is deployed, or where the app has no route.
     pub url: Option<String>,
+    /// The address inside of the cage where questions about the app are answered; none for install steps, which run before
+    /// there is one.
+    pub calls: Option<String>,
     /// Whether the certificate behind an `https` address has to be good.
     pub tls_verify: bool,
     /// The version that was installed first; none when that was the head.
@@ -61,6 +64,7 @@ pub struct Stage<'a> {
     pub tree: &'a Tree,
     pub about: About,
     pub door: Option<Door>,
+    pub hatch: Option<Hatch>,
     pub deadline: Duration,
 }
 
@@ -123,11 +127,8 @@ pub async fn in_cage(argv: Vec<String>, code: &Code, stage: &Stage<'_>, more: Ve
     crate::config::state::create_private(&dir)?;
     let dir = tempfile::tempdir_in(&dir).context("failed to create a directory for a cage")?;
     let mut mounts = lay_out(code, stage.tree, dir.path())?;
-    let about = dir.path().join("about");
-    make_dir(&about)?;
     let json = serde_json::to_vec_pretty(&stage.about).context("failed to describe the app")?;
-    std::fs::write(about.join("app.json"), json).context("failed to describe the app")?;
-    mounts.push(Given { from: about, target: "/about".into(), writable: None });
+    mounts.push(lay_out_about(&json, dir.path())?);
     mounts.extend(more);
     let cage = Cage {
         argv,
@@ -135,6 +136,7 @@ pub async fn in_cage(argv: Vec<String>, code: &Code, stage: &Stage<'_>, more: Ve
         working_dir: "/tmp".into(),
         mounts,
         door: stage.door.clone(),
+        hatch: stage.hatch.clone(),
         deadline: stage.deadline,
         limits: Limits::within(stage.deadline),
         ..Cage::default()
@@ -163,8 +165,10 @@ impl About {
             ("TMPDIR", "/tmp".to_owned()),
             ("LANG", "C.UTF-8".to_owned()),
             ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
+            ("PYTHONPATH", "/about".to_owned()),
         ];
         env.extend(self.url.clone().map(|url| ("APP_URL", url)));
+        env.extend(self.calls.clone().map(|url| ("APP_CALLS", url)));
         env.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
 }

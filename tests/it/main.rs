@@ -3,12 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot get at what it looks at has failed")]
 
 mod asked;
+mod begun;
+mod calls;
+mod chosen;
 mod clock;
 mod command_line;
 mod compose;
 mod concurrent;
 mod crash;
 mod crashes;
+mod data;
 mod declarations;
 mod docs;
 mod drills;
@@ -22,6 +26,7 @@ mod hung;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 mod kept;
 mod loops;
+mod outside;
 mod red;
 mod repo_local;
 mod reported;

@@ -16,7 +16,7 @@ pub fn run_approved(world: &World, recipe: &str, list: &str, more: &[&str]) -> E
 }
 
 /// Whether the machine's own Python has pytest; in CI it has to.
-fn has_pytest() -> bool {
+pub fn has_pytest() -> bool {
     let run = Run::new("/usr/bin/python3", ["-c", "import pytest"]);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let has = runtime.block_on(run.output()).is_ok_and(|output| output.code == 0);
@@ -138,8 +138,8 @@ pub fn hostile(world: &World) {
     assert_eq!(markers(world), Vec::<String>::new(), "{ended}");
     let ended = run_approved(world, "hostile-code", "hostile-code\n", &[]);
     assert_eq!(ended.code, 101, "{ended}");
-    let environment = "environment: APP_DOMAIN APP_JSON APP_TLS_VERIFY APP_URL BASE_VERSION HEAD_COMMIT HOME HOSTNAME LANG \
-                       PATH PWD PYTHONDONTWRITEBYTECODE RECIPE RECIPE_DIR RUN_ID STACK_NAME TIER TMPDIR";
+    let environment = "environment: APP_CALLS APP_DOMAIN APP_JSON APP_TLS_VERIFY APP_URL BASE_VERSION HEAD_COMMIT HOME HOSTNAME LANG \
+                       PATH PWD PYTHONDONTWRITEBYTECODE PYTHONPATH RECIPE RECIPE_DIR RUN_ID STACK_NAME TIER TMPDIR";
     for tier in ["install", "upgrade", "custom"] {
         let message = ended.message(&format!("repo_local::{tier}::test_{tier}"));
         let lines: Vec<&str> = message.lines().map(str::trim).collect();
@@ -196,7 +196,7 @@ fn overlays_may_be_programs_and_pytest_files() {
     let (_root, world) = with_overlay(&[
         (
             "test_upgrade_page.py",
-            "import os, urllib.request\n\ndef test_answers():\n    assert urllib.request.urlopen(os.environ['APP_URL'], timeout=20).status == 200\n\ndef test_fails():\n    assert 1 == 2\n",
+            "import os, urllib.request\n\ndef test_answers():\n    assert urllib.request.urlopen(os.environ['APP_URL'], timeout=20).status == 200\n\ndef test_fails():\n    assert 1 == 2\n\nif os.name == 'posix':\n    def test_hidden():\n        pass\n",
         ),
         ("test_custom_shell.sh", "test -f /overlay/helper.txt\ntest -f \"$RECIPE_DIR/compose.yml\"\n"),
         ("before_upgrade.sh", "curl -fsS -m 20 -o /dev/null \"$APP_URL/\"\n"),
@@ -206,6 +206,11 @@ fn overlays_may_be_programs_and_pytest_files() {
     let ended = world.run(&["--recipe", "no-backup"]);
     assert_eq!(ended.outcome("overlays::no_backup::custom::test_custom_shell"), Some("ok"), "{ended}");
     assert_eq!(ended.outcome("tier::upgrade"), Some("ok"), "{ended}");
+    let hidden = ended.outcome("overlays::no_backup::upgrade::test_hidden").unwrap_or_default();
+    assert!(
+        hidden.starts_with("ignored (because it stands in a block (`if`) in line 10, and tests are read"),
+        "{ended}"
+    );
     if has_pytest() {
         assert_eq!(ended.outcome("overlays::no_backup::upgrade::test_answers"), Some("ok"), "{ended}");
         let message = ended.message("overlays::no_backup::upgrade::test_fails");

@@ -19,6 +19,7 @@ use rustix::process::Signal;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::core::bridge_index;
@@ -74,6 +75,8 @@ pub struct Cage {
     pub kind: Kind,
     /// The way to the app, if there is one.
     pub door: Option<Door>,
+    /// The way to whoever runs the program, if there is one.
+    pub hatch: Option<Hatch>,
     pub deadline: Duration,
     /// What all its processes may use together.
     pub limits: Limits,
@@ -102,6 +105,14 @@ pub struct Door {
     pub domain: String,
     pub port: u16,
     pub to: SocketAddr,
+}
+
+/// An address inside of a cage whose connections are handed to this process: nobody outside of the cage can reach it.
+#[derive(Clone, Debug)]
+pub struct Hatch {
+    pub name: String,
+    pub port: u16,
+    pub to: mpsc::Sender<TcpStream>,
 }
 
 /// What became of a program in a cage.
@@ -165,6 +176,10 @@ impl Cage {
         pod.add_bridge(bridge).await.context("failed to make the network of a cage")?;
         let _door = match &self.door {
             Some(door) => Some(door.open(pod, gateway).await?),
+            None => None,
+        };
+        let _hatch = match &self.hatch {
+            Some(hatch) => Some(hatch.open(pod, gateway).await?),
             None => None,
         };
         let mut left = Vec::new();
@@ -256,8 +271,9 @@ impl Cage {
     }
 
     fn hosts(&self, gateway: Ipv4Addr) -> String {
-        let door = self.door.iter().map(|door| format!("{gateway} {}\n", door.domain));
-        format!("127.0.0.1 localhost\n{}", door.collect::<String>())
+        let names = self.door.iter().map(|door| &door.domain).chain(self.hatch.iter().map(|hatch| &hatch.name));
+        let lines = names.map(|name| format!("{gateway} {name}\n"));
+        format!("127.0.0.1 localhost\n{}", lines.collect::<String>())
     }
 }
 
@@ -287,12 +303,30 @@ impl Drop for Opened {
 impl Door {
     /// Listens inside the pod, and connects outside: the cage has no route to anywhere.
     async fn open(&self, pod: &Pod, gateway: Ipv4Addr) -> Result<Opened> {
-        let socket = pod.tcp_socket().await?;
-        let failed = || format!("failed to open port {} of a cage", self.port);
-        socket.bind(SocketAddr::new(IpAddr::V4(gateway), self.port)).with_context(failed)?;
-        let listener = socket.listen(64).with_context(failed)?;
+        let listener = listen(pod, gateway, self.port).await?;
         Ok(Opened(tokio::spawn(serve(listener, self.to))))
     }
+}
+
+impl Hatch {
+    async fn open(&self, pod: &Pod, gateway: Ipv4Addr) -> Result<Opened> {
+        let listener = listen(pod, gateway, self.port).await?;
+        let to = self.to.clone();
+        Ok(Opened(tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                if to.send(stream).await.is_err() {
+                    return;
+                }
+            }
+        })))
+    }
+}
+
+async fn listen(pod: &Pod, gateway: Ipv4Addr, port: u16) -> Result<TcpListener> {
+    let socket = pod.tcp_socket().await?;
+    let failed = || format!("failed to open port {port} of a cage");
+    socket.bind(SocketAddr::new(IpAddr::V4(gateway), port)).with_context(failed)?;
+    socket.listen(64).with_context(failed)
 }
 
 /// Ends with its connections when the door is closed.

@@ -12,9 +12,8 @@ use anyhow::{Context as _, Result};
 use crate::engine::embedded::cage::{Given, How};
 use crate::fault::{Failure, Fault};
 use crate::keeper::Keeper;
-use crate::keeper::journal::Event;
 use crate::keeper::read_back::read_back;
-use crate::mask::{Masks, SHORTEST};
+use crate::mask::Masks;
 use crate::recipe::AppState;
 use crate::recipe::secret::SecretValue;
 use crate::script::run::{About, Stage, in_cage};
@@ -69,6 +68,7 @@ async fn steps(keeper: &Arc<Keeper>, state: &AppState, code: &Code, env: String)
         tree: &tree,
         about: about(keeper, state),
         door: None,
+        hatch: None,
         deadline: keeper.spec.settings.assertion,
     };
     let line = format!(
@@ -115,6 +115,7 @@ fn about(keeper: &Keeper, state: &AppState) -> About {
         domain: keeper.spec.domain.clone(),
         stack: state.stack.name.clone(),
         url: None,
+        calls: None,
         tls_verify: keeper.spec.settings.https.verify,
         base: keeper.spec.plan.base.as_ref().map(ToString::to_string),
         head: keeper.spec.plan.head.commit.clone(),
@@ -142,11 +143,7 @@ async fn take_secrets(keeper: &Keeper, state: &AppState, work: &OwnedFd) -> Resu
         let Some(value) = read_back(work, &format!("secrets/{key}"), MAX_FILE)? else { continue };
         let value = String::from_utf8(value).with_context(|| format!("the secret `{key}` is no text"))?;
         let value = value.trim_end_matches('\n');
-        if value.len() < SHORTEST {
-            let length = value.len();
-            let text = format!("the secret `{key}` has {length} bytes: values of fewer than {SHORTEST} are not masked");
-            keeper.journal.write(Event::Note { text })?;
-        }
+        super::secrets::note_short(keeper, key, value)?;
         app.secrets.insert(object.name.clone(), SecretValue::new(value));
     }
     super::hide(keeper, &app)

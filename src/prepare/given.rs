@@ -1,0 +1,61 @@
+//! What is given with a recipe: by its overlay folder, and by whoever runs the harness.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result};
+
+use super::root;
+use crate::config::cli::Cli;
+use crate::config::data::{self, Data};
+use crate::config::files::{self, RecipeToml};
+use crate::config::secrets;
+use crate::recipe::AppState;
+use crate::recipe::version::Revision;
+use crate::script::find::{self, File};
+use crate::script::{Code, Script};
+
+/// The programs of a recipe's overlay folder.
+pub fn overlay_scripts(recipe: &str) -> Result<Vec<Script>> {
+    let folder = root().join("overlays").join(recipe);
+    let code = Code::Overlay { module: recipe.replace('-', "_"), folder: folder.clone() };
+    let mut contents = Vec::new();
+    for entry in std::fs::read_dir(&folder).into_iter().flatten() {
+        let path = entry.with_context(|| format!("failed to list `{}`", folder.display()))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if find::is_code(&name) && path.is_file() {
+            let executable = std::os::unix::fs::PermissionsExt::mode(&path.metadata()?.permissions()) & 0o100 != 0;
+            let bytes = std::fs::read(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
+            contents.push((name, bytes, executable));
+        }
+    }
+    contents.sort();
+    let files: Vec<File<'_>> =
+        contents.iter().map(|(name, bytes, executable)| File { name, bytes, executable: *executable }).collect();
+    Ok(find::scripts(&files, &code))
+}
+
+/// The data that a recipe's overlay folder says must survive.
+pub fn overlay_data(recipe: &str) -> Result<Vec<Data>> {
+    let toml: RecipeToml = files::read(&root().join("overlays").join(recipe).join("recipe.toml"))?;
+    Ok(toml.data)
+}
+
+/// Where the values of secrets stand that come from outside, and what stands there for none.
+pub(super) fn secrets_from_outside(
+    cli: &Cli,
+    states: &[&AppState],
+) -> Result<(BTreeMap<String, secrets::Place>, Vec<String>)> {
+    let own = states.iter().flat_map(|state| state.stack.own_secrets());
+    let keys: BTreeSet<String> = own.map(|(key, _)| key.clone()).collect();
+    let places = secrets::places(&cli.secret, &|key| std::env::var(key).ok(), &keys)?;
+    let variables: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+    Ok((places, secrets::unused(variables.iter().map(String::as_str), &keys)))
+}
+
+/// Data is made in what is installed, and looked for in the head.
+pub(super) fn check_data(toml: &RecipeToml, head: &AppState, base: Option<&(Revision, AppState)>) -> Result<()> {
+    if let Some((_, base)) = base {
+        data::check_services(&toml.data, "the base", &base.stack)?;
+    }
+    data::check_services(&toml.data, "the head", &head.stack)
+}
