@@ -1,4 +1,5 @@
-//! The commands about runs that are there: which are up, tearing them down, what dead ones left, their reports.
+//! The commands: testing a recipe; runs that are there, which are up, tearing them down, what dead ones left, their
+//! reports; what the state directory holds.
 //!
 //! The `harness` executable answers them, and so does the test executable that began the run: it is built already when
 //! somebody wants to be rid of an app that was kept.
@@ -8,6 +9,9 @@ mod look;
 mod open;
 mod runs;
 mod sabotage;
+mod shell;
+mod store;
+mod test;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -15,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::state;
 use crate::doctor::{self, Asked};
@@ -24,7 +28,7 @@ use crate::plain::plain;
 use crate::report::{files, history};
 use crate::spelling;
 
-/// Looks after runs of the recipe harness. To test a recipe: `cargo test --test recipe -- --recipe NAME`
+/// Proves that a Co-op Cloud recipe works: deploys it once, upgrades, backs up and restores it, and judges each step
 #[derive(Parser)]
 #[command(name = "harness", version)]
 struct Cli {
@@ -34,6 +38,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Tests a recipe
+    Test(Box<test::Options>),
     /// Removes what dead runs have left; runs that live are not touched
     Sweep,
     /// Plants every fault in runs of a recipe, one after the other, and fails if one of them goes unseen
@@ -76,6 +82,17 @@ enum Command {
         /// The run's id, or its directory; the newest run when not given
         run: Option<String>,
     },
+    /// Says how much the state directory holds: runs, mirrors, images
+    Du,
+    /// Removes what no run needs: mirrors, unpacked images, and the records of runs that are long over
+    Prune(store::Prune),
+    /// Prints completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual as a man page: `harness man | man -l -`
+    Man,
 }
 
 /// What the `harness` executable does.
@@ -98,6 +115,11 @@ pub fn asked_for() -> Option<ExitCode> {
 
 fn answer(command: Command) -> ExitCode {
     let result = match command {
+        Command::Test(options) => test::run(*options),
+        Command::Du => store::du(),
+        Command::Prune(asked) => store::prune(&asked),
+        Command::Completions { shell } => shell::completions(&mut Cli::command(), shell),
+        Command::Man => shell::manual(Cli::command()),
         Command::Sweep => sweep_all(),
         Command::Sabotage(options) => runtime().and_then(|runtime| runtime.block_on(sabotage::run(&options))),
         Command::Runs => runs_dir().and_then(|dir| runtime()?.block_on(runs::list(&dir))),
@@ -117,7 +139,7 @@ fn answer(command: Command) -> ExitCode {
 }
 
 fn examine(asked: Asked) -> Result<ExitCode> {
-    let root = crate::prepare::root();
+    let root = crate::program::root();
     let examination = doctor::examine(asked, |key| std::env::var(key).ok(), &root);
     let examination = runtime()?.block_on(examination)?;
     write!(std::io::stdout().lock(), "{examination}").context("failed to print")?;

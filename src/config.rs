@@ -128,6 +128,7 @@ impl Config {
     /// Puts the layers together for one recipe. Errors are one line each, and nothing was created.
     pub fn resolve(cli: &Cli, env: Env<'_>, root: &Path, recipe: &str) -> Result<Self> {
         let recipe: RecipeName = recipe.parse()?;
+        ensure!(root.is_dir(), "there is no directory `{}`, which HARNESS_ROOT names", root.display());
         let harness: HarnessToml = files::read(&root.join("harness.toml"))?;
         let overlay = root.join("overlays").join(recipe.as_str());
         let recipe_toml: RecipeToml = files::read(&overlay.join("recipe.toml")).blame(Fault::Assertion)?;
@@ -135,7 +136,7 @@ impl Config {
             .with_context(|| format!("failed to use `{}/recipe.toml`", overlay.display()))
             .blame(Fault::Assertion)?;
         Ok(Config {
-            sources: sources(cli, &harness, root, &recipe)?,
+            sources: sources(cli, &harness, root)?,
             reference: reference::from(cli)?,
             base: cli.base.clone().or_else(|| recipe_toml.upgrade.base.clone()),
             tiers: tiers(&cli.tiers)?,
@@ -219,7 +220,10 @@ fn check_recipe_toml(toml: &RecipeToml) -> Result<()> {
     data::check(&toml.data)
 }
 
-fn sources(cli: &Cli, harness: &HarnessToml, root: &Path, recipe: &RecipeName) -> Result<Vec<Source>> {
+/// Where recipes are looked for when nobody has said it: beside the settings, and on Co-op Cloud's own forge.
+const SOURCES: [&str; 2] = ["recipes", "https://git.coopcloud.tech/coop-cloud/{recipe}.git"];
+
+fn sources(cli: &Cli, harness: &HarnessToml, root: &Path) -> Result<Vec<Source>> {
     if let Some(path) = &cli.recipe_dir {
         if cli.recipe.len() > 1 {
             bail!(
@@ -230,14 +234,10 @@ fn sources(cli: &Cli, harness: &HarnessToml, root: &Path, recipe: &RecipeName) -
         }
         return Ok(vec![Source::WorkingCopy { path: path.clone() }]);
     }
-    let listed = &harness.recipes.sources;
-    if listed.is_empty() {
-        ensure!(root.is_dir(), "there is no directory `{}`, which HARNESS_ROOT names", root.display());
-        bail!(
-            "no source for recipe `{recipe}`: name one in `recipes.sources` of `{}`",
-            root.join("harness.toml").display()
-        );
-    }
+    let listed = match harness.recipes.sources.as_slice() {
+        [] => SOURCES.map(str::to_owned).to_vec(),
+        listed => listed.to_vec(),
+    };
     listed.iter().map(|text| source(text, root, harness.recipes.ssh)).collect()
 }
 
@@ -371,10 +371,19 @@ mod tests {
         let cli = Cli::try_parse_from(["recipe"]).unwrap();
         let root = tempfile::tempdir().unwrap();
         let error = |root: &Path| Config::resolve(&cli, &|_| None, root, "wiki").unwrap_err().to_string();
-        assert!(error(root.path()).starts_with("no source for recipe `wiki`: name one in "));
         let gone = root.path().join("gone");
         let expected = format!("there is no directory `{}`, which HARNESS_ROOT names", gone.display());
         assert_eq!(error(&gone), expected);
+    }
+
+    #[test]
+    fn without_any_settings_recipes_come_from_beside_them_or_from_the_forge() {
+        let cli = Cli::try_parse_from(["recipe"]).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let config = Config::resolve(&cli, &|_| None, root.path(), "wiki").unwrap();
+        let forge = Source::Git { url: "https://git.coopcloud.tech/coop-cloud/{recipe}.git".into() };
+        assert_eq!(config.sources, [Source::Bundled { folder: root.path().join("recipes") }, forge]);
+        assert_eq!(config.zone, "harness.test");
     }
 
     fn refusal(arguments: &[&str], env: &[(&str, &str)], harness: &str, recipe_toml: &str) -> String {

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::config::Config;
 use crate::config::cli::Cli;
-use crate::prepare::root;
+use crate::program::root;
 use crate::recipe::abra::Form;
 use crate::recipe::stack::{HealthTest, MountKind, Service};
 use crate::recipe::{AppState, Recipe};

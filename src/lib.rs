@@ -33,12 +33,14 @@ pub mod plan;
 pub mod poll;
 pub mod prepare;
 pub mod process;
+pub mod program;
 pub mod recipe;
 pub mod report;
 pub mod runner;
 pub mod sabotage;
 pub mod script;
 mod spelling;
+pub mod store;
 pub mod tier;
 
 pub use app::skip;

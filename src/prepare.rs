@@ -20,6 +20,7 @@ use crate::keeper::rig::cannot_be_planted;
 use crate::keeper::spec::{About, Client, RunSpec};
 use crate::keeper::sweep::runs_dir;
 use crate::plan::{self, Plan};
+use crate::program::root;
 use crate::recipe::abra::{self, Form};
 use crate::recipe::name::RecipeName;
 use crate::recipe::policy::Policy;
@@ -98,6 +99,8 @@ fn decide(cli: &Cli, recipe: &str, place: &Place, facts: &mut Facts) -> Result<P
     let sabotage = cli.sabotage.as_deref().map(str::parse).transpose().usage()?;
     let config = Config::resolve(cli, &|key| std::env::var(key).ok(), &root(), recipe).usage()?;
     facts.will(&config.tiers);
+    // From here on mirrors are used, and images soon.
+    state::use_until_exit(&config.state)?;
     let recipe = open(cli, &config)?;
     facts.source = recipe.source.clone();
     facts.is_about(&recipe.head);
@@ -260,11 +263,6 @@ fn base(recipe: &Recipe, domain: &str, toml: &RecipeToml) -> Result<Option<(Revi
     let form = Form::of_version(version, &revision);
     let state = recipe.state(&revision, domain, &toml.env, None, &form);
     Ok(Some((revision, state.with_context(|| format!("failed to read the base {version}"))?)))
-}
-
-/// The top of the checkout: `HARNESS_ROOT`, else where the library was compiled.
-pub fn root() -> PathBuf {
-    std::env::var_os("HARNESS_ROOT").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).to_owned(), PathBuf::from)
 }
 
 /// `custom-html-20261123t220102-3fa9c1`: sorts by time, and its last six characters are unique enough for a domain.

@@ -1,7 +1,7 @@
 //! What people and machines read of a run: while it goes on and at its end on standard error, because standard output
 //! is libtest's, and afterwards in files, each made from the results that are folded from the journal.
 
-mod amount;
+pub mod amount;
 mod badge;
 mod card;
 pub mod explain;

@@ -38,7 +38,7 @@ use crate::fault::{Blame as _, Failure, Fault};
 use crate::plain::plain;
 use crate::report::results::Results;
 use crate::report::{header, summary, verdict};
-use crate::{engine, fault, keeper, prepare};
+use crate::{engine, fault, keeper, program};
 use candidates::{Candidate, Stopped};
 use exit::Code;
 pub use recipe_run::RecipeRun;
@@ -52,7 +52,7 @@ pub fn main() -> ExitCode {
     if let Some(code) = crate::command::asked_for() {
         return code;
     }
-    match run() {
+    match parse_and_run() {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {}", plain(&format!("{error:#}")));
@@ -79,34 +79,38 @@ pub fn hidden() -> Option<ExitCode> {
     Some(code)
 }
 
-fn run() -> Result<ExitCode> {
+fn parse_and_run() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().collect();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    match Cli::try_parse() {
+        Ok(cli) => run(&cli, &arguments),
         Err(error) => {
             error.print().context("failed to print")?;
-            return Ok(ExitCode::from(error.exit_code() as u8));
+            Ok(ExitCode::from(error.exit_code() as u8))
         }
-    };
+    }
+}
+
+/// Does what a command line asks for. `arguments` is as it was typed: it tells a flag from a variable.
+pub fn run(cli: &Cli, arguments: &[String]) -> Result<ExitCode> {
     if cli.mimic.test_threads == Some(0) {
         bail!("`--test-threads=0` would run nothing for ever: give 1 or more, or leave it out");
     }
     let registry = Arc::new(Registry::read()?);
-    let recipes = selection::recipes(&cli, &registry, default_recipe)?;
+    let recipes = selection::recipes(cli, &registry, default_recipe)?;
     if recipes.is_empty() {
-        refuse_flags_without_recipe(&cli, &arguments)?;
-        return Ok(listed::without_recipe(&cli, &registry));
+        refuse_flags_without_recipe(cli, arguments)?;
+        return Ok(listed::without_recipe(cli, &registry));
     }
     if nextest::is_here() {
-        return nextest::run(&cli, registry, &recipes);
+        return nextest::run(cli, registry, &recipes);
     }
     if cli.mimic.list {
-        return Ok(listed::list(&cli, &registry, &recipes));
+        return Ok(listed::list(cli, &registry, &recipes));
     }
-    let candidates = candidates::decide(&cli, &registry, &recipes)?;
+    let candidates = candidates::decide(cli, &registry, &recipes)?;
     match cli.plan {
         true => plan(&candidates),
-        false => go(&cli, &arguments, candidates),
+        false => go(cli, arguments, candidates),
     }
 }
 
@@ -127,7 +131,7 @@ fn plan(candidates: &[Candidate]) -> Result<ExitCode> {
 
 /// The recipe that `harness.toml` names for trials that are every recipe's.
 fn default_recipe() -> Result<Option<String>> {
-    let harness: HarnessToml = files::read(&prepare::root().join("harness.toml"))?;
+    let harness: HarnessToml = files::read(&program::root().join("harness.toml"))?;
     Ok(harness.recipes.default)
 }
 

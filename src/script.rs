@@ -49,6 +49,8 @@ pub enum Role {
     Functions(Vec<String>),
     /// It runs before its tier's operation.
     Before,
+    /// A file of Rust, which only a checkout compiles: what it would show, nobody knows here.
+    NotCompiled,
 }
 
 /// Where a program comes from, and what of it may be seen in the cage.
@@ -117,6 +119,7 @@ pub fn trials(scripts: &[Script]) -> Vec<(&Script, Part)> {
         let base = format!("{}::{}", script.code.module(), script.tier);
         match &script.role {
             Role::Before => {}
+            Role::NotCompiled => trials.push((script, Part::new(base, None))),
             Role::Test => trials.push((script, Part::new(format!("{base}::{}", script.stem()), None))),
             Role::Functions(functions) => {
                 trials.extend(functions.iter().map(|it| (script, Part::new(format!("{base}::{it}"), Some(it.clone())))))

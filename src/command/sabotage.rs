@@ -76,7 +76,7 @@ fn conclude(options: &Options, score: &Score) -> Result<ExitCode> {
 async fn runner() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let arguments = ["test", "--quiet", "--no-run", "--test", "recipe", "--message-format=json-render-diagnostics"];
-    let run = Run::new(cargo, arguments).cwd(crate::prepare::root()).deadline(BUILD);
+    let run = Run::new(cargo, arguments).cwd(crate::program::root()).deadline(BUILD);
     let built = Run { env: std::env::vars_os().collect(), ..run }.checked().await;
     let built = built.context("failed to build the recipe runner")?;
     let text = String::from_utf8_lossy(&built.stdout).into_owned();

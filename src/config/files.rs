@@ -57,7 +57,7 @@ pub struct RecipesSection {
     /// The recipe of a generic trial that is run by its name alone, as "Run test" in an editor does.
     pub default: Option<String>,
     /// Tried in this order: a folder of this checkout that has a directory named after the recipe, a path, or a git
-    /// address over `https` in which `{recipe}` stands for the name.
+    /// address over `https` in which `{recipe}` stands for the name. When not given: `recipes`, and Co-op Cloud's forge.
     pub sources: Vec<String>,
     /// Whether an address may be one of `ssh`, too, which takes the keys of whoever runs the harness.
     pub ssh: bool,

@@ -1,10 +1,12 @@
 //! Where the harness keeps what outlives a process: mirrors, unpacked images, and one directory per run.
 
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, FlockOperation, access, flock};
 
 use super::Env;
 
@@ -67,6 +69,35 @@ pub fn create_private(dir: &Path) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Held by every process that prepares a run, as long as it lives.
+static IN_USE: OnceLock<File> = OnceLock::new();
+
+/// Says for the rest of this process's life that it uses a state directory. Whoever prunes it is waited for.
+pub fn use_until_exit(state: &Path) -> Result<()> {
+    create_private(state)?;
+    let file = in_use(state)?;
+    flock(&file, FlockOperation::LockShared).with_context(|| format!("failed to lock `{}`", state.display()))?;
+    let _ = IN_USE.set(file);
+    Ok(())
+}
+
+/// The state directory for this process alone, until the file is dropped; `None` while others use it.
+pub fn alone(state: &Path) -> Result<Option<File>> {
+    create_private(state)?;
+    let file = in_use(state)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("failed to lock `{}`", state.display())),
+    }
+}
+
+fn in_use(state: &Path) -> Result<File> {
+    let path = state.join("in-use");
+    let file = File::options().create(true).append(true).open(&path);
+    file.with_context(|| format!("failed to open the lock `{}`", path.display()))
 }
 
 #[cfg(test)]

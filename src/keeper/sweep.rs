@@ -114,7 +114,8 @@ pub fn started(dir: &Path) -> Option<SystemTime> {
     modified("run.json").or_else(|| modified(journal::FILE))
 }
 
-fn run_dirs(state: &Path) -> Result<Vec<PathBuf>> {
+/// The directories of all runs, those that lie elsewhere by their links.
+pub fn run_dirs(state: &Path) -> Result<Vec<PathBuf>> {
     let dir = runs_dir(state);
     let entries = match std::fs::read_dir(&dir) {
         Ok(entries) => entries,

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 
-use super::root;
 use crate::config::cli::Cli;
 use crate::config::data::{self, Data};
 use crate::config::files::{self, RecipeToml};
 use crate::config::secrets;
+use crate::program::{self, root};
 use crate::recipe::AppState;
 use crate::recipe::version::Revision;
 use crate::script::find::{self, File};
@@ -22,7 +22,7 @@ pub fn overlay_scripts(recipe: &str) -> Result<Vec<Script>> {
     for entry in std::fs::read_dir(&folder).into_iter().flatten() {
         let path = entry.with_context(|| format!("failed to list `{}`", folder.display()))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if find::is_code(&name) && path.is_file() {
+        if (find::is_code(&name) || name.ends_with(".rs")) && path.is_file() {
             let executable = std::os::unix::fs::PermissionsExt::mode(&path.metadata()?.permissions()) & 0o100 != 0;
             let bytes = std::fs::read(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
             contents.push((name, bytes, executable));
@@ -31,7 +31,11 @@ pub fn overlay_scripts(recipe: &str) -> Result<Vec<Script>> {
     contents.sort();
     let files: Vec<File<'_>> =
         contents.iter().map(|(name, bytes, executable)| File { name, bytes, executable: *executable }).collect();
-    Ok(find::scripts(&files, &code))
+    let mut scripts = find::scripts(&files, &code);
+    if program::stands_alone() {
+        scripts.extend(find::not_compiled(&files, &code));
+    }
+    Ok(scripts)
 }
 
 /// The data that a recipe's overlay folder says must survive.

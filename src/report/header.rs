@@ -50,6 +50,6 @@ pub fn lines(prepared: &Prepared) -> Vec<(&'static str, String)> {
 
 /// A place inside the checkout is named from there.
 fn from_here(source: &str) -> String {
-    let root = crate::prepare::root();
+    let root = crate::program::root();
     Path::new(source).strip_prefix(root).map_or_else(|_| source.to_owned(), |path| path.display().to_string())
 }

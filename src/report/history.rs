@@ -184,7 +184,7 @@ mod tests {
 
     /// The recorded green run, changed.
     fn run(day: u32, change: impl FnOnce(&mut Results)) -> Results {
-        let path = crate::prepare::root().join("tests/data/runs/green/results.json");
+        let path = crate::program::root().join("tests/data/runs/green/results.json");
         let mut results: Results = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         results.started = format!("2026-11-{day:02}T10:00:00.000Z");
         results.judged_by = Some("1".into());

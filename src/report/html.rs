@@ -329,7 +329,7 @@ fn facts(results: &Results) -> Vec<(String, String)> {
     results.notes.iter().for_each(|note| add("note", note));
     add("run", &results.run_id);
     add("harness", &results.harness);
-    add("repeat", &format!("cargo test --test recipe -- {}", results.arguments));
+    add("repeat", &format!("{} {}", crate::program::test(), results.arguments));
     facts
 }
 

@@ -58,7 +58,7 @@ mod tests {
     use crate::report::fold::fold;
 
     fn results(run: &str) -> Results {
-        let path = crate::prepare::root().join(format!("tests/data/runs/{run}/events.jsonl"));
+        let path = crate::program::root().join(format!("tests/data/runs/{run}/events.jsonl"));
         fold(&journal::read(&path).unwrap()).unwrap()
     }
 

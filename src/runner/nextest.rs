@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn the_shipped_configuration_orders_and_others_do_not() {
-        let shipped = std::fs::read_to_string(prepare::root().join(CONFIGURATION)).unwrap();
+        let shipped = std::fs::read_to_string(crate::program::root().join(CONFIGURATION)).unwrap();
         let orders = |text: &str| super::orders(&text.parse().unwrap());
         assert!(orders(&shipped));
         assert!(!orders(""));

@@ -193,8 +193,7 @@ impl RecipeRun {
 
     /// The command that runs one trial again.
     pub fn again(&self, name: &str) -> String {
-        let mut command = "cargo test --test recipe -- ".to_owned();
-        command.push_str(&self.prepared.spec.about.arguments);
+        let mut command = format!("{} {}", crate::program::test(), self.prepared.spec.about.arguments);
         command.push_str(&format!(" --exact {name}"));
         command
     }

@@ -16,6 +16,12 @@ pub async fn trial(run: &Arc<RecipeRun>, app: &App, script: &Script, part: &Part
     if let Some(why) = &part.overlooked {
         return Verdict::Ignored(format!("because {why}"));
     }
+    if script.role == Role::NotCompiled {
+        return Verdict::Ignored(format!(
+            "unverified: `{}` is Rust, which `cargo test --test recipe` in a checkout compiles, and this program cannot",
+            script.shown()
+        ));
+    }
     if part.function.is_some() {
         match run::has_pytest(&run.prepared.run_dir).await {
             Ok(true) => {}

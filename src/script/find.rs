@@ -44,6 +44,17 @@ pub fn scripts(files: &[File<'_>], code: &Code) -> Vec<Script> {
     files.iter().filter_map(script).collect()
 }
 
+/// The files of Rust, for a program that has none of them compiled in: a trial each, so that nobody takes them for run.
+pub fn not_compiled(files: &[File<'_>], code: &Code) -> Vec<Script> {
+    let script = |file: &File<'_>| {
+        let stem = file.name.strip_suffix(".rs")?;
+        let tier = stem.parse().unwrap_or(Tier::Custom);
+        let (code, file, role) = (code.clone(), file.name.to_owned(), Role::NotCompiled);
+        Some(Script { code, file, tier, role, executable: false, overlooked: Vec::new() })
+    };
+    files.iter().filter_map(script).collect()
+}
+
 /// `before_<tier>*` and `test_<tier>*`; a test without a tier belongs to the custom one.
 fn role_and_tier(name: &str) -> Option<(bool, Tier)> {
     let stem = name.strip_suffix(".py").or_else(|| name.strip_suffix(".sh"))?;

@@ -27,6 +27,7 @@ mod hung;
 mod kept;
 mod loops;
 mod outside;
+mod program;
 mod red;
 mod repo_local;
 mod reported;

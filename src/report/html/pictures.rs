@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn a_picture_that_is_gone_is_said_to_be() {
-        let path = crate::prepare::root().join("tests/data/runs/green/results.json");
+        let path = crate::program::root().join("tests/data/runs/green/results.json");
         let mut results: Results = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         results.tiers[0].picture = Some(Picture::Taken { file: "pictures/install.png".into() });
         results.tiers[1].picture = Some(Picture::NotTaken { not_taken: "chromium is not installed".into() });
