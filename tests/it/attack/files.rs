@@ -45,14 +45,15 @@ pub const ATTEMPTS: &[Attempt] = &[
         "import stat\nfor kind, major, minor in ((stat.S_IFBLK, 8, 0), (stat.S_IFBLK, 254, 0), (stat.S_IFCHR, 1, 1)):\n    \
          denied('mknod', lambda: os.mknod('/tmp/device', kind | 0o666, os.makedev(major, minor)), EPERM)",
     ),
+    // The mode and owner that they have: nothing is broken on a machine where it goes through.
     attempt(
         "the_mode_of_a_device",
         Devices,
-        "for name in ('/dev/null', '/dev/zero', '/dev/full', '/dev/random', '/dev/urandom', '/dev/tty', '/proc/kcore', \
-         '/proc/timer_list', '/proc/keys'):\n    \
-         if not os.path.exists(name): continue\n    \
-         denied(name, lambda: os.chmod(name, 0o640), EROFS, EPERM)\n    \
-         denied(name, lambda: os.chown(name, os.getuid(), os.getgid()), EROFS, EPERM)\n\
+        "import stat\nfor name in ('/dev/null', '/dev/zero', '/dev/full', '/dev/random', '/dev/urandom', '/dev/tty', \
+         '/proc/kcore', '/proc/timer_list', '/proc/keys'):\n    \
+         if not os.path.exists(name): continue\n    found = os.stat(name)\n    \
+         denied(name, lambda: os.chmod(name, stat.S_IMODE(found.st_mode)), EROFS, EPERM)\n    \
+         denied(name, lambda: os.chown(name, found.st_uid, found.st_gid), EROFS, EPERM)\n\
          open('/dev/null', 'w').write('x')\nif len(open('/dev/urandom', 'rb').read(4)) != 4: sys.exit('no device')",
     ),
     attempt(
