@@ -120,14 +120,23 @@ impl EngineSpec {
     }
 }
 
-/// Why images could not be had ahead of a deployment. Callers branch on it, because only the first is the recipe's
-/// fault.
+/// Why images could not be had ahead of a deployment. Callers branch on it, because the last is not the recipe's fault.
 #[derive(Debug)]
 pub enum FetchError {
-    /// The registry answered, and has no such image, or not for us.
+    /// The registry answered, and has no such image; or Docker says that this is no name of one.
     Missing(anyhow::Error),
+    /// The registry answered, and has no such image for us: many do not say whether a login would help.
+    Denied(anyhow::Error),
     /// The registry could not be asked, or refuses to serve anybody: out of reach, out of order, rate limited.
     Unavailable(anyhow::Error),
+}
+
+impl FetchError {
+    /// The error, for whoever does not mind whose fault it is.
+    pub fn into_error(self) -> anyhow::Error {
+        let (FetchError::Missing(error) | FetchError::Denied(error) | FetchError::Unavailable(error)) = self;
+        error
+    }
 }
 
 /// How long a Swarm watches a new task of an update whose policy does not say.

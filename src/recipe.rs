@@ -7,6 +7,7 @@ pub mod checkout;
 pub mod compose;
 pub mod env;
 pub mod git;
+pub mod image;
 mod lock;
 pub mod mirror;
 pub mod name;
@@ -65,6 +66,9 @@ pub struct AppState {
     pub route: Result<Route, String>,
     /// What it declares that a policy has a word in.
     pub findings: Vec<policy::Finding>,
+    /// Images that no engine could run, each as one sentence.
+    #[serde(default)]
+    pub impossible_images: Vec<String>,
 }
 
 impl Recipe {
@@ -130,6 +134,7 @@ impl AppState {
     pub fn load(recipe: &RecipeName, tree: &Tree, env: AppEnv, form: &Form) -> Result<AppState> {
         let compose = compose::load(tree, &env)?;
         let findings = policy::findings(&compose, env.stack(), env.get("DOMAIN").unwrap_or_default());
+        let impossible_images = impossible_images(&compose, &env);
         let mut secrets = env.secrets()?;
         for spec in &mut secrets {
             // A secret may be named otherwise than its variable; the variable in its name tells which it is.
@@ -148,6 +153,16 @@ impl AppState {
         let backup = backup::plan(&stack).context("failed to read the backup labels")?;
         stack.notes.extend(backup.notes.iter().cloned());
         let document = compose.document;
-        Ok(AppState { secrets, route: route::find(&stack, domain), backup, stack, document, env, findings })
+        let route = route::find(&stack, domain);
+        Ok(AppState { secrets, route, backup, stack, document, env, findings, impossible_images })
     }
+}
+
+fn impossible_images(compose: &compose::Compose, env: &AppEnv) -> Vec<String> {
+    let problem = |(name, service): (&String, &stack::Service)| {
+        let written = compose.images.get(name);
+        let variables = written.map(|(_, variables)| variables.as_slice()).unwrap_or_default();
+        image::problem(name, &service.image, written.map(|(text, _)| text.as_str()), variables, env)
+    };
+    compose.stack.services.iter().filter_map(problem).collect()
 }

@@ -21,8 +21,8 @@ use crate::tier::Tier;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HarnessToml {
-    /// What deploys: `abra`, `swarm`, `embedded`, or `auto`, which takes the first of them that is usable here and says
-    /// which and why.
+    /// What deploys: `abra`, `swarm`, `embedded`, or `auto`: a Swarm behind a Unix socket of this machine, else
+    /// `embedded`, and which and why is said. abra, and whatever is on another machine, is used only when it is named.
     #[schemars(extend("enum" = ["auto", "abra", "swarm", "embedded"]))]
     pub engine: Option<String>,
     /// The domain below which every run gets a name of its own, such as `cust-3fa9c1.harness.test`.
@@ -88,7 +88,8 @@ pub struct SwarmSection {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AbraSection {
-    /// The server to deploy to, when abra has several.
+    /// The server to deploy to, when abra has several. With `engine = "auto"` abra comes first where a server is named
+    /// here, and is not used otherwise.
     pub server: Option<String>,
 }
 

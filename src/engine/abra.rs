@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::swarm::{Swarm, SwarmSpec};
 use super::{Deployment, EngineContext, FileEntry, Kind};
 use crate::recipe::secret::SecretValue;
-pub use find::{Found, endpoint, find, is_set_up, program, server};
+pub use find::{Found, endpoint, find, program, server, would_be_used};
 
 /// The directory below the engine's that is this run's `$ABRA_DIR`.
 const DIR: &str = "abra";

@@ -48,7 +48,7 @@ use crate::recipe::secret::SecretValue;
 use crate::recipe::stack::Stack;
 
 pub use self::inventory::Surroundings;
-pub use self::preflight::{Checked, Wanted, preflight};
+pub use self::preflight::{Checked, NotHere, Wanted, preflight};
 pub use self::remove::sweep;
 
 /// The label that `docker stack` puts on everything of a stack.

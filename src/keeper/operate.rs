@@ -203,7 +203,7 @@ async fn fetch(keeper: &Keeper, stack: &Stack) -> Result<(), Failure> {
     let late =
         || format!("the images `{}` were not here within {}", images.join("`, `"), humantime::format_duration(PULL));
     let digests = fetched.map_err(|_| Failure::new(Fault::Infrastructure, late()))?.map_err(|error| match error {
-        FetchError::Missing(error) => Failure::recipe(error),
+        FetchError::Missing(error) | FetchError::Denied(error) => Failure::recipe(error),
         FetchError::Unavailable(error) => Failure::infrastructure(error),
     })?;
     if !digests.is_empty() {

@@ -1,10 +1,12 @@
-//! Which engine a run uses: the one that was asked for, else the first that is usable here, and why.
+//! Which engine a run uses: the one that was asked for, else a Swarm of this machine, else the embedded one, and why.
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::config::{Config, EngineChoice};
 use crate::engine::swarm::endpoint::Endpoint;
 use crate::engine::{EngineSpec, abra, embedded, swarm};
+use crate::fault::{Failure, Fault};
+use crate::recipe::source::address::redact;
 use crate::recipe::stack::Stack;
 
 /// An engine that can deploy these stacks.
@@ -18,11 +20,15 @@ pub struct Chosen {
 }
 
 /// Chooses the engine. Whatever keeps an engine from deploying these very stacks is an error when it was asked for, and
-/// otherwise the reason, which the header of the run says, for not using it.
+/// otherwise the reason, which the header of the run says, for not using it. What Docker or a registry says of the
+/// recipe's own images is the recipe's failure, whoever asked.
 pub fn choose(config: &Config, stacks: &[&Stack]) -> Result<Chosen> {
     match config.engine {
-        EngineChoice::Embedded => embedded(config, stacks, "as asked for".into()),
-        EngineChoice::Swarm => swarm(stacks, "as asked for").context("failed to use the engine `swarm`"),
+        EngineChoice::Embedded => embedded(config, stacks, ", as asked for"),
+        EngineChoice::Swarm => {
+            let chosen = Endpoint::find(&env).and_then(|endpoint| swarm(endpoint, stacks, "as asked for"));
+            chosen.context("failed to use the engine `swarm`")
+        }
         EngineChoice::Abra => {
             let found = runtime()?.block_on(abra::find(&env, config.abra_server.as_deref()));
             let chosen = found.and_then(|found| abra(stacks, "as asked for", found));
@@ -32,38 +38,61 @@ pub fn choose(config: &Config, stacks: &[&Stack]) -> Result<Chosen> {
     }
 }
 
+/// A Swarm of this machine, else the embedded engine. What is somewhere else may be in production: nobody who has not
+/// named it wants anything deployed there.
 fn auto(config: &Config, stacks: &[&Stack]) -> Result<Chosen> {
-    // That there is no abra, or one that was never given a server, is worth no word; one that cannot be used is.
-    let wanted = config.abra_server.as_deref();
-    let mut passed_over = None;
-    if wanted.is_some() || abra::is_set_up(&env) {
-        let found = runtime()?.block_on(abra::find(&env, wanted));
-        match found.and_then(|found| abra(stacks, "because it is here and has a server", found)) {
-            Ok(chosen) => return Ok(chosen),
-            Err(error) => passed_over = Some(format!("abra was passed over: {error:#}")),
+    let mut notes = Vec::new();
+    match &config.abra_server {
+        Some(server) => {
+            let found = runtime()?.block_on(abra::find(&env, Some(server)));
+            match found.and_then(|found| abra(stacks, "because `[abra] server` in harness.toml names it", found)) {
+                Err(error) if !is_recipes(&error) => notes.push(format!("abra was passed over: {error:#}")),
+                chosen => return chosen.context("failed to use the engine `abra`"),
+            }
         }
+        None => notes.extend(abra::would_be_used(&env)),
     }
-    let mut chosen = match swarm(stacks, "because a Swarm manager answers") {
-        Ok(chosen) => chosen,
-        Err(error) => embedded(config, stacks, format!("because no Docker Swarm is usable here: {error:#}"))?,
+    let mut chosen = match Endpoint::find(&env) {
+        Ok(endpoint) if endpoint.is_local() => match swarm(endpoint, stacks, "because a Swarm manager answers here") {
+            Err(error) if !is_recipes(&error) => embedded(config, stacks, &format!(" ({})", briefly(&error)))?,
+            chosen => chosen.context("failed to use the engine `swarm`")?,
+        },
+        Ok(elsewhere) => {
+            let (host, origin) = (redact(&elsewhere.host), &elsewhere.origin);
+            notes.push(format!("there is a Docker at `{host}` ({origin}): `--engine swarm` would use its Swarm"));
+            embedded(config, stacks, &format!(" ({origin} leads to another machine)"))?
+        }
+        Err(error) => embedded(config, stacks, &format!(" ({error:#})"))?,
     };
-    chosen.notes.extend(passed_over);
+    chosen.notes.extend(notes);
     Ok(chosen)
 }
 
-fn embedded(config: &Config, stacks: &[&Stack], why: String) -> Result<Chosen> {
+/// Whether what Docker or a registry said is about the recipe: no other engine makes it right.
+fn is_recipes(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Failure>().is_some_and(|failure| failure.fault == Fault::Recipe)
+}
+
+/// Why no Swarm of this machine is used, for one line of the header.
+fn briefly(error: &anyhow::Error) -> String {
+    match error.downcast_ref::<swarm::NotHere>() {
+        Some(reason) => reason.to_string(),
+        None => format!("no Swarm here can be used: {error:#}"),
+    }
+}
+
+fn embedded(config: &Config, stacks: &[&Stack], why: &str) -> Result<Chosen> {
     let mut impossible = embedded::impossible_images(stacks.iter().copied(), &config.images);
     impossible.extend(embedded::impossible_mounts(stacks));
     if !impossible.is_empty() {
         // Without the reason for this engine, nobody would know that another one would do.
-        bail!("{}; engine: embedded, {why}", impossible.join("; "));
+        bail!("{}; engine: embedded{why}", impossible.join("; "));
     }
     let stand_ins = embedded::stand_ins(stacks.iter().copied(), &config.images);
-    Ok(Chosen { spec: EngineSpec::Embedded, why: format!("embedded, {why}"), stand_ins, notes: Vec::new() })
+    Ok(Chosen { spec: EngineSpec::Embedded, why: format!("embedded{why}"), stand_ins, notes: Vec::new() })
 }
 
-fn swarm(stacks: &[&Stack], why: &str) -> Result<Chosen> {
-    let endpoint = Endpoint::find(&env)?;
+fn swarm(endpoint: Endpoint, stacks: &[&Stack], why: &str) -> Result<Chosen> {
     let place = format!("{} ({})", endpoint.host, endpoint.origin);
     let checked = check(endpoint, stacks, false)?;
     Ok(Chosen {

@@ -36,6 +36,8 @@ pub struct Compose {
     pub document: Value,
     /// The variables in each secret's `name`, before they were replaced: one of them declares the secret.
     pub secret_variables: BTreeMap<String, Vec<String>>,
+    /// Each service's image before variables were replaced, where there are any, with their names.
+    pub images: BTreeMap<String, (String, Vec<String>)>,
     /// Where each part of the document is written.
     pub(crate) sources: Sources,
 }
@@ -45,11 +47,12 @@ pub fn load(tree: &Tree, env: &AppEnv) -> Result<Compose> {
     let files = env.compose_files(tree)?;
     let (mut merged, mut version): (Option<Value>, Option<String>) = (None, None);
     let (mut notes, mut secret_variables) = (BTreeSet::new(), BTreeMap::new());
-    let mut sources = Sources::default();
+    let (mut sources, mut images) = (Sources::default(), BTreeMap::new());
     for file in &files {
         let (raw, lines) = yaml::parse(tree.text(file)?).with_context(|| format!("failed to read `{file}`"))?;
         let raw = Value::Object(raw);
         secret_variables.extend(variables_of_secrets(&raw));
+        images.extend(variables_of_images(&raw));
         let own = version_of(&raw);
         if version.as_ref().is_some_and(|version| *version != own) {
             bail!(
@@ -74,7 +77,7 @@ pub fn load(tree: &Tree, env: &AppEnv) -> Result<Compose> {
     let label = files.join("` + `");
     let mut stack = typed::stack(&At::top(&label, &document), env.stack(), tree)?;
     stack.notes = notes.into_iter().collect();
-    Ok(Compose { stack, document, secret_variables, sources })
+    Ok(Compose { stack, document, secret_variables, images, sources })
 }
 
 const LACKING_LONG_FORMS: [&str; 8] = ["3.0", "3.1", "3.2", "3.3", "3.4", "3.5", "3.6", "3.7"];
@@ -163,6 +166,15 @@ fn variables_of_secrets(raw: &Value) -> BTreeMap<String, Vec<String>> {
     let secrets = raw.get("secrets").and_then(Value::as_object);
     let variables = |secret: &Value| interpolate::variables(secret["name"].as_str().unwrap_or_default());
     secrets.into_iter().flatten().map(|(key, secret)| (key.clone(), variables(secret))).collect()
+}
+
+fn variables_of_images(raw: &Value) -> BTreeMap<String, (String, Vec<String>)> {
+    let services = raw.get("services").and_then(Value::as_object);
+    let image = |(name, service): (&String, &Value)| {
+        let written = service["image"].as_str()?;
+        Some((name.clone(), (written.to_owned(), interpolate::variables(written))))
+    };
+    services.into_iter().flatten().filter_map(image).collect()
 }
 
 fn double_dollars(value: &mut Value) {

@@ -50,10 +50,18 @@ pub async fn find(env: Env<'_>, wanted: Option<&str>) -> Result<Found> {
     Ok(Found { program: program.path, version: program.version, server, catalogue, notes })
 }
 
-/// Whether somebody has set abra up here: it is on `PATH` and was given a server.
-pub fn is_set_up(env: Env<'_>) -> bool {
-    let servers = home(env).and_then(|home| Ok(std::fs::read_dir(home.join("servers"))?.count()));
-    on_path(env).is_ok() && servers.is_ok_and(|servers| servers > 0)
+/// What a reader should know of an abra that has a server and that nobody has asked for: one line, if there is one.
+pub fn would_be_used(env: Env<'_>) -> Option<String> {
+    on_path(env).ok()?;
+    let servers = servers(&home(env).ok()?.join("servers")).ok()?;
+    let several = if servers.len() > 1 { "servers" } else { "server" };
+    let what = match choose_of(&servers, None) {
+        Some(_) if servers.len() == 1 => "would use it".to_owned(),
+        Some(server) => format!("would use `{server}`"),
+        None if servers.is_empty() => return None,
+        None => "with `server` below `[abra]` in `harness.toml` would use one of them".to_owned(),
+    };
+    Some(format!("abra has the {several} {}: `--engine abra` {what}", listed(&servers)))
 }
 
 /// The `abra` on `PATH`, asked for its version.
@@ -83,6 +91,7 @@ async fn ask(path: PathBuf) -> Result<Program> {
 
 /// The operator's `$ABRA_DIR`.
 fn home(env: Env<'_>) -> Result<PathBuf> {
+    let env = |key: &str| env(key).filter(|value| !value.is_empty());
     let dir = match (env("ABRA_DIR"), env("HOME")) {
         (Some(dir), _) => PathBuf::from(dir),
         (None, Some(home)) => Path::new(&home).join(".abra"),
@@ -113,35 +122,41 @@ pub fn endpoint(env: Env<'_>, server: &str) -> Result<Endpoint> {
 
 fn choose(dir: &Path, wanted: Option<&str>) -> Result<String> {
     let add = "`abra server add` makes one";
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            bail!("abra has no server: there is no `{}`; {add}", dir.display())
-        }
-        Err(error) => return Err(error).with_context(|| format!("failed to list `{}`", dir.display())),
-    };
+    if !dir.exists() {
+        bail!("abra has no server: there is no `{}`; {add}", dir.display());
+    }
+    let names = servers(dir)?;
+    match (choose_of(&names, wanted), wanted) {
+        (Some(server), _) => Ok(server),
+        (None, Some(wanted)) => bail!("abra has no server `{wanted}`: it has {}", listed(&names)),
+        (None, None) if names.is_empty() => bail!("abra has no server in `{}`; {add}", dir.display()),
+        (None, None) => bail!(
+            "abra has {} servers, {}: `server` below `[abra]` in `harness.toml` says which",
+            names.len(),
+            listed(&names)
+        ),
+    }
+}
+
+/// The one that was asked for, else the only one, else this machine's.
+fn choose_of(names: &[String], wanted: Option<&str>) -> Option<String> {
+    match (wanted, names) {
+        (None, [only]) => Some(only.clone()),
+        (wanted, names) => names.iter().find(|name| *name == wanted.unwrap_or("default")).cloned(),
+    }
+}
+
+fn servers(dir: &Path) -> Result<Vec<String>> {
+    let failed = || format!("failed to list `{}`", dir.display());
     let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.with_context(|| format!("failed to list `{}`", dir.display()))?;
+    for entry in std::fs::read_dir(dir).with_context(failed)? {
+        let entry = entry.with_context(failed)?;
         if entry.path().is_dir() {
             names.push(entry.file_name().to_string_lossy().into_owned());
         }
     }
     names.sort();
-    match (wanted, names.as_slice()) {
-        (Some(wanted), names) if names.iter().any(|name| name == wanted) => Ok(wanted.to_owned()),
-        (Some(wanted), names) => bail!("abra has no server `{wanted}`: it has {}", listed(names)),
-        (None, []) => bail!("abra has no server in `{}`; {add}", dir.display()),
-        (None, [only]) => Ok(only.clone()),
-        (None, names) if names.iter().any(|name| name == "default") => Ok("default".into()),
-        (None, names) => {
-            bail!(
-                "abra has {} servers, {}: `server` below `[abra]` in `harness.toml` says which",
-                names.len(),
-                listed(names)
-            )
-        }
-    }
+    Ok(names)
 }
 
 fn listed(names: &[String]) -> String {
@@ -181,6 +196,26 @@ mod tests {
         let several = chosen(&["a", "b"], None).unwrap_err();
         assert_eq!(several, "abra has 2 servers, `a`, `b`: `server` below `[abra]` in `harness.toml` says which");
         assert_eq!(chosen(&["a"], Some("x")).unwrap_err(), "abra has no server `x`: it has `a`");
+    }
+
+    #[test]
+    fn an_abra_that_nobody_asked_for_is_told_with_its_servers() {
+        let said = |servers: &[&str], with_abra: bool| {
+            let home = home(servers);
+            std::fs::write(home.path().join("abra"), "").unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(if with_abra { 0o755 } else { 0o644 });
+            std::fs::set_permissions(home.path().join("abra"), mode).unwrap();
+            let dir = home.path().display().to_string();
+            would_be_used(&|key| matches!(key, "PATH" | "ABRA_DIR").then(|| dir.clone()))
+        };
+        let one = "abra has the server `a.example.org`: `--engine abra` would use it";
+        assert_eq!(said(&["a.example.org"], true).as_deref(), Some(one));
+        let local = "abra has the servers `a`, `default`: `--engine abra` would use `default`";
+        assert_eq!(said(&["a", "default"], true).as_deref(), Some(local));
+        let several = "abra has the servers `a`, `b`: `--engine abra` with `server` below `[abra]` in `harness.toml` would \
+                       use one of them";
+        assert_eq!(said(&["a", "b"], true).as_deref(), Some(several));
+        assert_eq!((said(&[], true), said(&["a"], false)), (None, None));
     }
 
     fn abra(script: &str) -> (tempfile::TempDir, impl Fn(&str) -> Option<String>) {

@@ -1,6 +1,9 @@
 //! Which Docker to talk to, decided as the docker CLI decides it: `DOCKER_HOST`, `DOCKER_CONTEXT`, the current context
 //! of `config.json`, and the default socket.
 
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +15,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::alive::HANGS;
+use crate::recipe::suggest::listed;
 
 /// The socket of a Docker on this machine.
 const LOCAL: &str = "unix:///var/run/docker.sock";
@@ -75,15 +79,34 @@ impl Endpoint {
         agreed.map_err(|_| late()).and_then(|agreed| Ok(agreed?)).with_context(attempt)
     }
 
+    /// Why nobody answers at a socket of this machine, in a few words; `None` when somebody does, or when that cannot be
+    /// told.
+    pub fn silence(&self) -> Option<String> {
+        let path = self.host.strip_prefix("unix://")?;
+        let error = UnixStream::connect(path).err()?;
+        Some(match error.kind() {
+            ErrorKind::NotFound => "there is no Docker here".into(),
+            ErrorKind::PermissionDenied => match group_of(Path::new(path)) {
+                Some(group) => format!("Docker is here, but you are not in the group `{group}`"),
+                None => format!("Docker is here, but you may not open its socket `{path}`"),
+            },
+            ErrorKind::ConnectionRefused => format!("nobody answers at Docker's socket `{path}`: does Docker run"),
+            _ => return None,
+        })
+    }
+
     fn client(&self) -> Result<Docker> {
         let version = API_DEFAULT_VERSION;
         let host = &self.host;
         Ok(match (host.split_once("://"), &self.tls) {
             (Some(("unix", path)), _) => {
-                // The client would only say that a connection failed; the usual reason is worth its name.
-                if !Path::new(path).exists() {
-                    bail!("there is no socket `{path}`: is Docker installed, and does it run");
-                }
+                // The client would only say that a connection failed; the usual reasons are worth their names.
+                match UnixStream::connect(path) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => {
+                        bail!("there is no socket `{path}`: is Docker installed, and does it run")
+                    }
+                    connected => connected.with_context(|| format!("failed to open the socket `{path}`"))?,
+                };
                 Docker::connect_with_unix(host, TIMEOUT, version)?
             }
             (Some(("tcp" | "https", _)), Some(dir)) => {
@@ -111,6 +134,22 @@ impl Endpoint {
     }
 }
 
+/// The group that may open a socket, when it is not one of this process's.
+fn group_of(socket: &Path) -> Option<String> {
+    let about = std::fs::metadata(socket).ok()?;
+    let own = rustix::process::getgroups().ok()?;
+    if about.mode() & 0o060 != 0o060 || own.iter().any(|group| group.as_raw() == about.gid()) {
+        return None;
+    }
+    let groups = std::fs::read_to_string("/etc/group").ok()?;
+    let named = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == about.gid().to_string()).then(|| name.to_owned())
+    };
+    groups.lines().find_map(named)
+}
+
 /// `currentContext` of the CLI's configuration, if there is one.
 fn current_context(config: &Path) -> Result<Option<String>> {
     let path = config.join("config.json");
@@ -128,8 +167,19 @@ fn current_context(config: &Path) -> Result<Option<String>> {
 fn context(config: &Path, name: &str, origin: &str) -> Result<Endpoint> {
     let id = HEXLOWER.encode(&Sha256::digest(name.as_bytes()));
     let path = config.join("contexts/meta").join(&id).join("meta.json");
-    let text = std::fs::read(&path)
-        .with_context(|| format!("failed to read the docker context `{name}` from `{}`", path.display()))?;
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!(
+                "there is no Docker context `{name}` ({origin}): there are {}",
+                listed(contexts(config).iter().map(String::as_str), 8)
+            )
+        }
+        Err(error) => {
+            return Err(error)
+                .with_context(|| format!("failed to read the docker context `{name}` from `{}`", path.display()));
+        }
+    };
     let json: Value =
         serde_json::from_slice(&text).with_context(|| format!("failed to understand `{}`", path.display()))?;
     let docker = &json["Endpoints"]["docker"];
@@ -144,6 +194,18 @@ fn context(config: &Path, name: &str, origin: &str) -> Result<Endpoint> {
     let tls = config.join("contexts/tls").join(&id).join("docker");
     let tls = tls.is_dir().then_some(tls);
     Ok(Endpoint { host: host.to_owned(), tls, origin: format!("{origin} `{name}`") })
+}
+
+/// The names of the contexts that there are.
+fn contexts(config: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(config.join("contexts/meta")).into_iter().flatten().flatten();
+    let name = |entry: std::fs::DirEntry| {
+        let json: Value = serde_json::from_slice(&std::fs::read(entry.path().join("meta.json")).ok()?).ok()?;
+        Some(json["Name"].as_str()?.to_owned())
+    };
+    let mut names: Vec<String> = entries.filter_map(name).chain(["default".to_owned()]).collect();
+    names.sort();
+    names
 }
 
 #[cfg(test)]
@@ -213,7 +275,7 @@ mod tests {
         let error = find(&[("DOCKER_CONFIG", config), ("DOCKER_CONTEXT", "loose")]).unwrap_err().to_string();
         assert!(error.starts_with("the docker context `loose` does not verify"), "{error}");
         let error = find(&[("DOCKER_CONFIG", config), ("DOCKER_CONTEXT", "none")]).unwrap_err().to_string();
-        assert!(error.starts_with("failed to read the docker context `none` from `"), "{error}");
+        assert_eq!(error, "there is no Docker context `none` (DOCKER_CONTEXT): there are `default`, `loose`");
         fs::write(dir.path().join("config.json"), "{").unwrap();
         let error = format!("{:#}", find(&[("DOCKER_CONFIG", config)]).unwrap_err());
         assert!(error.starts_with("failed to understand `"), "{error}");

@@ -137,7 +137,7 @@ impl Host {
     pub async fn pull(&self, image: &str) -> Result<String> {
         let was_here = self.docker.inspect_image(image).await.is_ok();
         let pulled = images::pull_anew(&self.docker, image).await;
-        let digest = pulled.map_err(|(FetchError::Missing(error) | FetchError::Unavailable(error))| error)?;
+        let digest = pulled.map_err(FetchError::into_error)?;
         if !was_here {
             let removed = self.docker.remove_image(image, None::<RemoveImageOptions>, None).await;
             removed.with_context(|| format!("failed to remove the image `{image}` again"))?;

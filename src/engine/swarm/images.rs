@@ -16,14 +16,14 @@ use super::{is_missing, status};
 /// The label by which an image says that it is not what its name says.
 const STAND_IN: &str = "recipe-harness.stand-in";
 
-/// What a registry says when it answers and has no such image, or not for us. Everything else is its own trouble.
-const ABSENT: [&str; 9] = [
-    "manifest unknown",
-    "manifest for",
-    "not found",
+/// What a registry says when it answers and has no such image, and Docker of what is no name of one. Everything else is
+/// its own trouble.
+const ABSENT: [&str; 5] = ["manifest unknown", "manifest for", "not found", "does not exist", "invalid reference"];
+
+/// What it says when it has none for us.
+const DENIED: [&str; 5] = [
     "access denied",
     "access to the resource is denied",
-    "does not exist",
     "unauthorized",
     "authentication required",
     "no basic auth credentials",
@@ -76,9 +76,12 @@ async fn local(docker: &Docker, image: &str) -> Result<Option<ImageInspect>, Fet
     match docker.inspect_image(image).await {
         Ok(local) => Ok(Some(local)),
         Err(error) if is_missing(&error) => Ok(None),
-        Err(error) => Err(FetchError::Unavailable(
-            Error::from(error).context(format!("failed to ask Docker for the image `{image}`")),
-        )),
+        Err(error) => {
+            let named = status(&error) == Some(400);
+            let error = Error::from(error).context(format!("failed to ask Docker for the image `{image}`"));
+            // It does not even look for what is no reference.
+            Err(if named { FetchError::Missing(error) } else { FetchError::Unavailable(error) })
+        }
     }
 }
 
@@ -117,12 +120,17 @@ async fn pull(docker: &Docker, image: &str) -> Result<(), FetchError> {
 /// Whose fault it is that an image cannot be had, by what the registry said.
 fn classify(error: bollard::errors::Error, attempt: String) -> FetchError {
     let text = error.to_string().to_lowercase();
-    let absent = matches!(status(&error), Some(401 | 403 | 404)) || ABSENT.iter().any(|words| text.contains(words));
-    let busy = BUSY.iter().any(|words| text.contains(words));
-    let error = Error::from(error).context(attempt);
+    let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
+    let denied = matches!(status(&error), Some(401 | 403)) || says(&DENIED);
+    let absent = status(&error) == Some(404) || says(&ABSENT);
     // A name that cannot be resolved is "not found", too, but it is the registry's.
-    let out_of_reach = text.contains("dial tcp") || text.contains("no such host");
-    if absent && !busy && !out_of_reach { FetchError::Missing(error) } else { FetchError::Unavailable(error) }
+    let own = says(&BUSY) || text.contains("dial tcp") || text.contains("no such host");
+    let error = Error::from(error).context(attempt);
+    match (own, denied, absent) {
+        (false, true, _) => FetchError::Denied(error),
+        (false, _, true) => FetchError::Missing(error),
+        _ => FetchError::Unavailable(error),
+    }
 }
 
 /// What the docker CLI would log in with, credential helpers included.
@@ -172,11 +180,17 @@ mod tests {
     fn an_image_that_is_not_there_is_told_from_a_registry_in_trouble() {
         for (status, message) in [
             (404, "manifest for nginx:99 not found: manifest unknown: manifest unknown"),
+            (400, "invalid reference format"),
+        ] {
+            assert!(matches!(classified(status, message), FetchError::Missing(_)), "{message}");
+        }
+        for (status, message) in [
+            (404, "pull access denied for x, repository does not exist or may require 'docker login'"),
             (403, "pull access denied for x, repository does not exist or may require 'docker login'"),
             (500, "unauthorized: authentication required"),
             (500, "Head \"http://127.0.0.1:5000/v2/a/manifests/1\": no basic auth credentials"),
         ] {
-            assert!(matches!(classified(status, message), FetchError::Missing(_)), "{message}");
+            assert!(matches!(classified(status, message), FetchError::Denied(_)), "{message}");
         }
         for (status, message) in [
             (429, "toomanyrequests: You have reached your pull rate limit"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
 use bollard::Docker;
 use bollard::models::{LocalNodeState, Network, Service};
 use bollard::query_parameters::{ListNetworksOptions, ListServicesOptions};
@@ -13,6 +13,7 @@ use super::alive::while_alive;
 use super::endpoint::Endpoint;
 use super::inventory::{Object, everything};
 use super::{STACK_LABEL, SwarmSpec, images};
+use crate::fault::{Failure, Fault};
 use crate::process::Run;
 use crate::recipe::stack::Stack;
 
@@ -37,13 +38,37 @@ pub struct Checked {
     pub stand_ins: Vec<String>,
 }
 
-/// Looks at everything that can be looked at beforehand. The error names every problem, and nothing was created.
+/// Why this machine has no Swarm for a run, in a few words: whoever asked for none in particular goes on without one.
+#[derive(Debug)]
+pub struct NotHere(pub String);
+
+impl std::fmt::Display for NotHere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotHere {}
+
+/// Looks at everything that can be looked at beforehand. The error names every problem, and nothing was created. It is a
+/// [`Failure`] of the recipe's for what Docker or a registry says of its images, and a [`NotHere`] for what this machine
+/// lacks.
 pub async fn preflight(endpoint: Endpoint, wanted: &Wanted<'_>) -> Result<Checked> {
+    let docker = match endpoint.connect().await {
+        Ok(docker) => docker,
+        Err(error) => return Err(with_reason(error, endpoint.silence())),
+    };
     if !wanted.as_it_is {
         command().await?;
     }
-    let docker = endpoint.connect().await?;
     while_alive(&docker, Box::pin(examine(&docker, endpoint, wanted))).await?
+}
+
+fn with_reason(error: Error, reason: Option<String>) -> Error {
+    match reason {
+        Some(reason) => error.context(NotHere(reason)),
+        None => error,
+    }
 }
 
 async fn examine(docker: &Docker, endpoint: Endpoint, wanted: &Wanted<'_>) -> Result<Checked> {
@@ -56,7 +81,11 @@ async fn examine(docker: &Docker, endpoint: Endpoint, wanted: &Wanted<'_>) -> Re
     if !foreign.is_empty() {
         problems.extend(missing(&foreign, &everything(docker).await?));
     }
-    let stand_ins = image_problems(docker, wanted, &mut problems).await;
+    let images = look_at_images(docker, wanted).await;
+    if !images.missing.is_empty() {
+        return Err(Failure::new(Fault::Recipe, images.missing.join("; ")).into());
+    }
+    problems.extend(images.unavailable);
     if !problems.is_empty() {
         bail!("{}", problems.join("; "));
     }
@@ -72,13 +101,14 @@ async fn examine(docker: &Docker, endpoint: Endpoint, wanted: &Wanted<'_>) -> Re
     }
     notes.extend(traefik.iter().map(|network| format!("requests go through the Traefik on network `{network}`")));
     let spec = SwarmSpec { endpoint, node, data_root, without_ipvs, traefik, own_networks };
-    Ok(Checked { spec, notes, stand_ins })
+    Ok(Checked { spec, notes, stand_ins: images.stand_ins })
 }
 
 /// The docker command, which knows how to deploy a stack.
 async fn command() -> Result<()> {
     let asked = Run::new("docker", ["--version"]).checked().await;
-    asked.context("there is no `docker` command that works, and stacks are deployed with it").map(|_| ())
+    let missing = "Docker answers, but there is no `docker` command that works, and stacks are deployed with it";
+    asked.context(NotHere(missing.into())).map(|_| ())
 }
 
 /// The id of the node, which must be a manager of a Swarm, and where it keeps everything, if that is here.
@@ -91,9 +121,9 @@ async fn manager(docker: &Docker, endpoint: &Endpoint) -> Result<(String, Option
             Ok((node, info.docker_root_dir.map(PathBuf::from).filter(|_| endpoint.is_local())))
         }
         Some(LocalNodeState::ACTIVE) => {
-            bail!("Docker at `{}` is a worker of its Swarm: only a manager can deploy", endpoint.host)
+            bail!(NotHere(format!("Docker at `{}` is a worker of its Swarm: only a manager can deploy", endpoint.host)))
         }
-        _ => bail!("Docker at `{}` is in no Swarm: `docker swarm init` makes one", endpoint.host),
+        _ => bail!(NotHere(format!("Docker at `{}` is in no Swarm: `docker swarm init` makes one", endpoint.host))),
     }
 }
 
@@ -176,19 +206,31 @@ fn has_traefik(network: &Network, services: &[Service]) -> bool {
     })
 }
 
-async fn image_problems(docker: &Docker, wanted: &Wanted<'_>, problems: &mut Vec<String>) -> Vec<String> {
+/// What is known of the images of a run.
+#[derive(Default)]
+struct Images {
+    /// One line for every image that is not what its name says.
+    stand_ins: Vec<String>,
+    /// Those that there are not, each as one sentence.
+    missing: Vec<String>,
+    /// Those that cannot be had here and now, each as one sentence.
+    unavailable: Vec<String>,
+}
+
+async fn look_at_images(docker: &Docker, wanted: &Wanted<'_>) -> Images {
     let services = wanted.stacks.iter().flat_map(|stack| stack.services.values());
-    let mut stand_ins = Vec::new();
+    let mut images = Images::default();
     for image in services.map(|service| service.image.as_str()).collect::<BTreeSet<&str>>() {
         match images::resolvable(docker, image).await {
             Ok(Some(stand_in)) => {
-                stand_ins.push(format!("`{image}` is not what its name says: {stand_in}"));
+                images.stand_ins.push(format!("`{image}` is not what its name says: {stand_in}"));
             }
             Ok(None) => {}
-            Err(FetchError::Missing(error) | FetchError::Unavailable(error)) => problems.push(format!("{error:#}")),
+            Err(FetchError::Missing(error)) => images.missing.push(format!("{error:#}")),
+            Err(error) => images.unavailable.push(format!("{:#}", error.into_error())),
         }
     }
-    stand_ins
+    images
 }
 
 #[cfg(test)]

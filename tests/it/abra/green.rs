@@ -1,7 +1,7 @@
 //! Runs that must pass, some of them in spite of what abra says.
 
 use crate::fake::Abra;
-use crate::runner::{Ended, working_copy};
+use crate::runner::{Ended, checkout, working_copy};
 
 pub const CASES: &[crate::Case] = &[
     ("custom_html_passes_every_tier", custom_html_passes_every_tier),
@@ -9,8 +9,8 @@ pub const CASES: &[crate::Case] = &[
     ("an_abra_that_gives_up_early_is_not_believed", an_abra_that_gives_up_early),
     ("secrets_that_abra_does_not_tell_are_said_to_be_unwatched", secrets_that_abra_does_not_tell),
     ("two_runs_at_once_do_not_meet", two_runs_at_once_do_not_meet),
-    ("auto_prefers_abra_and_says_why", auto_prefers_abra_and_says_why),
-    ("an_abra_that_auto_passes_over_is_said", an_abra_that_auto_passes_over),
+    ("auto_says_that_abra_is_there_and_uses_it_only_if_harness_toml_names_its_server", auto_and_abra),
+    ("an_abra_that_is_named_and_cannot_be_used_is_said", an_abra_that_auto_passes_over),
     ("a_base_with_a_lightweight_tag_is_deployed_as_chaos", a_base_with_a_lightweight_tag),
     ("a_recipe_that_cannot_be_linted_is_no_failure", a_recipe_that_cannot_be_linted),
 ];
@@ -93,9 +93,10 @@ fn an_abra_that_auto_passes_over() {
     std::fs::remove_file(abra.beside.join("abra")).unwrap();
     std::fs::write(abra.beside.join("abra"), "#!/bin/sh\necho something else\n").unwrap();
     std::fs::set_permissions(abra.beside.join("abra"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let ended = abra.run(&["--recipe", "custom-html", "--engine", "auto", "--plan"]);
+    let run = abra.command(&["--recipe", "custom-html", "--engine", "auto", "--plan"]);
+    let ended = crate::runner::finish(&run.env("HARNESS_ROOT", root_that_names_a_server(&abra)));
     assert_eq!(ended.code, 0, "{ended}");
-    assert!(ended.stdout.contains("engine   swarm, because a Swarm manager answers: "), "{ended}");
+    assert!(ended.stdout.contains("engine   swarm, because a Swarm manager answers here: "), "{ended}");
     assert!(ended.stdout.contains("note     abra was passed over: `"), "{ended}");
 }
 
@@ -129,10 +130,29 @@ fn a_recipe_that_cannot_be_linted() {
     abra.expect_nothing_left(&ended);
 }
 
-fn auto_prefers_abra_and_says_why() {
+fn auto_and_abra() {
     let abra = Abra::with(&[]);
-    let ended = abra.run(&["--recipe", "custom-html", "--engine", "auto", "--plan"]);
+    let run = abra.command(&["--recipe", "custom-html", "--engine", "auto", "--plan"]);
+    let ended = crate::runner::finish(&run);
     assert_eq!(ended.code, 0, "{ended}");
-    let said = format!("{}{}", ended.stdout, ended.stderr);
-    assert!(said.contains("abra, because it is here and has a server: `"), "{ended}");
+    assert!(ended.stdout.contains("engine   swarm, because a Swarm manager answers here: "), "{ended}");
+    let note = "note     abra has the server `default`: `--engine abra` would use it\n";
+    assert!(ended.stdout.contains(note), "{ended}");
+    assert_eq!(abra.calls(), Vec::<String>::new(), "abra was asked for something");
+    let ended = crate::runner::finish(&run.env("HARNESS_ROOT", root_that_names_a_server(&abra)));
+    assert_eq!(ended.code, 0, "{ended}");
+    let engine = "engine   abra, because `[abra] server` in harness.toml names it: `";
+    assert!(ended.stdout.contains(engine), "{ended}");
+}
+
+/// The recipes of the checkout, and the server `default` in `harness.toml`.
+fn root_that_names_a_server(abra: &Abra) -> std::path::PathBuf {
+    let (root, checkout) = (abra.world.dir.path().join("root"), checkout());
+    std::fs::create_dir(&root).unwrap();
+    for name in ["recipes", "overlays"] {
+        std::os::unix::fs::symlink(checkout.join(name), root.join(name)).unwrap();
+    }
+    let harness = std::fs::read_to_string(checkout.join("harness.toml")).unwrap();
+    std::fs::write(root.join("harness.toml"), format!("abra.server = \"default\"\n{harness}")).unwrap();
+    root
 }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot get at what it looks at has failed")]
 
+mod auto;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 #[path = "../crash.rs"]
 mod crash;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
     arguments.test_threads = arguments.test_threads.or(Some(3));
     let missing = if arguments.list { None } else { docker::missing() };
     let cases = [
+        auto::CASES,
         crashes::CASES,
         faults::CASES,
         green::CASES,
