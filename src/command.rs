@@ -19,9 +19,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::config::state;
+use crate::config::{environment, state};
 use crate::doctor::{self, Asked};
 use crate::keeper::sweep;
 use crate::plain::plain;
@@ -100,7 +100,7 @@ pub fn main() -> ExitCode {
     if let Some(code) = crate::runner::hidden() {
         return code;
     }
-    answer(Cli::parse().command)
+    answer(parse_from(std::env::args_os()).command)
 }
 
 /// What a test executable does when it is started as `harness COMMAND …` instead of for its trials. A single word is a
@@ -110,7 +110,13 @@ pub fn asked_for() -> Option<ExitCode> {
     arguments.next_if(|first| first == spelling::MARK)?;
     arguments.peek()?;
     let arguments = [OsString::from(spelling::MARK)].into_iter().chain(arguments);
-    Some(answer(Cli::parse_from(arguments).command))
+    Some(answer(parse_from(arguments).command))
+}
+
+/// An empty variable is one that nobody has set, for `harness test` as for the test executable.
+fn parse_from(arguments: impl IntoIterator<Item = OsString>) -> Cli {
+    let matches = Cli::command().mut_subcommand("test", environment::adjust).get_matches_from(arguments);
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 fn answer(command: Command) -> ExitCode {

@@ -3,7 +3,9 @@
 pub mod cli;
 pub mod data;
 pub mod docs;
+pub mod environment;
 pub mod files;
+pub mod paths;
 pub mod reference;
 pub mod secrets;
 pub mod state;
@@ -104,7 +106,7 @@ impl Settings {
 /// Which engine was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineChoice {
-    /// The first that is usable here: abra, swarm, embedded.
+    /// A Swarm of this machine if it can be used, else embedded; abra before them where `harness.toml` names its server.
     Auto,
     Abra,
     Swarm,
@@ -255,7 +257,7 @@ fn source(text: &str, root: &Path, ssh: bool) -> Result<Source> {
 }
 
 fn tiers(names: &[String]) -> Result<BTreeSet<Tier>> {
-    // A CI server that has nothing to say sets STAGES to nothing.
+    // A CI server that has nothing to say sets HARNESS_TIERS to nothing.
     if names.iter().all(|name| name.trim().is_empty()) {
         return Ok(Tier::ALL.into());
     }
@@ -315,8 +317,8 @@ const LONGEST_WARM: Duration = Duration::from_secs(7 * 24 * 3600);
 /// `HARNESS_WARM=0` is no for whoever has it in a file.
 fn warm(env: Env<'_>, harness: &HarnessToml) -> Result<Option<Duration>> {
     let limit = match env("HARNESS_WARM").as_deref().map(str::trim) {
-        None => harness.warm,
-        Some("" | "0") => None,
+        None | Some("") => harness.warm,
+        Some("0") => None,
         Some(text) => match humantime::parse_duration(text) {
             Ok(limit) => Some(limit),
             Err(_) => bail!("HARNESS_WARM is `{text}`: write a length of time such as `10m`, or `0`"),
@@ -453,6 +455,7 @@ mod tests {
         assert_eq!(warm(&[], "warm = \"5m\""), Some(Duration::from_secs(300)));
         assert_eq!(warm(&[("HARNESS_WARM", "10m")], "warm = \"5m\""), Some(Duration::from_secs(600)));
         assert_eq!(warm(&[("HARNESS_WARM", "0")], "warm = \"5m\""), None);
+        assert_eq!(warm(&[("HARNESS_WARM", "")], "warm = \"5m\""), Some(Duration::from_secs(300)));
         let line = refusal(&[], &[("HARNESS_WARM", "soon")], "", "");
         assert_eq!(line, "HARNESS_WARM is `soon`: write a length of time such as `10m`, or `0`");
         assert_eq!(warm(&[("HARNESS_WARM", "7d")], ""), Some(LONGEST_WARM));

@@ -17,6 +17,7 @@
 
 pub mod app;
 pub mod assertion;
+pub mod caller;
 pub mod client;
 pub mod command;
 pub mod config;

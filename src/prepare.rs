@@ -44,6 +44,9 @@ pub struct Prepared {
     pub warm: Option<std::time::Duration>,
     /// The directory was asked for by name.
     pub own_dir: bool,
+    /// The short names of the environment that stand for a flag, on one line.
+    #[serde(default)]
+    pub short_names: Option<String>,
     /// One line for everything that the policy allowed beyond its defaults.
     pub allowed: Vec<String>,
     /// Tests and hooks that are programs: the overlay's, and the recipe's own as far as they are approved.
@@ -136,6 +139,7 @@ fn decide(cli: &Cli, recipe: &str, place: &Place, facts: &mut Facts) -> Result<P
     let (base_revision, base) = base.filter(|_| plan.base.is_some()).unzip();
     let client = Client::look_up(std::process::id() as i32).context("failed to look this process up in /proc")?;
     let prepared = Prepared {
+        short_names: cli.short_names(),
         allowed,
         scripts,
         approved: own.approved,
@@ -181,10 +185,14 @@ fn decide(cli: &Cli, recipe: &str, place: &Place, facts: &mut Facts) -> Result<P
 fn open(cli: &Cli, config: &Config) -> Result<Recipe> {
     let base = config.base.as_deref();
     let recipe = Recipe::open(&config.recipe, &config.sources, &config.state, &config.reference, base);
-    match cli.base {
+    let recipe = match cli.base {
         Some(_) => recipe.usage(),
         // All that is left to be wrong is the base that `recipe.toml` names.
         None => recipe.blame(Fault::Assertion),
+    };
+    match cli.short_names_of_versions() {
+        Some(short) => recipe.context(short),
+        None => recipe,
     }
 }
 
@@ -301,6 +309,7 @@ fn judge(
 /// What would fail later is refused now.
 fn check(states: &[&AppState]) -> Result<()> {
     let mut problems: Vec<String> = states.iter().flat_map(|state| abra::problems(&state.stack)).collect();
+    problems.extend(states.iter().flat_map(|state| state.impossible_images.clone()));
     if let [base, head] = states {
         problems.extend(abra::check_configs(&base.stack, &head.stack));
     }
@@ -308,7 +317,7 @@ fn check(states: &[&AppState]) -> Result<()> {
     let mut said = BTreeSet::new();
     problems.retain(|problem| said.insert(problem.clone()));
     if !problems.is_empty() {
-        bail!("{}", problems.join("; "));
+        return Err(Failure::new(Fault::Recipe, problems.join("; ")).into());
     }
     Ok(())
 }
@@ -335,9 +344,6 @@ fn junit(path: &Path) -> Result<PathBuf> {
     if path.is_dir() {
         bail!("`--junit {}` is a directory: name a file", path.display());
     }
-    if !path.parent().is_some_and(Path::is_dir) {
-        bail!("`--junit {}` names a file in a directory that does not exist", path.display());
-    }
     Ok(path)
 }
 
@@ -346,7 +352,7 @@ fn arguments(cli: &Cli, recipe: &str) -> String {
     let mut arguments = format!("--recipe {recipe}");
     let mut add = |flag: &str, value: Option<String>| {
         if let Some(value) = value {
-            arguments.push_str(&format!(" {flag} {value}"));
+            arguments.push_str(&format!(" {flag} {}", quoted(&value)));
         }
     };
     add("--recipe-dir", cli.recipe_dir.as_ref().map(|dir| dir.display().to_string()));
@@ -361,9 +367,25 @@ fn arguments(cli: &Cli, recipe: &str) -> String {
     arguments
 }
 
+/// A word as a shell takes it.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-+=.,:/@%".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_shell_would_split_is_quoted() {
+        assert_eq!(quoted("../my-recipes/notes:1.0.0+1.27"), "../my-recipes/notes:1.0.0+1.27");
+        assert_eq!(quoted("/my recipes/it's"), r"'/my recipes/it'\''s'");
+        assert_eq!((quoted(""), quoted("$(id)")), ("''".into(), "'$(id)'".into()));
+    }
 
     #[test]
     fn run_ids_are_unique_and_the_domain_is_short() {

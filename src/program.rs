@@ -48,7 +48,8 @@ pub fn root() -> PathBuf {
 }
 
 fn named() -> Option<PathBuf> {
-    std::env::var_os("HARNESS_ROOT").filter(|root| !root.is_empty()).map(PathBuf::from)
+    let root = std::env::var_os("HARNESS_ROOT").filter(|root| !root.is_empty()).map(PathBuf::from)?;
+    Some(crate::caller::absolute(&root).unwrap_or(root))
 }
 
 /// The nearest folder with a `harness.toml`, from `here` upwards.

@@ -26,7 +26,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use clap::Parser as _;
 use libtest_mimic::{Arguments, Conclusion, Trial};
 
 use crate::assertion::Registry;
@@ -34,6 +33,7 @@ use crate::client::{Session, runtime};
 use crate::config::cli::Cli;
 use crate::config::files::{self, HarnessToml};
 use crate::config::state::create_private;
+use crate::config::{environment, paths};
 use crate::fault::{Blame as _, Failure, Fault};
 use crate::plain::plain;
 use crate::report::results::Results;
@@ -81,7 +81,7 @@ pub fn hidden() -> Option<ExitCode> {
 
 fn parse_and_run() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().collect();
-    match Cli::try_parse() {
+    match environment::parse(std::env::args_os()) {
         Ok(cli) => run(&cli, &arguments),
         Err(error) => {
             error.print().context("failed to print")?;
@@ -95,6 +95,9 @@ pub fn run(cli: &Cli, arguments: &[String]) -> Result<ExitCode> {
     if cli.mimic.test_threads == Some(0) {
         bail!("`--test-threads=0` would run nothing for ever: give 1 or more, or leave it out");
     }
+    let mut cli = cli.clone();
+    paths::locate(&mut cli)?;
+    let cli = &cli;
     let registry = Arc::new(Registry::read()?);
     let recipes = selection::recipes(cli, &registry, default_recipe)?;
     if recipes.is_empty() {

@@ -15,27 +15,27 @@ use libtest_mimic::Arguments;
 )]
 pub struct Cli {
     /// The recipe to test; may be given several times
-    #[arg(long, value_name = "NAME", env = "RECIPE", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME", env = "HARNESS_RECIPE", value_delimiter = ',')]
     pub recipe: Vec<String>,
 
     /// Test a working copy instead of a published repository, uncommitted changes included
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", env = "HARNESS_RECIPE_DIR")]
     pub recipe_dir: Option<PathBuf>,
 
     /// The commit, branch or tag under test; the default branch when not given
-    #[arg(long = "ref", value_name = "SHA|BRANCH|TAG", env = "REF")]
+    #[arg(long = "ref", value_name = "SHA|BRANCH|TAG", env = "HARNESS_REF")]
     pub reference: Option<String>,
 
     /// Test the head of this pull request
-    #[arg(long, value_name = "NUMBER", env = "PR")]
+    #[arg(long, value_name = "NUMBER", env = "HARNESS_PR")]
     pub pr: Option<String>,
 
     /// The published version to upgrade from; the newest one older than the head when not given
-    #[arg(long, value_name = "VERSION", env = "VERSION")]
+    #[arg(long, value_name = "VERSION", env = "HARNESS_BASE")]
     pub base: Option<String>,
 
     /// Only these tiers: install, upgrade, backup, restore, custom
-    #[arg(long, value_name = "TIER,…", env = "STAGES", value_delimiter = ',')]
+    #[arg(long, value_name = "TIER,…", env = "HARNESS_TIERS", value_delimiter = ',')]
     pub tiers: Vec<String>,
 
     /// Leave out the generic assertions, of all tiers or of those named; said loudly and recorded
@@ -88,6 +88,10 @@ pub struct Cli {
 
     #[command(flatten)]
     pub mimic: Arguments,
+
+    /// Short names of the environment that stand for a flag, each with it
+    #[arg(skip)]
+    pub short: Vec<(&'static str, &'static str)>,
 }
 
 impl Cli {

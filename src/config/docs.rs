@@ -13,18 +13,62 @@ pub fn schemas() -> [(&'static str, Value); 2] {
     ]
 }
 
+/// What is read of the environment: the variable, its short name, and what it is for.
+const VARIABLES: [(&str, &str, &str); 19] = [
+    ("HARNESS_RECIPE", "RECIPE", "`--recipe`; several with commas between them"),
+    ("HARNESS_RECIPE_DIR", "", "`--recipe-dir`"),
+    ("HARNESS_REF", "REF", "`--ref`"),
+    ("HARNESS_PR", "PR", "`--pr`"),
+    ("HARNESS_BASE", "VERSION", "`--base`"),
+    ("HARNESS_TIERS", "STAGES", "`--tiers`"),
+    ("HARNESS_ENGINE", "", "`--engine`; comes before `engine` in `harness.toml`"),
+    ("HARNESS_JUNIT", "", "`--junit`"),
+    ("HARNESS_WARM", "", "`warm`, as `10m`; `0` for not at all"),
+    ("HARNESS_SCREENSHOTS", "", "`screenshots`: `1` or `0`"),
+    ("HARNESS_CHROMIUM", "", "`chromium`"),
+    (
+        "HARNESS_STATE",
+        "",
+        "The directory that holds mirrors, images and runs; `$XDG_STATE_HOME/recipe-harness` or \
+                          `~/.local/state/recipe-harness` when not given",
+    ),
+    (
+        "HARNESS_ROOT",
+        "",
+        "The folder that holds `harness.toml`, `recipes` and `overlays`; the checkout that the harness was \
+                         built in when not given",
+    ),
+    ("HARNESS_SECRET_<NAME>", "", "The value of a secret, as `--secret name=@file` gives it"),
+    ("CCCI_SKIP_GENERIC", "", "`--skip-generic`, with `1`"),
+    ("CCCI_SKIP_GENERIC_<TIER>", "", "`--skip-generic=<tier>`, with `1`"),
+    ("CCCI_REPO_LOCAL_APPROVED_FILE", "", "`repo_local_approved`"),
+    ("CI", "", "With `true`, what cannot be looked at here is a failure"),
+    (
+        "DOCKER_HOST`, `DOCKER_CONTEXT`, `DOCKER_CONFIG`, `ABRA_DIR",
+        "",
+        "As for `docker` and `abra`; see [the swarm \
+                         engine](swarm.md) and [the abra engine](abra.md)",
+    ),
+];
+
 /// The text of `docs/configuration.md`.
 pub fn reference() -> String {
     let mut text = String::from(
         "# Configuration\n\n<!-- Made from the types in src/config/files.rs: `BLESS=1 cargo test configuration` writes it again. -->\n\n\
          Flags come before environment variables, these before `recipe.toml`, that before `harness.toml`, and all before\n\
          the defaults. Unknown keys and malformed values are errors that name the line.\n\n\
-         `recipe-harness` reads these environment variables: `RECIPE`, `REF`, `PR`, `VERSION` and `STAGES` stand for\n\
-         `--recipe`, `--ref`, `--pr`, `--base` and `--tiers`; `CCCI_SKIP_GENERIC=1` and `CCCI_SKIP_GENERIC_<TIER>=1` for\n\
-         `--skip-generic`; `CCCI_REPO_LOCAL_APPROVED_FILE` for `repo_local_approved`; `HARNESS_WARM=10m` for `warm`, and `HARNESS_WARM=0` for none; `HARNESS_SECRET_<NAME>` gives a secret its value, as `--secret name=@file` does; `HARNESS_SCREENSHOTS` (`1` or `0`) and `HARNESS_CHROMIUM` for\n\
-         `screenshots` and `chromium`; `HARNESS_STATE` names the directory that holds mirrors, images and runs, and `HARNESS_ROOT`\n\
-         the checkout that holds `harness.toml`, `recipes` and `overlays`.\n",
+         Paths are taken from the directory in which the command was typed, although cargo starts tests elsewhere; those in\n\
+         `harness.toml` from its folder.\n\n\
+         ## The environment\n\n\
+         An empty variable is one that nobody has set: `HARNESS_ENGINE=` is the same as none. (An empty `RECIPE` without\n\
+         `--recipe` is an error, because nothing would be run.) The short names are everybody's: where one is in force, the\n\
+         header of the run says so, and the name beside it comes first.\n\n\
+         | variable | or, shorter | meaning |\n| --- | --- | --- |\n",
     );
+    for (variable, short, meaning) in VARIABLES {
+        let short = if short.is_empty() { String::new() } else { format!("`{short}`") };
+        text.push_str(&format!("| `{variable}` | {short} | {meaning} |\n"));
+    }
     for (file, schema) in [
         ("harness.toml", schema_for!(HarnessToml).to_value()),
         ("overlays/&lt;recipe&gt;/recipe.toml", schema_for!(RecipeToml).to_value()),

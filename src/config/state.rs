@@ -11,12 +11,14 @@ use rustix::fs::{Access, FlockOperation, access, flock};
 use super::Env;
 
 /// `HARNESS_STATE`, else `$XDG_STATE_HOME/recipe-harness`, else `~/.local/state/recipe-harness`, else a directory of
-/// this user below `/tmp`. The first that can be written to; one that was asked for by name must be.
+/// this user below `/tmp`. The first that can be written to; one that was asked for by name must be, and is taken from
+/// the caller's directory.
 pub fn dir(env: Env<'_>) -> Result<PathBuf> {
     let given = |key: &str| env(key).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(dir) = given("HARNESS_STATE") {
         // Its name may be what is wrong with it.
         let shown = dir.to_string_lossy().escape_debug().to_string();
+        let dir = crate::caller::absolute(&dir)?;
         usable(&dir).with_context(|| format!("HARNESS_STATE is `{shown}`"))?;
         return Ok(dir);
     }
@@ -30,7 +32,6 @@ pub fn dir(env: Env<'_>) -> Result<PathBuf> {
 
 /// An error says why nothing can be kept there. Permissions alone do not tell: root has all of them in `/proc`, too.
 fn usable(dir: &Path) -> Result<()> {
-    ensure!(dir.is_absolute(), "write an absolute path");
     ensure!(!dir.to_string_lossy().contains(char::is_control), "a name may have no line breaks and other controls");
     let existing = dir.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok()).context("there is no `/`")?;
     if existing.is_symlink() && !existing.exists() {
@@ -125,7 +126,6 @@ mod tests {
         std::fs::write(at("file"), "").unwrap();
         std::os::unix::fs::symlink("/nowhere/at/all", at("link")).unwrap();
         for (state, why) in [
-            ("here".into(), "write an absolute path".to_owned()),
             (
                 "/proc/nope".into(),
                 "failed to create a directory in `/proc`: No such file or directory (os error 2)".into(),
@@ -138,6 +138,8 @@ mod tests {
             let error = dir(&|key| (key == "HARNESS_STATE").then(|| state.clone())).unwrap_err();
             assert_eq!(format!("{error:#}"), format!("HARNESS_STATE is `{}`: {why}", state.escape_debug()));
         }
+        let relative = dir(&|key| (key == "HARNESS_STATE").then(|| "x/y".into())).unwrap();
+        assert_eq!(relative, crate::caller::dir().unwrap().join("x/y"));
         let good = at("new/deeper");
         assert_eq!(dir(&|key| (key == "HARNESS_STATE").then(|| good.clone())).unwrap(), Path::new(&good));
         assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 2, "nothing stays of the attempt");

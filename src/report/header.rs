@@ -24,6 +24,7 @@ pub fn lines(prepared: &Prepared) -> Vec<(&'static str, String)> {
         ("versions", spec.plan.versions()),
         ("engine", spec.about.engine.clone()),
     ];
+    lines.extend(prepared.short_names.iter().map(|line| ("env", line.clone())));
     lines.extend(spec.about.stand_ins.iter().map(|line| ("images", line.clone())));
     lines.extend(prepared.allowed.iter().map(|line| ("allowed", line.clone())));
     if let EngineSpec::Swarm(_) = spec.engine {
