@@ -25,6 +25,7 @@ use crate::config::{environment, state};
 use crate::doctor::{self, Asked};
 use crate::keeper::sweep;
 use crate::plain::plain;
+use crate::recipe::suggest;
 use crate::report::{files, history};
 use crate::spelling;
 
@@ -178,7 +179,11 @@ fn dir_of(run: &str) -> Result<PathBuf> {
     // A run's id, or the path of its directory.
     let dir = if run.contains('/') { Path::new(run).to_owned() } else { runs.join(run) };
     if sweep::started(&dir).is_none() {
-        bail!("no run `{run}`: `{}` holds the runs", runs.display());
+        let mut known: Vec<_> = std::fs::read_dir(&runs).into_iter().flatten().flatten().map(|it| it.path()).collect();
+        known.retain(|dir| sweep::started(dir).is_some());
+        known.sort_by_key(|dir| std::cmp::Reverse(sweep::started(dir)));
+        let names = known.iter().filter_map(|dir| dir.file_name()?.to_str());
+        bail!("no run `{run}`: `{}` holds the runs, the newest are {}", runs.display(), suggest::listed(names, 3));
     }
     Ok(dir)
 }

@@ -5,12 +5,13 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Error, Result, anyhow};
 use reqwest::header::{CONTENT_TYPE, HOST, HeaderMap};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder};
 
 use crate::config::Https;
+use crate::fault::{Failure, Fault};
 
 /// An answer, whatever its status.
 #[derive(Clone, PartialEq, Eq)]
@@ -149,6 +150,12 @@ async fn send(request: RequestBuilder, address: &str, domain: &str, limit: Durat
     Ok(Page { status, headers, body, address: address.to_owned() })
 }
 
+fn no_certificates(error: Error) -> Error {
+    let remedy = "on Debian, apt-get install ca-certificates; SSL_CERT_FILE may name a file of them";
+    let what = format!("failed to get ready for https by this machine's CA certificates ({remedy}): {error:#}");
+    Failure::new(Fault::Infrastructure, what).into()
+}
+
 /// One client per domain and way of asking: the certificates of this machine are read once.
 fn client(base: &str, domain: &str, https: &Https) -> Result<Client> {
     static CLIENTS: Mutex<BTreeMap<String, Client>> = Mutex::new(BTreeMap::new());
@@ -170,8 +177,14 @@ fn client(base: &str, domain: &str, https: &Https) -> Result<Client> {
         if let Some(address) = https.address {
             builder = builder.resolve(domain, address);
         }
+    } else {
+        // Nobody shows a certificate there: a machine that has none to check them by can ask all the same.
+        builder = builder.tls_certs_only([]);
     }
-    let client = builder.build().context("failed to set up the HTTP client")?;
+    let client = builder.build().map_err(|error| match encrypted {
+        true => no_certificates(error.into()),
+        false => Error::from(error).context("failed to set up the HTTP client"),
+    })?;
     clients.insert(key, client.clone());
     Ok(client)
 }

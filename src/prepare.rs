@@ -1,6 +1,7 @@
 //! From a command line to a decided run: the recipe is read, the plan made, and every mistake found that can be found
 //! before anything is created.
 
+mod again;
 mod engine;
 mod given;
 
@@ -24,6 +25,7 @@ use crate::program::root;
 use crate::recipe::abra::{self, Form};
 use crate::recipe::name::RecipeName;
 use crate::recipe::policy::Policy;
+use crate::recipe::source;
 use crate::recipe::stack::{FailureAction, Service, Stack};
 use crate::recipe::version::{Base, Revision};
 use crate::recipe::{AppState, Recipe};
@@ -47,6 +49,9 @@ pub struct Prepared {
     /// The short names of the environment that stand for a flag, on one line.
     #[serde(default)]
     pub short_names: Option<String>,
+    /// The variables that lead to the same run again where there are no flags.
+    #[serde(default)]
+    pub variables: String,
     /// One line for everything that the policy allowed beyond its defaults.
     pub allowed: Vec<String>,
     /// Tests and hooks that are programs: the overlay's, and the recipe's own as far as they are approved.
@@ -69,7 +74,7 @@ pub struct Unbegun {
 pub fn prepare(cli: &Cli, recipe: &str) -> Result<Result<Prepared, Box<Unbegun>>> {
     let place = Place::new(cli, recipe).usage()?;
     let mut facts = Facts::unknown(&place.run_id, recipe);
-    facts.arguments = arguments(cli, recipe);
+    facts.arguments = again::arguments(cli, recipe);
     match decide(cli, recipe, &place, &mut facts) {
         Ok(prepared) => Ok(Ok(prepared)),
         Err(error) => {
@@ -98,9 +103,9 @@ impl Place {
 }
 
 /// What becomes known on the way is noted in `facts`, for the reports of a run that gets no further.
-fn decide(cli: &Cli, recipe: &str, place: &Place, facts: &mut Facts) -> Result<Prepared> {
+fn decide(cli: &Cli, recipe_name: &str, place: &Place, facts: &mut Facts) -> Result<Prepared> {
     let sabotage = cli.sabotage.as_deref().map(str::parse).transpose().usage()?;
-    let config = Config::resolve(cli, &|key| std::env::var(key).ok(), &root(), recipe).usage()?;
+    let config = Config::resolve(cli, &|key| std::env::var(key).ok(), &root(), recipe_name).usage()?;
     facts.will(&config.tiers);
     // From here on mirrors are used, and images soon.
     state::use_until_exit(&config.state)?;
@@ -140,6 +145,7 @@ fn decide(cli: &Cli, recipe: &str, place: &Place, facts: &mut Facts) -> Result<P
     let client = Client::look_up(std::process::id() as i32).context("failed to look this process up in /proc")?;
     let prepared = Prepared {
         short_names: cli.short_names(),
+        variables: again::variables(cli, recipe_name),
         allowed,
         scripts,
         approved: own.approved,
@@ -190,10 +196,22 @@ fn open(cli: &Cli, config: &Config) -> Result<Recipe> {
         // All that is left to be wrong is the base that `recipe.toml` names.
         None => recipe.blame(Fault::Assertion),
     };
+    // Where a forge has been asked in vain, it is the name that may be wrong.
+    let recipe = match recipe {
+        Err(error) if is_infrastructures(&error) => match source::meant(&config.recipe, &config.sources) {
+            Some(meant) => Err(error.context(meant)),
+            None => Err(error),
+        },
+        recipe => recipe,
+    };
     match cli.short_names_of_versions() {
         Some(short) => recipe.context(short),
         None => recipe,
     }
+}
+
+fn is_infrastructures(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Failure>().is_some_and(|failure| failure.fault == Fault::Infrastructure)
 }
 
 /// What head and base define.
@@ -347,45 +365,9 @@ fn junit(path: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The flags that lead to the same run again. What came from the environment is written out.
-fn arguments(cli: &Cli, recipe: &str) -> String {
-    let mut arguments = format!("--recipe {recipe}");
-    let mut add = |flag: &str, value: Option<String>| {
-        if let Some(value) = value {
-            arguments.push_str(&format!(" {flag} {}", quoted(&value)));
-        }
-    };
-    add("--recipe-dir", cli.recipe_dir.as_ref().map(|dir| dir.display().to_string()));
-    add("--ref", cli.reference.clone());
-    add("--pr", cli.pr.clone());
-    add("--base", cli.base.clone());
-    add("--engine", cli.engine.clone());
-    add("--sabotage", cli.sabotage.clone());
-    for secret in &cli.secret {
-        add("--secret", Some(secret.clone()));
-    }
-    arguments
-}
-
-/// A word as a shell takes it.
-pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-+=.,:/@%".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_shell_would_split_is_quoted() {
-        assert_eq!(quoted("../my-recipes/notes:1.0.0+1.27"), "../my-recipes/notes:1.0.0+1.27");
-        assert_eq!(quoted("/my recipes/it's"), r"'/my recipes/it'\''s'");
-        assert_eq!((quoted(""), quoted("$(id)")), ("''".into(), "'$(id)'".into()));
-    }
 
     #[test]
     fn run_ids_are_unique_and_the_domain_is_short() {

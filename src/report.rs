@@ -36,6 +36,11 @@ pub fn print_plan(prepared: &Prepared) -> Result<()> {
     out.write_all(plan.as_bytes()).context("failed to print the plan")
 }
 
+/// `1 trial`, `2 trials`
+pub fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A duration for people: two decimals from a second on, whole milliseconds below.
 pub fn seconds(duration: std::time::Duration) -> String {
     if duration.as_millis() < 1000 {

@@ -36,6 +36,7 @@ use crate::config::state::create_private;
 use crate::config::{environment, paths};
 use crate::fault::{Blame as _, Failure, Fault};
 use crate::plain::plain;
+use crate::recipe::suggest::did_you_mean;
 use crate::report::results::Results;
 use crate::report::{header, summary, verdict};
 use crate::{engine, fault, keeper, program};
@@ -84,7 +85,11 @@ fn parse_and_run() -> Result<ExitCode> {
     match environment::parse(std::env::args_os()) {
         Ok(cli) => run(&cli, &arguments),
         Err(error) => {
-            error.print().context("failed to print")?;
+            match error.print() {
+                // Nobody may be left to read it, as behind `head`.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+                printed => printed.context("failed to print")?,
+            }
             Ok(ExitCode::from(error.exit_code() as u8))
         }
     }
@@ -156,7 +161,8 @@ fn refuse_flags_without_recipe(cli: &Cli, arguments: &[String]) -> Result<()> {
 fn go(cli: &Cli, arguments: &[String], mut candidates: Vec<Candidate>) -> Result<ExitCode> {
     if candidates.iter().all(|it| it.selected() == 0) && Cli::names_recipe_on_command_line(arguments) {
         let filter = cli.mimic.filter.as_deref().unwrap_or_default();
-        bail!("no trial matches `{filter}`, so nothing would be proven: `--list` shows the trials");
+        let meant = did_you_mean(filter, candidates.iter().flat_map(Candidate::words));
+        bail!("no trial matches `{filter}`, so nothing would be proven: `--list` shows the trials{meant}");
     }
     let several = candidates.len() > 1;
     leave_out_what_is_not_asked_for(&mut candidates);
@@ -211,6 +217,8 @@ fn begin(candidate: Candidate, several: bool) -> Result<RecipeRun, Box<Stopped>>
     };
     let embedded = matches!(run.prepared.spec.engine, engine::EngineSpec::Embedded);
     let ready = if embedded { preflight(&run.prepared.spec.state) } else { Ok(()) };
+    // Whoever has not asked for this engine would not know that another one would do, and why it does not.
+    let ready = ready.map_err(|error| error.context(format!("engine {}", run.prepared.spec.about.engine)));
     let ready = ready.and_then(|()| warm::claim(&mut run)).blame(Fault::Infrastructure);
     match ready.map_err(|error| fault::failure(error).unwrap_or_else(Failure::infrastructure)) {
         Ok(()) => {

@@ -245,7 +245,7 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T> {
     // The parser's message spans several lines, with the offending one quoted and underlined; that is worth keeping. A
     // source in it may have a token.
     toml::from_str(text).map_err(|error: toml::de::Error| {
-        let said = redact_all(&error.to_string());
+        let said = by_example(&redact_all(&error.to_string()));
         match error.span().is_some_and(|span| is_about_data(text, span.start)) {
             true => data::with_example(said.trim_end()),
             false => anyhow!("{said}"),
@@ -257,6 +257,23 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T> {
 fn is_about_data(text: &str, at: usize) -> bool {
     let until = text.get(..at).unwrap_or_default();
     until.lines().rev().find(|line| line.starts_with('[')).is_some_and(|line| line.starts_with("[[data]]"))
+}
+
+/// What the parser expects, with an example of it in the place of a name that only Rust knows.
+fn by_example(said: &str) -> String {
+    const EXAMPLES: [(&str, &str); 10] = [
+        ("expected struct Http", "expected a table: `[http]` and below it `path = \"/\"`"),
+        ("expected struct Deadlines", "expected a table: `[deadlines]` and below it `deploy = \"5m\"`"),
+        ("expected struct Upgrade", "expected a table: `[upgrade]` and below it `base = \"1.0.0+2.0\"`"),
+        ("expected struct Ready", "expected a table: `[[ready]]` and below it `service = \"db\"` and `tcp = 5432`"),
+        ("expected struct Policy", "expected a table: `[policy]` and below it such as `ports = [\"8443/tcp\"]`"),
+        ("expected struct RecipesSection", "expected a table: `[recipes]` and below it `sources = [\"recipes\"]`"),
+        ("expected struct EmbeddedSection", "expected a table: `[embedded.images]` and below it `nginx = \"host\"`"),
+        ("expected struct SwarmSection", "expected a table: `[swarm]` and below it `verify_certificates = false`"),
+        ("expected struct AbraSection", "expected a table: `[abra]` and below it `server = \"default\"`"),
+        ("expected a duration", "expected a length of time, as `\"3m\"` or `\"90s\"`"),
+    ];
+    EXAMPLES.iter().fold(said.to_owned(), |said, (name, example)| said.replace(name, example))
 }
 
 #[cfg(test)]
@@ -320,6 +337,19 @@ mod tests {
         let toml = "[recipes]\nsources = \"https://user:hidden@h.org/{recipe}\"\n";
         let error = parse::<HarnessToml>(toml).unwrap_err().to_string();
         assert!(error.contains("sources = \"https://h.org/{recipe}\"") && !error.contains("hidden"), "{error}");
+    }
+
+    #[test]
+    fn what_is_expected_is_shown_by_an_example() {
+        for (toml, expected) in [
+            ("http = \"/\"", "expected a table: `[http]` and below it `path = \"/\"`"),
+            ("stable = \"3 minuten\"", "expected a length of time, as `\"3m\"` or `\"90s\"`"),
+            ("stable = 3", "expected a length of time, as `\"3m\"` or `\"90s\"`"),
+            ("deadlines = 5", "expected a table: `[deadlines]` and below it `deploy = \"5m\"`"),
+        ] {
+            let error = parse::<RecipeToml>(toml).unwrap_err().to_string();
+            assert!(error.contains(expected) && !error.contains("struct"), "{error}");
+        }
     }
 
     #[test]

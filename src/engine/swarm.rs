@@ -66,6 +66,9 @@ pub struct SwarmSpec {
     /// Where a Docker on this machine keeps everything.
     #[serde(default)]
     pub data_root: Option<PathBuf>,
+    /// This process is in another network than the containers, although their Docker is on this machine.
+    #[serde(default)]
+    pub apart: bool,
     /// The kernel has no IPVS, so virtual addresses and the routing mesh carry no traffic: services are deployed with
     /// `endpoint_mode: dnsrr`.
     pub without_ipvs: bool,

@@ -75,9 +75,10 @@ fn is_recipes(error: &anyhow::Error) -> bool {
 
 /// Why no Swarm of this machine is used, for one line of the header.
 fn briefly(error: &anyhow::Error) -> String {
-    match error.downcast_ref::<swarm::NotHere>() {
-        Some(reason) => reason.to_string(),
-        None => format!("no Swarm here can be used: {error:#}"),
+    match (error.downcast_ref::<swarm::NotHere>(), error.downcast_ref::<Failure>()) {
+        (Some(reason), _) => reason.to_string(),
+        (None, Some(failure)) => failure.message.clone(),
+        (None, None) => format!("no Swarm here can be used: {error:#}"),
     }
 }
 

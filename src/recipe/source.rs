@@ -63,16 +63,37 @@ impl Source {
 
     /// Recipes that a bundled folder offers, for suggestions.
     fn offers(&self) -> Vec<String> {
-        let Source::Bundled { folder } = self else { return Vec::new() };
+        let (folder, is_here): (PathBuf, Box<dyn Fn(&str) -> bool>) = match self {
+            Source::Bundled { folder } => (folder.clone(), Box::new(|_| true)),
+            // A path with the name in its place: what lies beside it.
+            Source::Git { url } if !url.contains("://") && !is_scp_like(url) => {
+                let before = url.split("{recipe}").next().unwrap_or_default();
+                let folder = Path::new(before).ancestors().find(|dir| dir.is_dir());
+                let Some(folder) = folder.filter(|_| before != url) else { return Vec::new() };
+                (folder.to_owned(), Box::new(|name| Path::new(&url.replace("{recipe}", name)).exists()))
+            }
+            _ => return Vec::new(),
+        };
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries
             .filter(|entry| entry.path().is_dir())
             .filter_map(|entry| entry.file_name().into_string().ok())
-            .filter(|name| name.parse::<RecipeName>().is_ok())
+            .filter(|name| name.parse::<RecipeName>().is_ok() && is_here(name))
             .collect();
         names.sort();
         names
     }
+}
+
+/// `no recipe `custom-htm` here; did you mean `custom-html`?`, for a name that none of the folders has and one of them
+/// nearly has.
+pub(crate) fn meant(name: &RecipeName, sources: &[Source]) -> Option<String> {
+    let offers: Vec<String> = sources.iter().flat_map(Source::offers).collect();
+    if offers.iter().any(|offer| offer == name.as_str()) {
+        return None;
+    }
+    let near = *nearest(name.as_str(), offers.iter().map(String::as_str), 1).first()?;
+    Some(format!("no recipe `{name}` here; did you mean `{near}`?"))
 }
 
 /// The first origin that has the recipe.
@@ -187,6 +208,16 @@ mod tests {
         let error = find(&name("custom-htm"), &[bundled]).unwrap_err().to_string();
         let folder = dir.path().display();
         assert_eq!(error, format!("no recipe `custom-htm`: looked in `{folder}`; possible are `custom-html`"));
+        let template = git(dir.path().join("{recipe}").to_str().unwrap());
+        let error = find(&name("custom-htm"), std::slice::from_ref(&template)).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!("no recipe `custom-htm`: looked in `{folder}/{{recipe}}`; possible are `custom-html`")
+        );
+        let forge = [template, git("https://example.org/{recipe}.git")];
+        let meant = |text: &str| super::meant(&name(text), &forge);
+        assert_eq!(meant("custom-htm").as_deref(), Some("no recipe `custom-htm` here; did you mean `custom-html`?"));
+        assert_eq!((meant("custom-html"), meant("zzz")), (None, None));
         let error = find(&name("x"), &[]).unwrap_err().to_string();
         assert_eq!(error, "no recipe `x`: no source is configured; possible are none");
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::counted;
 use super::level;
 use super::results::{
     Counts, Hook, Lint, Operation, Outcome, Results, SCHEMA, Teardown, TierResult, TrialResult, Verdict,
@@ -303,7 +304,8 @@ fn verdict(results: &Results) -> (Verdict, String) {
     let missed = results.trials().filter(|(_, it)| it.outcome == Outcome::NotRun && it.selected == Some(true)).count();
     if missed > 0 {
         let why = results.teardown.as_ref().map_or("nobody said why", |teardown| &teardown.reason);
-        return (Verdict::BrokenOff, format!("{missed} trials were asked for and did not run: {why}"));
+        let (trials, were) = (counted(missed, "trial"), if missed == 1 { "was" } else { "were" });
+        return (Verdict::BrokenOff, format!("{trials} {were} asked for and did not run: {why}"));
     }
     if results.counts.passed == 0 {
         return (Verdict::NothingProven, "no trial has passed".into());

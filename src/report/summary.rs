@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::seconds;
+use super::{counted, seconds};
 use crate::engine::abra::lint::Kept;
 use crate::keeper::journal::{self, Event, Outcome, Record, Trial};
 use crate::plan::SkipKind;
@@ -110,6 +110,7 @@ fn skips(run: &RecipeRun, finished: &[Trial]) -> String {
         }
     }
     let tiers = format!("{} intended, {} unverified", of_kind(SkipKind::Intended), of_kind(SkipKind::Unverified));
-    let trials: String = reasons.iter().map(|(reason, count)| format!("; {count} trials: {reason}")).collect();
+    let trials: String =
+        reasons.iter().map(|(reason, count)| format!("; {}: {reason}", counted(*count, "trial"))).collect();
     format!("{tiers}{trials}")
 }

@@ -52,6 +52,13 @@ impl Candidate {
         }
     }
 
+    /// What a filter may mean: the trials' names, and the last word of each.
+    pub fn words(&self) -> Vec<&str> {
+        let Candidate::Run(run) = self else { return Vec::new() };
+        let names = run.prepared.spec.about.trials.iter().map(|trial| trial.name.as_str());
+        names.flat_map(|name| [name.rsplit("::").next().unwrap_or(name), name]).collect()
+    }
+
     pub fn recipe(&self) -> String {
         match self {
             Candidate::Run(run) => run.prepared.spec.plan.recipe.to_string(),

@@ -193,9 +193,10 @@ impl RecipeRun {
 
     /// The command that runs one trial again.
     pub fn again(&self, name: &str) -> String {
-        let mut command = format!("{} {}", crate::program::test(), self.prepared.spec.about.arguments);
-        command.push_str(&format!(" --exact {name}"));
-        command
+        match self.session.is_shared() {
+            true => format!("{} cargo nextest run --test recipe -E 'test(={name})'", self.prepared.variables),
+            false => format!("{} {} --exact {name}", crate::program::test(), self.prepared.spec.about.arguments),
+        }
     }
 }
 

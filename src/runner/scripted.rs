@@ -36,12 +36,9 @@ pub async fn trial(run: &Arc<RecipeRun>, app: &App, script: &Script, part: &Part
     match perform(run, app, script, part.function.as_deref()).await {
         Ok((Said::Passed, _)) => Verdict::Passed,
         Ok((Said::Skipped(reason), _)) => Verdict::Ignored(reason),
-        Ok((Said::Failed(what), trouble)) => {
-            let again = run.again(&part.name);
-            let (what, fault) = blamed(what, trouble, Fault::Recipe);
-            let text = format!("`{}`: {what}\nrun only this again: {again}", script.shown());
-            Verdict::Failed(Failure::new(fault, text))
-        }
+        Ok((Said::Failed(what), trouble)) => failed(run, script, part, blamed(what, trouble, Fault::Recipe)),
+        // The recipe has not even been asked.
+        Ok((Said::Broken(what), trouble)) => failed(run, script, part, blamed(what, trouble, author(script))),
         Err(error) => cannot(&format!("the cage cannot be used here: {error:#}")),
     }
 }
@@ -55,16 +52,25 @@ pub async fn hooks(run: &Arc<RecipeRun>, app: &App, tier: Tier) -> Result<(), Fa
         let what = match said {
             Said::Passed => continue,
             Said::Skipped(reason) => format!("gave up: {reason}"),
-            Said::Failed(what) => format!("failed: {what}"),
+            Said::Failed(what) | Said::Broken(what) => format!("failed: {what}"),
         };
-        let fault = match script.code {
-            Code::Overlay { .. } => Fault::Assertion,
-            Code::RepoLocal { .. } => Fault::Recipe,
-        };
-        let (what, fault) = blamed(what, trouble, fault);
+        let (what, fault) = blamed(what, trouble, author(script));
         return Err(Failure::new(fault, run.session.masked(&format!("the hook `{name}` {what}"))));
     }
     Ok(())
+}
+
+/// Whose fault it is that a program is wrong by itself.
+fn author(script: &Script) -> Fault {
+    match script.code {
+        Code::Overlay { .. } => Fault::Assertion,
+        Code::RepoLocal { .. } => Fault::Recipe,
+    }
+}
+
+fn failed(run: &RecipeRun, script: &Script, part: &Part, (what, fault): (String, Fault)) -> Verdict {
+    let text = format!("`{}`: {what}\nrun only this again: {}", script.shown(), run.again(&part.name));
+    Verdict::Failed(Failure::new(fault, text))
 }
 
 /// Locally nothing is proven then; in CI that is a failure.

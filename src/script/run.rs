@@ -27,7 +27,7 @@ const PYTEST: [&str; 10] = [
     "-m",
     "pytest",
     "--quiet",
-    "-rs",
+    "-rsx",
     "--no-header",
     "--color=no",
     "--tb=short",
@@ -75,6 +75,8 @@ pub enum Said {
     /// It could not look, with its reason.
     Skipped(String),
     Failed(String),
+    /// It is no test that could be run: pytest could not even collect it.
+    Broken(String),
 }
 
 /// The door to an address of the app, and the address inside of the cage.
@@ -179,8 +181,13 @@ fn said(ended: &Ended, pytest: bool) -> Said {
     match &ended.how {
         How::Exited(0) if pytest && !last.contains(" passed") => match skip_of_pytest(&lines) {
             Some(reason) => Said::Skipped(reason),
+            None if last.contains(" xpassed") => Said::Passed,
             None => Said::Failed(format!("pytest ran no test that passed{}", shown(&lines))),
         },
+        How::Exited(code @ 2..=5) if pytest => {
+            let why = error_of_pytest(&lines).unwrap_or_else(|| format!("it exited with code {code}"));
+            Said::Broken(format!("pytest cannot collect it: {why}{}", shown(&lines)))
+        }
         How::Exited(0) => Said::Passed,
         How::Exited(SKIPPED) if !pytest => {
             Said::Skipped(if last.is_empty() { "it gave no reason".into() } else { last.into() })
@@ -194,8 +201,23 @@ fn said(ended: &Ended, pytest: bool) -> Said {
     }
 }
 
-/// `SKIPPED [1] test_x.py:3: the reason`
+/// The error's own line, which pytest marks: `E   SyntaxError: invalid syntax`. Before it may stand where that was.
+fn error_of_pytest(lines: &[&str]) -> Option<String> {
+    let marked: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("E ")).map(str::trim).collect();
+    let is_error = |line: &&&str| {
+        let word = line.split([':', ' ']).next().unwrap_or_default();
+        word.ends_with("Error") || word.ends_with("Exception")
+    };
+    marked.iter().find(is_error).or(marked.first()).map(ToString::to_string)
+}
+
+/// `SKIPPED [1] test_x.py:3: the reason`, or `XFAIL test_x.py::test_y - the reason`: what was expected to fail, and did,
+/// proves nothing either.
 fn skip_of_pytest(lines: &[&str]) -> Option<String> {
+    if let Some(expected) = lines.iter().rev().find_map(|line| line.strip_prefix("XFAIL ")) {
+        let reason = expected.split_once(" - ").map_or_else(String::new, |(_, reason)| format!(": {reason}"));
+        return Some(format!("it is expected to fail, and does{reason}"));
+    }
     let line = lines.iter().rev().find_map(|line| line.strip_prefix("SKIPPED ["))?;
     Some(line.split_once(": ").map_or(line, |(_, reason)| reason).to_owned())
 }
@@ -235,15 +257,43 @@ mod tests {
     }
 
     #[test]
+    fn a_test_that_pytest_cannot_collect_is_broken_and_its_error_comes_first() {
+        let output = "ERROR collecting\nE     File \"/overlay/t.py\", line 1\nE       def x(\nE   SyntaxError: '(' was never closed\n";
+        for code in [2, 3, 4, 5] {
+            let Said::Broken(what) = said(&ended(code, output), true) else { panic!("{code}") };
+            assert!(
+                what.starts_with("pytest cannot collect it: SyntaxError: '(' was never closed; its last"),
+                "{what}"
+            );
+        }
+        let Said::Broken(what) = said(&ended(5, "no tests ran\n"), true) else { panic!() };
+        assert!(what.starts_with("pytest cannot collect it: it exited with code 5; its last"), "{what}");
+        // What fails is no such thing, nor what is no test of pytest's.
+        let Said::Failed(what) = said(&ended(1, "E   assert 1 == 2\n1 failed\n"), true) else { panic!() };
+        assert!(what.starts_with("it exited with code 1; its last"), "{what}");
+        let Said::Failed(what) = said(&ended(2, output), false) else { panic!() };
+        assert!(what.starts_with("it exited with code 2; its last"), "{what}");
+    }
+
+    fn ended(code: i32, output: &str) -> Ended {
+        Ended { how: How::Exited(code), output: output.into(), left: Vec::new() }
+    }
+
+    #[test]
     fn a_skip_of_pytest_is_no_pass() {
         check(0, ".\n1 passed in 0.01s\n", true, Said::Passed);
         check(0, "s\nSKIPPED [1] t.py:3: no mail\n1 skipped in 0.01s\n", true, Said::Skipped("no mail".into()));
+        let nothing = Said::Failed("pytest ran no test that passed; its last lines:\n  no tests ran".into());
+        check(0, "no tests ran\n", true, nothing);
+        let expected = Said::Skipped("it is expected to fail, and does: not yet".into());
+        check(0, "x\nXFAIL t.py::test_a - not yet\n1 xfailed in 0.01s\n", true, expected);
         check(
             0,
-            "1 xfailed in 0.01s\n",
+            "x\nXFAIL t.py::test_a\n1 xfailed in 0.01s\n",
             true,
-            Said::Failed("pytest ran no test that passed; its last lines:\n  1 xfailed in 0.01s".into()),
+            Said::Skipped("it is expected to fail, and does".into()),
         );
+        check(0, "X\n1 xpassed in 0.01s\n", true, Said::Passed);
         // For pytest 77 is no code of its own.
         check(77, "", true, Said::Failed("it exited with code 77, and wrote nothing".into()));
     }

@@ -224,6 +224,39 @@ fn overlays_may_be_programs_and_pytest_files() {
     assert!(listed.stdout.contains("overlays::no_backup::upgrade::test_answers: test"), "{listed}");
 }
 
+/// The recipe has not even been asked; what fails has been, and blames it.
+#[test]
+fn a_test_that_cannot_be_collected_is_its_authors_fault() {
+    let (_root, world) = with_overlay(&[
+        ("test_install_import.py", "import no_such_module\n\ndef test_import():\n    pass\n"),
+        ("test_install_syntax.py", "def test_syntax():\n    assert (1 ==\n"),
+        (
+            "test_install_fine.py",
+            "import pytest\n\ndef test_fails():\n    assert 1 == 2\n\n@pytest.mark.xfail(reason='not yet')\n\
+             def test_expected():\n    assert 1 == 2\n",
+        ),
+    ]);
+    let ended = world.run(&["--recipe", "no-backup", "--tiers", "install"]);
+    if !has_pytest() {
+        return;
+    }
+    assert_eq!(ended.code, 101, "{ended}");
+    let results: harness::report::results::Results = serde_json::from_str(&world.file_of_run("results.json")).unwrap();
+    let fault = |test: &str| results.trials().find(|(_, trial)| trial.name == test).unwrap().1.fault;
+    let name = |test: &str| format!("overlays::no_backup::install::{test}");
+    for (test, file, error) in [
+        ("test_import", "test_install_import.py", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("test_syntax", "test_install_syntax.py", "SyntaxError: "),
+    ] {
+        let start = format!("`overlays/no-backup/{file}`: pytest cannot collect it: {error}");
+        assert!(ended.message(&name(test)).lines().next().unwrap().starts_with(&start), "{ended}");
+        assert_eq!(fault(&name(test)), Some(harness::fault::Fault::Assertion), "{ended}");
+    }
+    assert_eq!(fault(&name("test_fails")), Some(harness::fault::Fault::Recipe), "{ended}");
+    let expected = "ignored (it is expected to fail, and does: not yet)";
+    assert_eq!(ended.outcome(&name("test_expected")), Some(expected), "{ended}");
+}
+
 /// No process of it is larger than a process may be.
 #[test]
 fn a_test_that_takes_too_much_is_killed_and_told_so() {

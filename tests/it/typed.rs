@@ -155,3 +155,54 @@ fn a_short_name_that_is_in_force_stands_in_the_header_and_in_its_error() {
     let expected = "with `VERSION` for `--base` from the environment: base `9.9.9` is not a published version";
     assert!(format!("{ended}").contains(expected), "{ended}");
 }
+
+#[test]
+fn what_was_nearly_right_is_guessed() {
+    let world = World::of_test_data();
+    let ended = world.run(&["--recipe", "no-backup", "answrs_over_http"]);
+    assert_eq!(ended.code, 2, "{ended}");
+    assert!(ended.stderr.ends_with("`--list` shows the trials; did you mean `answers_over_http`?\n"), "{ended}");
+    let ended = world.run(&["--recipe", "no-backup", "zzz"]);
+    assert!(ended.stderr.ends_with("so nothing would be proven: `--list` shows the trials\n"), "{ended}");
+
+    // A name that no folder has is asked for at the forge, which is out of reach here.
+    let root = world.dir.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    std::os::unix::fs::symlink(checkout().join("tests/data/recipes"), root.join("recipes")).unwrap();
+    let sources = "[recipes]\nsources = [\"recipes\", \"https://127.0.0.1:1/{recipe}.git\"]\n";
+    std::fs::write(root.join("harness.toml"), sources).unwrap();
+    let ended = finish(&world.command(&["--recipe", "no-bakup"]).env("HARNESS_ROOT", &root));
+    assert_ne!(ended.code, 0, "{ended}");
+    let meant = "no recipe `no-bakup` here; did you mean `no-backup`?: ";
+    assert!(format!("{ended}").contains(meant), "{ended}");
+    assert!(format!("{ended}").contains("failed to fetch from `https://127.0.0.1:1/no-bakup.git`"), "{ended}");
+
+    // Of the runs the newest are named.
+    ran(&world.run(&["--recipe", "no-backup", "--tiers", "install"]));
+    let known = std::fs::read_dir(world.state().join("runs")).unwrap().flatten().map(|run| run.file_name());
+    let known: Vec<String> =
+        known.map(|name| name.into_string().unwrap()).filter(|it| it.contains("no-backup")).collect();
+    let down = Run::new(env!("CARGO_BIN_EXE_harness-command"), ["down", "no-backup"]);
+    let ended = finish(&down.env("HARNESS_STATE", world.state()));
+    assert_eq!(ended.code, 2, "{ended}");
+    assert!(ended.stderr.contains("holds the runs, the newest are ") && ended.stderr.contains(&known[0]), "{ended}");
+}
+
+#[test]
+fn help_that_nobody_reads_to_its_end_is_no_error() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let runner = World::of_test_data().command(&["--help"]).program;
+    let output = harness::process::command(runner).arg("--help").stdout(writer).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+/// Debian's slim images have none, and the app is asked over plain HTTP.
+#[test]
+fn a_machine_without_certificates_can_ask_over_plain_http() {
+    let world = World::of_test_data();
+    let run = world.command(&["--recipe", "no-backup", "--tiers", "install"]);
+    let ended = finish(&run.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", "/nowhere"));
+    ran(&ended);
+    assert_eq!(ended.outcome("generic::install::answers_over_http"), Some("ok"), "{ended}");
+}

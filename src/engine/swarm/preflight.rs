@@ -1,18 +1,20 @@
 //! What has to be true of a Swarm before anything is created on it. Every problem is one sentence.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, UdpSocket};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Error, Result, bail};
 use bollard::Docker;
 use bollard::models::{LocalNodeState, Network, Service};
-use bollard::query_parameters::{ListNetworksOptions, ListServicesOptions};
+use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptions, ListServicesOptions};
 
 use super::super::{FetchError, Kind};
 use super::alive::while_alive;
 use super::endpoint::Endpoint;
 use super::inventory::{Object, everything};
-use super::{STACK_LABEL, SwarmSpec, images};
+use super::publish::BRIDGE;
+use super::{STACK_LABEL, SwarmSpec, images, is_missing};
 use crate::fault::{Failure, Fault};
 use crate::process::Run;
 use crate::recipe::stack::Stack;
@@ -89,6 +91,10 @@ async fn examine(docker: &Docker, endpoint: Endpoint, wanted: &Wanted<'_>) -> Re
     if !problems.is_empty() {
         bail!("{}", problems.join("; "));
     }
+    let apart = apart(docker, &endpoint).await?;
+    if let (Some(why), true, false) = (&apart, traefik.is_empty(), wanted.stacks.is_empty()) {
+        return Err(Failure::new(Fault::Infrastructure, why).into());
+    }
     let without_ipvs = endpoint.is_local() && !std::path::Path::new("/proc/net/ip_vs").exists();
     let mut notes = Vec::new();
     if without_ipvs {
@@ -100,7 +106,8 @@ async fn examine(docker: &Docker, endpoint: Endpoint, wanted: &Wanted<'_>) -> Re
         notes.push(format!("the kernel has no IPVS: {so}"));
     }
     notes.extend(traefik.iter().map(|network| format!("requests go through the Traefik on network `{network}`")));
-    let spec = SwarmSpec { endpoint, node, data_root, without_ipvs, traefik, own_networks };
+    let apart = apart.is_some();
+    let spec = SwarmSpec { endpoint, node, data_root, apart, without_ipvs, traefik, own_networks };
     Ok(Checked { spec, notes, stand_ins: images.stand_ins })
 }
 
@@ -109,6 +116,29 @@ async fn command() -> Result<()> {
     let asked = Run::new("docker", ["--version"]).checked().await;
     let missing = "Docker answers, but there is no `docker` command that works, and stacks are deployed with it";
     asked.context(NotHere(missing.into())).map(|_| ())
+}
+
+/// Why the containers of a Docker on this machine cannot be reached all the same: a container that was given Docker's
+/// socket has a network of its own. The gateway of their bridge is an address of the network that leads to them.
+async fn apart(docker: &Docker, endpoint: &Endpoint) -> Result<Option<String>> {
+    if !endpoint.is_local() {
+        return Ok(None);
+    }
+    let bridge = match docker.inspect_network(BRIDGE, None::<InspectNetworkOptions>).await {
+        Ok(bridge) => bridge,
+        // Docker makes it with the first task; until then nothing can be told.
+        Err(error) if is_missing(&error) => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("failed to inspect the network `{BRIDGE}`")),
+    };
+    let gateways = bridge.ipam.and_then(|ipam| ipam.config).unwrap_or_default().into_iter().filter_map(|it| it.gateway);
+    let gateways: Vec<IpAddr> = gateways.filter_map(|gateway| gateway.parse().ok()).collect();
+    let is_own = |address: &IpAddr| UdpSocket::bind((*address, 0)).is_ok();
+    let Some(gateway) = gateways.first().filter(|_| !gateways.iter().any(is_own)) else { return Ok(None) };
+    Ok(Some(format!(
+        "this process is in another network than Docker's containers, which it has to reach: `{BRIDGE}` is {gateway}, and \
+         that is no address here. In a container, start it with `--network host`; a Traefik on the recipe's proxy network, \
+         with `swarm.traefik_address` in harness.toml, would do as well"
+    )))
 }
 
 /// The id of the node, which must be a manager of a Swarm, and where it keeps everything, if that is here.

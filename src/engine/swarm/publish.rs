@@ -16,7 +16,7 @@ use super::Core;
 use super::call;
 
 /// The bridge through which tasks reach the world outside their overlay networks.
-const BRIDGE: &str = "docker_gwbridge";
+pub(super) const BRIDGE: &str = "docker_gwbridge";
 
 /// A container on the same machine answers a connection at once or not at all.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -77,7 +77,8 @@ pub async fn connects(core: &Core, service: &str, port: u16) -> Result<bool> {
         Err(CallError::Interrupted(_)) => return Ok(false),
         Err(error) => return Err(error.into()),
     };
-    if core.spec.endpoint.is_local() && address(core, &target.container).await?.is_some() {
+    let near = core.spec.endpoint.is_local() && !core.spec.apart;
+    if near && address(core, &target.container).await?.is_some() {
         return Ok(connect(core, service, port, 0).await?.is_some());
     }
     listens(core, service, port).await

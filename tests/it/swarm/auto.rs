@@ -13,6 +13,7 @@ pub const CASES: &[crate::Case] = &[
     ("auto_takes_the_swarm_of_this_machine", auto_takes_the_swarm_of_this_machine),
     ("a_tag_that_its_registry_does_not_have_is_red_whoever_chose_the_engine", a_missing_tag),
     ("an_image_that_cannot_be_asked_for_is_left_to_the_embedded_engine", an_image_that_cannot_be_asked_for),
+    ("a_process_in_another_network_than_the_containers_is_told_so_beforehand", another_network),
 ];
 
 fn auto_takes_the_swarm_of_this_machine() {
@@ -111,4 +112,32 @@ fn an_image_that_cannot_be_asked_for() {
         let said = format!("failed to find the image `{registry}/nginx:9.9.9` in its registry: ");
         assert!(format!("{named}").contains(&said), "{named}");
     }
+}
+
+/// As a container of a CI system that was given Docker's socket: nothing of the Swarm can be reached from there.
+fn another_network() {
+    // The bridge that is looked at comes with the first task.
+    let world = World::of_checkout();
+    let ended = world.run(&["--recipe", "custom-html", "--engine", "swarm", "--tiers", "install"]);
+    assert_eq!(ended.code, 0, "{ended}");
+    let apart = |engine: &str| {
+        let world = World::of_checkout();
+        let arguments = ["--recipe", "custom-html", "--engine", engine, "--tiers", "install", "--plan"];
+        let inner = world.command(&arguments);
+        let program = std::iter::once("--net".into()).chain([inner.program.clone()]);
+        let args = program.chain(inner.args.iter().cloned()).collect();
+        (finish(&Run { program: "unshare".into(), args, ..inner }), world)
+    };
+    let (ended, world) = apart("swarm");
+    assert_ne!(ended.code, 0, "{ended}");
+    let said = format!("{ended}");
+    let why =
+        "this process is in another network than Docker's containers, which it has to reach: `docker_gwbridge` is ";
+    assert!(said.contains("infrastructure") && said.contains(why), "{ended}");
+    assert!(said.contains("In a container, start it with `--network host`"), "{ended}");
+    assert_eq!(world.leftovers(), Vec::<String>::new(), "{ended}");
+    // Whoever has asked for no engine in particular gets one that can be had here, and learns why.
+    let (ended, _world) = apart("auto");
+    assert_eq!(ended.code, 0, "{ended}");
+    assert!(ended.stdout.contains(&format!("engine   embedded ({why}")), "{ended}");
 }

@@ -63,6 +63,15 @@ fn requests_go_through_a_traefik_with_its_certificate() {
     let message = ended.message("generic::install::answers_over_http");
     assert!(message.contains("no answer from `https://behi-"), "{ended}");
     assert!(message.contains("invalid peer certificate: "), "{ended}");
+
+    // A machine that has none to check them by is no fault of the recipe's.
+    let run = careful.command(&["--recipe", "behind-traefik", "--tiers", "install"]);
+    let ended = finish(&run.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", "/nowhere"));
+    assert_ne!(ended.code, 0, "{ended}");
+    let message = ended.message("generic::install::answers_over_http");
+    let start = "infrastructure trouble, not the recipe's fault: failed to get ready for https by this machine's CA \
+                 certificates (on Debian, apt-get install ca-certificates; ";
+    assert!(message.starts_with(start), "{ended}");
 }
 
 /// The stand-in, removed at the end.
