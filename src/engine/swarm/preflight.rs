@@ -1,7 +1,7 @@
 //! What has to be true of a Swarm before anything is created on it. Every problem is one sentence.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Error, Result, bail};
@@ -118,6 +118,14 @@ async fn command() -> Result<()> {
     asked.context(NotHere(missing.into())).map(|_| ())
 }
 
+/// Whether an address is one of this process's network: what would be sent to it, which nothing is, would come from it.
+fn is_own(address: &IpAddr) -> bool {
+    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0));
+    let from = socket.and_then(|socket| socket.connect((*address, 9)).and_then(|()| socket.local_addr()));
+    from.is_ok_and(|from| from.ip() == *address)
+}
+
 /// Why the containers of a Docker on this machine cannot be reached all the same: a container that was given Docker's
 /// socket has a network of its own. The gateway of their bridge is an address of the network that leads to them.
 async fn apart(docker: &Docker, endpoint: &Endpoint) -> Result<Option<String>> {
@@ -132,7 +140,6 @@ async fn apart(docker: &Docker, endpoint: &Endpoint) -> Result<Option<String>> {
     };
     let gateways = bridge.ipam.and_then(|ipam| ipam.config).unwrap_or_default().into_iter().filter_map(|it| it.gateway);
     let gateways: Vec<IpAddr> = gateways.filter_map(|gateway| gateway.parse().ok()).collect();
-    let is_own = |address: &IpAddr| UdpSocket::bind((*address, 0)).is_ok();
     let Some(gateway) = gateways.first().filter(|_| !gateways.iter().any(is_own)) else { return Ok(None) };
     Ok(Some(format!(
         "this process is in another network than Docker's containers, which it has to reach: `{BRIDGE}` is {gateway}, and \
@@ -319,6 +326,13 @@ mod tests {
         let none = (vec!["proxy".to_owned()], vec![]);
         assert_eq!(find(service("traefik:v3", "other", "t")), none);
         assert_eq!(find(service("nginx", "proxy", "t")), none);
+    }
+
+    #[test]
+    fn an_address_of_this_machine_is_told_from_others() {
+        for (address, own) in [("127.0.0.1", true), ("192.0.2.1", false), ("203.0.113.7", false)] {
+            assert_eq!(is_own(&address.parse().unwrap()), own, "{address}");
+        }
     }
 
     #[test]
