@@ -24,6 +24,9 @@ pub enum Source {
     WorkingCopy { path: PathBuf },
 }
 
+/// Whether a source has the recipe of a name.
+type IsHere<'a> = Box<dyn Fn(&str) -> bool + 'a>;
+
 /// A source, made definite for one recipe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -63,7 +66,7 @@ impl Source {
 
     /// Recipes that a bundled folder offers, for suggestions.
     fn offers(&self) -> Vec<String> {
-        let (folder, is_here): (PathBuf, Box<dyn Fn(&str) -> bool>) = match self {
+        let (folder, is_here): (PathBuf, IsHere<'_>) = match self {
             Source::Bundled { folder } => (folder.clone(), Box::new(|_| true)),
             // A path with the name in its place: what lies beside it.
             Source::Git { url } if !url.contains("://") && !is_scp_like(url) => {
