@@ -137,7 +137,7 @@ fn decide(cli: &Cli, recipe_name: &str, place: &Place, facts: &mut Facts) -> Res
     });
     let plan = plan.usage()?;
     let toml = &config.settings.recipe_toml;
-    check_data(toml, &head, base.as_ref().filter(|_| plan.base.is_some())).usage()?;
+    check_data(toml, &head, base.as_ref().filter(|_| plan.base.is_some())).blame(Fault::Assertion)?;
     let own = own_code(&config, &recipe).blame(Fault::Assertion)?;
     let scripts = overlay_scripts(config.recipe.as_str()).blame(Fault::Assertion)?;
     let scripts = scripts.into_iter().chain(own.scripts).collect();

@@ -20,6 +20,7 @@ mod told_once;
 mod trial;
 mod turns;
 mod warm;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -111,6 +112,9 @@ pub fn run(cli: &Cli, arguments: &[String]) -> Result<ExitCode> {
     }
     if nextest::is_here() {
         return nextest::run(cli, registry, &recipes);
+    }
+    if cli.watch {
+        return watch::run(cli, &recipes);
     }
     if cli.mimic.list {
         return Ok(listed::list(cli, &registry, &recipes));

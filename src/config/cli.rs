@@ -62,6 +62,10 @@ pub struct Cli {
     #[arg(long)]
     pub last_failed: bool,
 
+    /// Run again whenever a file of the overlay or the recipe changes, on the same app; Ctrl-C tears it down
+    #[arg(long)]
+    pub watch: bool,
+
     /// Plant one fault between the harness and the app: the run must fail, and proves nothing about the recipe
     #[arg(long, value_name = "FAULT")]
     pub sabotage: Option<String>,

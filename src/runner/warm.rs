@@ -227,6 +227,15 @@ impl Need {
     }
 }
 
+/// Tears down the app that the last run of a recipe has left up, if it has, and says which.
+pub fn end(state: &std::path::Path, recipe: &str) -> Result<Option<String>> {
+    let json = std::fs::read(state.join("warm").join(format!("{recipe}.json"))).ok();
+    let left = json.and_then(|json| serde_json::from_slice::<Left>(&json).ok());
+    let Some(left) = left.filter(|left| lock::exists(&left.run_dir)) else { return Ok(None) };
+    remove(&left.run_dir)?;
+    Ok(Some(left.run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned()))
+}
+
 /// Tears an app down, and proves that nothing is left of it before anything new is begun.
 fn remove(run_dir: &std::path::Path) -> Result<()> {
     let down = runtime().block_on(client::down(run_dir, "the next run could not go on with it"))?;

@@ -45,3 +45,4 @@ mod tidy;
 mod truth;
 mod typed;
 mod warm;
+mod watched;
