@@ -3,6 +3,12 @@
 use harness::generic;
 use harness::prelude::*;
 
+/// What the app stores it stores in named volumes: not in anonymous ones, its containers' layers, or memory.
+#[harness::test]
+async fn data_is_in_volumes(app: &App) -> Result {
+    generic::data_is_in_volumes(app).await
+}
+
 /// Every service runs as many tasks as it should, for long enough, without a restart.
 #[harness::test]
 async fn services_are_stable(app: &App) -> Result {

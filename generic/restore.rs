@@ -6,7 +6,7 @@ use harness::prelude::*;
 /// Files that were changed between backup and restore are as they were when the snapshot was made.
 #[harness::test]
 async fn changes_since_the_backup_are_undone(app: &App) -> Result {
-    generic::canaries_are_in_place(app, "the restore did not bring it back").await
+    generic::changes_since_the_backup_are_undone(app).await
 }
 
 /// The app answers again.

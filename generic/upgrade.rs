@@ -62,6 +62,12 @@ async fn no_dropped_service_runs(app: &App) -> Result {
     Ok(())
 }
 
+/// The head's labels put into a snapshot what the base's did.
+#[harness::test]
+async fn backup_covers_what_it_did(app: &App) -> Result {
+    generic::backup_covers_what_it_did(app).await
+}
+
 /// Every service runs as many tasks as in the base, and none that ran without end has ended.
 #[harness::test]
 async fn services_still_run(app: &App) -> Result {
@@ -90,6 +96,12 @@ async fn stored_data_is_kept(app: &App) -> Result {
 #[harness::test]
 async fn mounts_are_kept(app: &App) -> Result {
     generic::mounts_are_kept(app).await
+}
+
+/// What the app stores it stores in named volumes: not in anonymous ones, its containers' layers, or memory.
+#[harness::test]
+async fn data_is_in_volumes(app: &App) -> Result {
+    generic::data_is_in_volumes(app).await
 }
 
 /// Every service runs as many tasks as it should, for long enough, without a restart.

@@ -10,11 +10,12 @@ use crate::engine::{Exec, ExecOutput, LogLine, ServiceState};
 use crate::fault::Failure;
 use crate::http;
 pub use crate::http::Page;
-use crate::keeper::protocol::{Answer, Call, Canary, Context, Evidence, Leak};
+use crate::keeper::protocol::{Answer, Call, Canary, Context, Evidence, Leak, Scattered};
 use crate::keeper::silence::Silence;
 use crate::keeper::socket;
 use crate::poll::{Look, Poll};
 use crate::recipe::abra::Identity;
+use crate::recipe::backup::Lost;
 use crate::recipe::route::Way;
 use crate::tier::Tier;
 
@@ -228,6 +229,22 @@ impl App {
     pub async fn way(&self) -> Result<Way> {
         match self.call(Call::Way).await? {
             Answer::Way(way) => Ok(*way),
+            other => unexpected(other),
+        }
+    }
+
+    /// What containers wrote where nothing outlives them.
+    pub async fn scattered(&self) -> Result<Scattered> {
+        match self.call(Call::Scattered).await? {
+            Answer::Scattered(scattered) => Ok(scattered),
+            other => unexpected(other),
+        }
+    }
+
+    /// What the base puts into a snapshot and the labels of what is deployed do not.
+    pub async fn uncovered(&self) -> Result<Vec<Lost>> {
+        match self.call(Call::Uncovered).await? {
+            Answer::Uncovered(lost) => Ok(lost),
             other => unexpected(other),
         }
     }

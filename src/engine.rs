@@ -12,6 +12,7 @@ pub mod embedded;
 mod exec;
 mod ledger;
 mod observation;
+pub mod outside;
 mod proof;
 pub mod swarm;
 pub mod usage;
@@ -32,6 +33,7 @@ use crate::recipe::secret::SecretValue;
 use crate::recipe::stack::Stack;
 use crate::recipe::version::Revision;
 use contents::Contents;
+use outside::Outside;
 
 pub use ages::Ages;
 pub use exec::{CallError, Exec, ExecOutput, again};
@@ -285,6 +287,11 @@ impl Engine {
     /// Lists what a volume holds, without its content.
     pub async fn list_volume(&self, volume: &str) -> Result<Contents> {
         each!(self, engine => engine.list_volume(volume))
+    }
+
+    /// What every running container wrote outside of its named volumes.
+    pub async fn outside(&self) -> Result<Vec<Outside>> {
+        each!(self, engine => engine.outside())
     }
 
     /// Writes a tar archive of the given paths of a volume (empty: all of it) to `archive`, and says what it holds.

@@ -1,5 +1,6 @@
 //! The checks that several generic assertions share. `generic/` says which tier makes which of them.
 
+mod backup;
 mod mounts;
 
 use std::time::Duration;
@@ -12,6 +13,9 @@ use crate::keeper::converge::describe;
 use crate::keeper::protocol::Evidence;
 use crate::poll::{Look, Poll};
 
+pub use backup::{
+    backup_covers_what_it_did, changes_since_the_backup_are_undone, data_is_in_volumes, dumps_are_new_and_whole,
+};
 pub use mounts::mounts_are_kept;
 
 /// Every service that the compose files name runs as many tasks as it should, each for at least the `stable` time,

@@ -14,6 +14,7 @@ mod logs;
 pub mod mounts;
 pub mod operate;
 pub mod outage;
+pub mod outside;
 pub mod owner;
 pub mod photo;
 mod probe;
@@ -115,6 +116,8 @@ pub struct AppRecord {
     pub mounts_before: Vec<Place>,
     /// What ran right before the upgrade, by service.
     pub ran_before: BTreeMap<String, Ran>,
+    /// What was noted of what lies outside of volumes.
+    pub noted: BTreeSet<String>,
     /// When the last operation ended.
     pub operated: Option<std::time::Instant>,
     /// What became of what the volumes held, by the listings before and after the upgrade.
@@ -141,6 +144,7 @@ impl Default for AppRecord {
             planted: Vec::new(),
             mounts_before: Vec::new(),
             ran_before: BTreeMap::new(),
+            noted: BTreeSet::new(),
             operated: None,
             losses: Losses::default(),
             operations: BTreeMap::new(),

@@ -237,7 +237,8 @@ fn read(config: &Config, recipe: &Recipe, domain: &str) -> Result<Read> {
     let head = head.with_context(|| format!("failed to read the head {}", recipe.head))?;
     notes.extend(head.stack.notes.iter().cloned());
     notes.extend(head.backup.unread_dumps());
-    notes.extend(base.iter().flat_map(|(_, base)| head.backup.lost_since(&base.backup)));
+    let lost = base.iter().flat_map(|(_, base)| head.backup.lost_since(&base.backup));
+    notes.extend(lost.map(|lost| lost.sentence));
     Ok(Read { base, head, notes })
 }
 

@@ -24,6 +24,7 @@ pub enum Sabotage {
     RouterAnswersForADeadApp,
     RouteIsCut,
     RouterNamesNothing,
+    DatabaseLiesInTheLayer,
     ServiceFlaps,
     TimeOutIsSwallowed,
     SecretIsPrinted,
@@ -39,10 +40,13 @@ pub enum Sabotage {
     MountIsMoved,
     UpgradeEmptiesFiles,
     ExecFailsSilently,
+    BackupLabelsAreGone,
+    DumpIsStale,
     BackupStoresNothing,
     BackupLacksAVolume,
     RestoreDoesNothing,
     RestoresAnotherRun,
+    AppWritesOverTheRestore,
     DeploysTwice,
     LeavesAVolume,
     LeavesASecret,
@@ -63,13 +67,14 @@ pub struct Facts {
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 29] = [
+    pub const ALL: [Sabotage; 33] = [
         Sabotage::NeverStarts,
         Sabotage::InstallsTheHead,
         Sabotage::InstallsAnotherImage,
         Sabotage::RouterAnswersForADeadApp,
         Sabotage::RouteIsCut,
         Sabotage::RouterNamesNothing,
+        Sabotage::DatabaseLiesInTheLayer,
         Sabotage::ServiceFlaps,
         Sabotage::TimeOutIsSwallowed,
         Sabotage::SecretIsPrinted,
@@ -85,10 +90,13 @@ impl Sabotage {
         Sabotage::MountIsMoved,
         Sabotage::UpgradeEmptiesFiles,
         Sabotage::ExecFailsSilently,
+        Sabotage::BackupLabelsAreGone,
+        Sabotage::DumpIsStale,
         Sabotage::BackupStoresNothing,
         Sabotage::BackupLacksAVolume,
         Sabotage::RestoreDoesNothing,
         Sabotage::RestoresAnotherRun,
+        Sabotage::AppWritesOverTheRestore,
         Sabotage::DeploysTwice,
         Sabotage::LeavesAVolume,
         Sabotage::LeavesASecret,
@@ -135,6 +143,12 @@ impl Sabotage {
                 "router-names-nothing",
                 "the app is deployed with a router whose middleware nobody defines",
                 &["generic::install::route_leads_to_the_app", "generic::upgrade::route_leads_to_the_app"],
+                Tier::Upgrade,
+            ),
+            Sabotage::DatabaseLiesInTheLayer => entry(
+                "database-lies-in-the-layer",
+                "the app has its database in its container's own layer, beside every volume",
+                &["generic::install::data_is_in_volumes", "generic::upgrade::data_is_in_volumes"],
                 Tier::Upgrade,
             ),
             Sabotage::ServiceFlaps => entry(
@@ -238,6 +252,18 @@ impl Sabotage {
                 &["tier::backup"],
                 Tier::Backup,
             ),
+            Sabotage::BackupLabelsAreGone => entry(
+                "backup-labels-are-gone",
+                "the upgrade deploys the head without its backup labels",
+                &["generic::upgrade::backup_covers_what_it_did"],
+                Tier::Upgrade,
+            ),
+            Sabotage::DumpIsStale => entry(
+                "dump-is-stale",
+                "a dump of an earlier time lies there, and the hook writes none",
+                &["generic::backup::dumps_are_new_and_whole"],
+                Tier::Backup,
+            ),
             Sabotage::BackupStoresNothing => entry(
                 "backup-stores-nothing",
                 "the archives of the backup are empty",
@@ -259,6 +285,12 @@ impl Sabotage {
             Sabotage::RestoresAnotherRun => entry(
                 "restores-another-run",
                 "what the restore brings back is of another run's snapshot",
+                &["generic::restore::changes_since_the_backup_are_undone"],
+                Tier::Restore,
+            ),
+            Sabotage::AppWritesOverTheRestore => entry(
+                "app-writes-over-the-restore",
+                "a moment after the restore the app writes what it remembers over the restored files",
                 &["generic::restore::changes_since_the_backup_are_undone"],
                 Tier::Restore,
             ),

@@ -176,6 +176,11 @@ pub struct Upgrade {
     /// Volumes that the head mounts elsewhere on purpose, and where: `/path`, or `service:/path` when it is another
     /// service that mounts it, with `:ro` behind it when it is to be read only.
     pub moves: BTreeMap<String, String>,
+    /// What the base backs up and the head does not on purpose: a volume, or `volume/path`.
+    pub unbacked: Vec<String>,
+    /// What containers may write outside of named volumes, because nobody needs it: `service:/path`, or `service` for all
+    /// of its.
+    pub ephemeral: Vec<String>,
     /// Services of which the head runs fewer tasks on purpose, or that now end when their work is done.
     pub stops: Vec<String>,
     /// Keys added to the app's `.env` from the upgrade on, as an operator would who reads the release notes.

@@ -38,6 +38,8 @@ pub struct Entry {
     pub mode: u32,
     pub uid: u64,
     pub gid: u64,
+    /// When its content last changed, in seconds since 1970.
+    pub modified: i64,
     /// The first bytes of a file, as lower-case hex digits.
     pub begins: String,
     /// Lower-case hex SHA-256 of a small file; empty for anything else.
@@ -73,6 +75,15 @@ impl Contents {
 
 /// Lists a directory and everything below it. What an app removes meanwhile is not there.
 pub fn of_directory(root: &Path) -> io::Result<Contents> {
+    walk(root, None)
+}
+
+/// The same without what is mounted below it.
+pub fn of_one_file_system(root: &Path) -> io::Result<Contents> {
+    walk(root, Some(root.symlink_metadata()?.dev()))
+}
+
+fn walk(root: &Path, device: Option<u64>) -> io::Result<Contents> {
     let mut contents = Contents::default();
     let mut directories = vec![root.to_owned()];
     while let Some(directory) = directories.pop() {
@@ -85,7 +96,7 @@ pub fn of_directory(root: &Path) -> io::Result<Contents> {
             if !contents.has_room() {
                 return Ok(contents);
             }
-            match add(&mut contents, root, &path) {
+            match add(&mut contents, root, &path, device) {
                 Ok(true) => directories.push(path),
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -96,8 +107,11 @@ pub fn of_directory(root: &Path) -> io::Result<Contents> {
 }
 
 /// Adds what is at a path; true for a directory, which is still to be listed.
-fn add(contents: &mut Contents, root: &Path, path: &Path) -> io::Result<bool> {
+fn add(contents: &mut Contents, root: &Path, path: &Path, device: Option<u64>) -> io::Result<bool> {
     let metadata = path.symlink_metadata()?;
+    if device.is_some_and(|device| device != metadata.dev()) {
+        return Ok(false);
+    }
     let entry = Entry {
         path: path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned(),
         is_dir: metadata.is_dir(),
@@ -105,6 +119,7 @@ fn add(contents: &mut Contents, root: &Path, path: &Path) -> io::Result<bool> {
         mode: metadata.mode() & 0o7777,
         uid: metadata.uid().into(),
         gid: metadata.gid().into(),
+        modified: metadata.mtime(),
         ..Entry::default()
     };
     if metadata.is_dir() {
@@ -132,9 +147,9 @@ pub fn of_archive(archive: impl Read) -> io::Result<Contents> {
         }
         let header = file.header();
         let (kind, mode) = (header.entry_type(), header.mode()? & 0o7777);
-        let (uid, gid) = (header.uid()?, header.gid()?);
+        let (uid, gid, modified) = (header.uid()?, header.gid()?, header.mtime()? as i64);
         let size = if kind.is_file() { file.size() } else { 0 };
-        let entry = Entry { path, is_dir: kind.is_dir(), size, mode, uid, gid, ..Entry::default() };
+        let entry = Entry { path, is_dir: kind.is_dir(), size, mode, uid, gid, modified, ..Entry::default() };
         if kind.is_dir() {
             contents.entries.push(entry);
         } else if kind.is_file() {

@@ -27,6 +27,7 @@ mod idmap;
 pub mod image;
 mod logs;
 mod names;
+mod outside;
 mod planted;
 mod pod;
 mod preflight;
@@ -55,6 +56,7 @@ use self::pod::Pod;
 use self::publish::Published;
 use self::traces::{Facts, Process};
 use super::contents::Contents;
+use super::outside::Outside;
 use super::{
     CallError, Deployment, EngineContext, Exec, ExecOutput, FetchError, FileEntry, Kind, LogLine, ServiceState,
     TaskUsage,
@@ -183,6 +185,10 @@ impl Embedded {
 
     pub async fn list_volume(&self, volume: &str) -> Result<Contents> {
         volumes::list(&self.core, volume).await
+    }
+
+    pub async fn outside(&self) -> Result<Vec<Outside>> {
+        outside::look(&self.core).await
     }
 
     pub async fn archive_volume(&self, volume: &str, paths: &[String], archive: &Path) -> Result<Vec<FileEntry>> {

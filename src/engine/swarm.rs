@@ -18,6 +18,7 @@ mod images;
 mod inventory;
 mod logs;
 mod observe;
+mod outside;
 mod planted;
 mod preflight;
 mod publish;

@@ -13,6 +13,7 @@ use crate::keeper::journal::{Record, Trial};
 use crate::keeper::spec::Client;
 use crate::plan::Skip;
 use crate::recipe::abra::Identity;
+use crate::recipe::backup::Lost;
 use crate::recipe::route::{Rewrite, Way};
 use crate::recipe::version::Revision;
 use crate::recipe::version::Version;
@@ -65,6 +66,10 @@ pub enum Call {
     Way,
     /// What must not stand in anything that is shown of the app.
     Secrets,
+    /// What the base puts into a snapshot and the labels of what is deployed do not.
+    Uncovered,
+    /// What containers wrote outside of their named volumes.
+    Scattered,
     /// Where the app answers.
     Address,
     /// Whether a port of a service's container accepts a connection.
@@ -133,6 +138,8 @@ pub enum Answer {
     Leaks(Vec<Leak>),
     Way(Box<Way>),
     Secrets(Hidden),
+    Uncovered(Vec<Lost>),
+    Scattered(Scattered),
     Address(Result<String, String>),
     Connects(bool),
     Record(Box<Record>),
@@ -209,6 +216,16 @@ pub struct Evidence {
     pub settled: Duration,
 }
 
+/// What containers wrote where nothing outlives them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scattered {
+    /// A sentence for all data that is about to be lost.
+    pub lost: Vec<String>,
+    pub notes: Vec<String>,
+    /// A sentence for everything that could not be looked at.
+    pub unjudged: Vec<String>,
+}
+
 /// How a service ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ran {
@@ -260,13 +277,19 @@ pub struct OperationReport {
 }
 
 /// A snapshot, and what it should hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     pub id: String,
     /// By volume: what the archive holds. The harness's own canaries are not listed.
     pub volumes: BTreeMap<String, Vec<FileEntry>>,
     /// The volumes that the recipe's labels promise.
     pub promised: Vec<String>,
+    /// Those of them in which the app had nothing yet, and whose snapshot holds what the harness put there.
+    pub empty: BTreeSet<String>,
+    /// A sentence for every dump that is of an earlier time.
+    pub stale: Vec<String>,
+    /// Dumps of a format that nobody here knows, as `volume/path`.
+    pub unjudged: Vec<String>,
 }
 
 /// A file that the harness put into a volume, and what became of it.

@@ -51,6 +51,8 @@ struct Memory {
     installed: Option<Deployment>,
     current: Option<Deployment>,
     upgraded: bool,
+    /// The fault that comes after the restore may come now.
+    restored: bool,
     archived: Vec<(String, FileEntry)>,
     router: Option<FakeRouter>,
 }
@@ -104,6 +106,15 @@ impl Rig {
         match self.sabotage {
             Some(Sabotage::ServiceFlaps) => self.flap().await,
             Some(Sabotage::RollsBackAfterwards) if tier == Tier::Upgrade => self.roll_back().await,
+            Some(Sabotage::DatabaseLiesInTheLayer) => {
+                let written = self.engine.write_file(APP, "/opt/database/PG_VERSION", b"15\n").await;
+                written.context("failed to write into the layer")
+            }
+            Some(Sabotage::DumpIsStale) if tier == Tier::Upgrade => self.leave_dumps().await,
+            Some(Sabotage::AppWritesOverTheRestore) if tier == Tier::Restore => {
+                self.memory().restored = true;
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -137,11 +148,20 @@ impl Rig {
     }
 
     pub async fn exec(&self, exec: &Exec) -> Result<ExecOutput, CallError> {
-        if self.is(Sabotage::ExecFailsSilently) {
+        if self.is(Sabotage::ExecFailsSilently) || self.is(Sabotage::DumpIsStale) {
             let (stdout, stderr, task) = (Vec::new(), Vec::new(), String::new());
             return Ok(ExecOutput { code: 0, stdout, stderr, truncated: false, task });
         }
         self.engine.exec(exec).await
+    }
+
+    /// Once a file was seen as it was restored, the app changes it.
+    pub async fn read_file(&self, service: &str, path: &str) -> Result<Vec<u8>, CallError> {
+        let seen = self.engine.read_file(service, path).await?;
+        if self.memory().restored {
+            self.engine.write_file(service, path, b"what the app remembers\n").await?;
+        }
+        Ok(seen)
     }
 
     pub async fn logs(&self, service: &str, tail: Option<usize>) -> Result<Vec<LogLine>> {
@@ -252,6 +272,17 @@ impl Rig {
         for volume in self.head.stack.volumes.keys() {
             for file in self.engine.list_volume(volume).await?.entries.iter().filter(|entry| !entry.is_dir) {
                 self.engine.write_volume(volume, &file.path, b"").await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a dump where the labels want one, long before there is a backup.
+    async fn leave_dumps(&self) -> Result<()> {
+        let dump = "-- PostgreSQL database dump\nof another time\n-- PostgreSQL database dump complete\n";
+        for volume in self.head.backup.services.iter().flat_map(|service| &service.volumes) {
+            for path in &volume.paths {
+                self.engine.write_volume(&volume.volume, path, dump.as_bytes()).await?;
             }
         }
         Ok(())

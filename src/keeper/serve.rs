@@ -10,16 +10,17 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::blame::blame;
 use super::journal::Event;
-use super::protocol::{Answer, Call, Evidence, Hidden, Leak};
+use super::protocol::{Answer, Call, Evidence, Hidden, Leak, Scattered};
 use super::socket::Wire;
 use super::spec::RunSpec;
-use super::{Keeper, canary, mounts, operate, stage, teardown};
+use super::{Keeper, canary, mounts, operate, outside, stage, teardown};
 use crate::engine::{ServiceState, again};
 use crate::fault::{Failure, Fault};
 use crate::mask::Masks;
 use crate::poll::Poll;
-use crate::recipe::route::Way;
+use crate::recipe::backup::{self, Lost};
 use crate::recipe::secret::SecretValue;
+use crate::recipe::stack::Stack;
 use crate::recipe::{AppState, abra};
 
 /// Accepts connections until the keeper is done.
@@ -125,11 +126,16 @@ async fn ask(keeper: &Arc<Keeper>, call: Call) -> Result<Answer, Failure> {
         Call::Evidence => Ok(Answer::Evidence(Box::new(evidence(keeper).await))),
         Call::Canaries => canary::look(keeper).await.map(Answer::Canaries),
         Call::Leaks => leaks(keeper).await.map(Answer::Leaks),
-        Call::Way => way(keeper).await.map(|way| Answer::Way(Box::new(way))),
         Call::Secrets => {
             let secrets = keeper.app.lock().await.secrets.values().map(|value| value.expose().to_owned()).collect();
             Ok(Answer::Secrets(Hidden(secrets)))
         }
+        Call::Way => {
+            let stack = deployed(keeper).await?;
+            Ok(Answer::Way(Box::new(operate::way(keeper, &stack))))
+        }
+        Call::Scattered => scattered(keeper).await.map(Answer::Scattered),
+        Call::Uncovered => uncovered(keeper).await.map(Answer::Uncovered),
         Call::Address => Ok(Answer::Address(keeper.app.lock().await.url.clone())),
         Call::Standing => Ok(Answer::Standing(keeper.standing())),
         Call::Resume(invocation) => keeper.resume(*invocation).map(|()| Answer::Done),
@@ -165,8 +171,8 @@ async fn identity(keeper: &Keeper) -> Result<Answer, Failure> {
     Ok(Answer::Identity(abra::identity(&app.labels, &keeper.spec.head.stack.name)))
 }
 
-/// The way to the app by the compose files, with the labels that are on the deployment: those are what Traefik reads.
-async fn way(keeper: &Keeper) -> Result<Way, Failure> {
+/// The compose files that were deployed last, with the labels that are on the deployment: those are what others read.
+async fn deployed(keeper: &Keeper) -> Result<Stack, Failure> {
     let state = keeper.app.lock().await.deployed.state.clone();
     let mut stack = state.map(|state| state.stack).unwrap_or_default();
     for service in services(keeper).await? {
@@ -174,7 +180,27 @@ async fn way(keeper: &Keeper) -> Result<Way, Failure> {
             declared.deploy.labels = service.labels;
         }
     }
-    Ok(operate::way(keeper, &stack))
+    Ok(stack)
+}
+
+/// What goes with its container. A note of it is journalled once.
+async fn scattered(keeper: &Keeper) -> Result<Scattered, Failure> {
+    let seen = keeper.engine().await?.outside().await.map_err(blame)?;
+    let scattered = outside::judge(&seen, &keeper.spec.settings.recipe_toml.upgrade.ephemeral);
+    for text in &scattered.notes {
+        let is_new = keeper.app.lock().await.noted.insert(text.clone());
+        if is_new {
+            journal(keeper, Event::Note { text: text.clone() })?;
+        }
+    }
+    Ok(scattered)
+}
+
+/// What a backup of the base would hold, and one of what is deployed would not.
+async fn uncovered(keeper: &Keeper) -> Result<Vec<Lost>, Failure> {
+    let Some(base) = &keeper.spec.base else { return Ok(Vec::new()) };
+    let plan = backup::plan(&deployed(keeper).await?).map_err(Failure::recipe)?;
+    Ok(plan.lost_since(&base.backup))
 }
 
 async fn leaks(keeper: &Keeper) -> Result<Vec<Leak>, Failure> {

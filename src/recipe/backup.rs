@@ -1,6 +1,6 @@
 //! Which volumes a recipe's `backupbot.*` labels put into a snapshot, and which commands run around it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
@@ -16,14 +16,57 @@ pub struct BackupPlan {
 }
 
 impl BackupPlan {
-    /// What the installed version backed up and this one does not any more. Nothing fails for it, because a recipe may
-    /// mean it; its operators should hear of it.
-    pub fn lost_since(&self, installed: &BackupPlan) -> Vec<String> {
-        let volumes = |plan: &BackupPlan| -> BTreeSet<String> {
-            plan.services.iter().flat_map(|service| &service.volumes).map(|it| it.volume.clone()).collect()
-        };
-        let lost = &volumes(installed) - &volumes(self);
-        lost.iter().map(|volume| format!("the base backs up the volume `{volume}`, and the head does not")).collect()
+    /// What the installed version puts into a snapshot and this one does not any more. A dump in the place of raw files
+    /// is none of it, and neither is a dump under another name.
+    pub fn lost_since(&self, installed: &BackupPlan) -> Vec<Lost> {
+        let now = self.covers();
+        let mut lost = Vec::new();
+        for (volume, before) in installed.covers() {
+            let told = |what: String, sentence: String| Lost { what, sentence };
+            match now.get(&volume) {
+                None => {
+                    let sentence = format!("the base backs up the volume `{volume}`, and the head does not");
+                    lost.push(told(volume, sentence));
+                }
+                Some(now) if now.paths.is_empty() || now.hooked && (before.hooked || before.paths.is_empty()) => {}
+                Some(now) if before.paths.is_empty() => {
+                    let paths = now.paths.join("`, `");
+                    let sentence =
+                        format!("the base backs up the whole volume `{volume}`, and the head only `{paths}` of it");
+                    lost.push(told(volume, sentence));
+                }
+                Some(now) => {
+                    let gone = before.paths.iter().filter(|path| !now.paths.iter().any(|it| below(path, it).is_some()));
+                    lost.extend(gone.map(|path| {
+                        let sentence =
+                            format!("the base backs up `{path}` of the volume `{volume}`, and the head does not");
+                        told(format!("{volume}/{path}"), sentence)
+                    }));
+                }
+            }
+        }
+        lost
+    }
+
+    /// Every volume in the snapshot. One that two services name is limited to the paths of both, if both limit it.
+    fn covers(&self) -> BTreeMap<String, Cover> {
+        let mut covers = BTreeMap::<String, Cover>::new();
+        for service in &self.services {
+            for VolumeBackup { volume, paths } in &service.volumes {
+                let hooked = service.pre_hook.is_some();
+                match covers.get_mut(volume) {
+                    None => {
+                        covers.insert(volume.clone(), Cover { paths: paths.clone(), hooked });
+                    }
+                    Some(cover) => {
+                        let is_whole = cover.paths.is_empty() || paths.is_empty();
+                        cover.paths = if is_whole { Vec::new() } else { [cover.paths.clone(), paths.clone()].concat() };
+                        cover.hooked |= hooked;
+                    }
+                }
+            }
+        }
+        covers
     }
 
     /// Services whose dump nothing loads: it comes back as a file, and whether it is of any use nobody has seen.
@@ -41,6 +84,22 @@ impl BackupPlan {
         };
         unread.map(note).collect()
     }
+}
+
+/// A part of the base's snapshot that the head's lacks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// `volume`, or `volume/path`.
+    pub what: String,
+    pub sentence: String,
+}
+
+/// How a volume is backed up.
+struct Cover {
+    /// Empty means all of it.
+    paths: Vec<String>,
+    /// A hook writes what is to be stored.
+    hooked: bool,
 }
 
 /// One labelled service.
@@ -125,6 +184,11 @@ fn by_volume(name: &str, service: &Service) -> Result<Vec<VolumeBackup>> {
             if let Some(path) = paths.iter().find(|path| path.starts_with('/') || path.split('/').any(|part| part == "..")) {
                 bail!("the label `backupbot.backup.volumes.{volume}.path` of service `{name}` names `{path}`, which is not inside the volume");
             }
+            let mut paths: Vec<String> = paths.iter().map(|path| tidy(path)).collect();
+            // The volume's own root is all of it.
+            if paths.iter().any(String::is_empty) {
+                paths.clear();
+            }
             Ok(VolumeBackup { volume: volume.to_string(), paths })
         })
         .collect()
@@ -160,6 +224,12 @@ fn volumes(service: &Service) -> impl Iterator<Item = (&str, &str)> {
         MountKind::Volume(volume) => Some((volume.as_str(), mount.target.as_str())),
         _ => None,
     })
+}
+
+/// `./a//b/` is the path `a/b`, as every archive has it.
+fn tidy(path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    parts.join("/")
 }
 
 fn split(list: &str) -> Vec<String> {
@@ -213,8 +283,27 @@ mod tests {
         let (base, mounts) = (&[ON], &[("data", "/data"), ("uploads", "/uploads")]);
         let base = plan(&stack(mounts, base)).unwrap();
         let less = plan(&stack(mounts, &[ON, ("backupbot.backup.volumes.data", "false")])).unwrap();
-        assert_eq!(less.lost_since(&base), ["the base backs up the volume `data`, and the head does not"]);
-        assert!(base.lost_since(&less).is_empty() && base.lost_since(&base).is_empty());
+        let said = |head: &BackupPlan, base| -> Vec<String> {
+            head.lost_since(base).into_iter().map(|lost| lost.sentence).collect()
+        };
+        assert_eq!(said(&less, &base), ["the base backs up the volume `data`, and the head does not"]);
+        assert!(said(&base, &less).is_empty() && said(&base, &base).is_empty());
+        let path = ("backupbot.backup.volumes.data.path", "./log");
+        let narrow = plan(&stack(mounts, &[ON, path])).unwrap();
+        assert_eq!(said(&narrow, &base), ["the base backs up the whole volume `data`, and the head only `log` of it"]);
+        let other = plan(&stack(mounts, &[ON, (path.0, "logs")])).unwrap();
+        assert_eq!(said(&other, &narrow), ["the base backs up `log` of the volume `data`, and the head does not"]);
+        let dump = plan(&stack(mounts, &[ON, path, ("backupbot.backup.pre-hook", "dump > log")])).unwrap();
+        assert!(said(&dump, &base).is_empty(), "a dump stands for the whole");
+        assert_eq!(said(&plan(&stack(mounts, &[])).unwrap(), &base).len(), 2);
+    }
+
+    #[test]
+    fn a_path_is_the_same_however_it_is_written() {
+        let of =
+            |path| volumes_of(&[("data", "/data")], &[ON, ("backupbot.backup.volumes.data.path", path)]).remove(0).1;
+        assert_eq!(of("./a.sql, b//c/"), ["a.sql", "b/c"]);
+        assert!(of(".").is_empty(), "that is all of it");
     }
 
     #[test]

@@ -215,3 +215,98 @@ fn what_dies_some_seconds_after_the_upgrade_is_seen_by_the_last_look() {
     assert!(ended.stderr.contains("the app is watched for 8s after the last operation"), "{ended}");
     is_red(&ended, "generic::custom::services_are_stable", "of its tasks ended: task `");
 }
+
+const DUMP: &str =
+    "(echo '-- PostgreSQL database dump'; date; echo '-- PostgreSQL database dump complete') > /srv/data/dump";
+
+#[test]
+fn a_head_that_backs_up_less_is_red_unless_it_is_declared() {
+    let trial = "generic::upgrade::backup_covers_what_it_did";
+    let whole = "backupbot.backup.volumes.uploads=true";
+    let less =
+        |toml: &str, to: &str| Case::of("whole", toml).edit("whole", "head", whole, to).run("whole", "install,upgrade");
+    let without = "backupbot.backup.volumes.uploads=false";
+    let message = "the base backs up the volume `uploads`, and the head does not: whoever restores has lost it. If that is \
+                   meant, say so in recipe.toml: `[upgrade] unbacked = [\"uploads\"]`";
+    is_red(&less("", without), trial, message);
+    is_green(&less("[upgrade]\nunbacked = [\"uploads\"]\n", without));
+    let ended = Case::of("whole", "")
+        .edit(
+            "whole",
+            "head",
+            "        - \"backupbot.backup=true\"\n        - \"backupbot.backup.volumes.content=true\"\n",
+            "",
+        )
+        .run("whole", "install,upgrade");
+    is_red(&ended, trial, "the base backs up the volume `content`, and the head does not");
+}
+
+#[test]
+fn a_dump_that_no_hook_writes_is_red_and_one_of_no_format_is_unverified() {
+    let trial = "generic::backup::dumps_are_new_and_whole";
+    let old = "date > /srv/uploads/first;";
+    let stale = Case::of("whole", "")
+        .edit("whole", "head", old, &format!("{old} echo of long ago > /srv/data/dump;"))
+        .edit("whole", "head", DUMP, "true");
+    let ended = stale.run("whole", "install,upgrade,backup");
+    is_red(
+        &ended,
+        trial,
+        "the hook `backupbot.backup.pre-hook` of service `db` has not written `dump` of the volume `data`",
+    );
+    let nothing = Case::of("whole", "").edit("whole", "head", DUMP, "(nosuchdump; echo --) > /srv/data/dump");
+    let ended = nothing.run("whole", "install,upgrade,backup");
+    is_green(&ended);
+    let outcome = ended.outcome(trial).unwrap_or_default();
+    assert!(outcome.starts_with("ignored (unverified: `data/dump` is of no known format"), "{ended}");
+    let empty = Case::of("whole", "").edit("whole", "head", DUMP, "gzip < /dev/null > /srv/data/dump");
+    let ended = empty.run("whole", "install,upgrade,backup");
+    is_red(&ended, "tier::backup", "the dump `dump` is cut off: it is compressed, and there is nothing in it");
+}
+
+#[test]
+fn a_volume_with_nothing_in_it_yet_is_backed_up_and_comes_back() {
+    let case = Case::of("whole", "").edit("whole", BASE, "date > /srv/uploads/first;", "");
+    let ended =
+        case.edit("whole", "head", "date > /srv/uploads/first;", "").run("whole", "install,upgrade,backup,restore");
+    is_green(&ended);
+    let path = Case::of("whole", "").edit("whole", "head", "volumes.data.path=dump", "volumes.data.path=./dump");
+    is_green(&path.run("whole", "install,upgrade,backup,restore"));
+}
+
+#[test]
+fn an_app_that_writes_over_what_was_restored_is_red() {
+    let writes = "cp -a /srv/uploads /tmp/a; (while [ ! -e /tmp/restored ]; do sleep 0.05; done; sleep 0.3; cp -a /tmp/b/. /srv/uploads/)&";
+    let hooks = "        - \"backupbot.restore.pre-hook=cp -a /srv/uploads /tmp/b\"\n        \
+                 - \"backupbot.restore.post-hook=touch /tmp/restored\"\n";
+    let label = "        - \"backupbot.backup.volumes.data.path=dump\"\n";
+    let case = Case::of("whole", "").edit("whole", "head", "date > /srv/uploads/first;", writes);
+    let ended =
+        case.edit("whole", "head", label, &format!("{label}{hooks}")).run("whole", "install,upgrade,backup,restore");
+    let trial = "generic::restore::changes_since_the_backup_are_undone";
+    is_red(&ended, trial, "it says \"changed after the backup of");
+}
+
+#[test]
+fn data_beside_every_named_volume_is_red_unless_it_is_declared() {
+    let trial = "generic::install::data_is_in_volumes";
+    let anonymous = |toml: &str| {
+        let start = ("date > /srv/uploads/first;", "date > /srv/beside/first;");
+        let case = Case::of("whole", toml).edit("whole", "head", start.0, start.1);
+        case.edit("whole", "head", "      - data:/srv/data\n", "      - data:/srv/data\n      - /srv/beside\n")
+            .run("whole", "install")
+    };
+    let message = "bytes in a volume without a name (`/srv/beside/first` among them), at `/srv/beside`: it is gone";
+    is_red(&anonymous(""), trial, message);
+    is_green(&anonymous("[upgrade]\nephemeral = [\"db:/srv/beside\"]\n"));
+    let database = "mkdir -p /srv/pg; echo 15 > /srv/pg/PG_VERSION; date > /srv/uploads/first;";
+    let ended =
+        Case::of("whole", "").edit("whole", "head", "date > /srv/uploads/first;", database).run("whole", "install");
+    is_red(&ended, trial, "service `db` keeps a PostgreSQL database in the container's own layer, at `/srv/pg`");
+    let ended = Case::of("whole", "")
+        .edit("whole", "head", "date > /srv/uploads/first;", "date > /srv/loose;")
+        .run("whole", "install");
+    is_green(&ended);
+    let note = "service `db` wrote outside of its volumes, where nothing outlives the container: `/srv` (";
+    assert!(ended.stderr.contains(note), "{ended}");
+}

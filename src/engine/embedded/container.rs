@@ -36,6 +36,36 @@ pub struct Container {
     pub env: Vec<(String, String)>,
     pub user: Option<String>,
     pub working_dir: Option<String>,
+    /// Where it may write that is no named volume.
+    pub scratch: Vec<Scratch>,
+}
+
+/// A place that goes with the container.
+#[derive(Clone, Debug)]
+pub enum Scratch {
+    /// A root in memory, with what the harness put there.
+    Root,
+    /// The overlay's upper directory over an image.
+    Layer(PathBuf),
+    /// An anonymous volume: its target, its directory, and what the image has in its place.
+    Anonymous(String, PathBuf, Option<PathBuf>),
+    Tmpfs(String),
+}
+
+fn scratch(spec: &ContainerSpec, dir: &Path) -> Vec<Scratch> {
+    let (mut scratch, image) = match &spec.root {
+        RootSpec::Userland { .. } => (vec![Scratch::Root], None),
+        RootSpec::Directory(image) => (vec![Scratch::Layer(dir.join("upper"))], Some(image)),
+    };
+    scratch.extend(spec.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Tmpfs { .. } => Some(Scratch::Tmpfs(mount.target.clone())),
+        MountSource::Directory(path) if path.starts_with(dir) => {
+            let copied = image.map(|image| image.join(mount.target.trim_start_matches('/')));
+            Some(Scratch::Anonymous(mount.target.clone(), path.clone(), copied))
+        }
+        MountSource::Directory(_) => None,
+    }));
+    scratch
 }
 
 /// What only the task that runs a container needs.
@@ -89,6 +119,7 @@ pub async fn start(core: &Arc<Core>, plan: &Plan, image: &Image) -> Result<Runni
     };
     let resolver = tokio::spawn(dns::serve(Arc::clone(core), plan.service.clone(), plan.task.clone(), resolver));
     let container = Arc::new(Container {
+        scratch: scratch(&spec, &dir),
         dir,
         hostname: spec.hostname,
         process,

@@ -216,7 +216,7 @@ pub fn created(task: &Task) -> Option<SystemTime> {
     task.created_at.as_deref().and_then(time)
 }
 
-fn time(text: &str) -> Option<SystemTime> {
+pub fn time(text: &str) -> Option<SystemTime> {
     humantime::parse_rfc3339(text).ok()
 }
 

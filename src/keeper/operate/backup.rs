@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::engine::{Exec, FileEntry, Kind, Ledger as _, again};
 use crate::fault::{Failure, Fault};
 use crate::keeper::blame::blame;
+use crate::keeper::contents::Listing;
 use crate::keeper::protocol::Snapshot;
 use crate::keeper::rig::Rig;
 use crate::keeper::{Keeper, canary, contents};
@@ -24,10 +25,7 @@ pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     let plan = plan(keeper).await;
     let id = format!("snapshot-{}", &keeper.spec.run_id[keeper.spec.run_id.len().saturating_sub(6)..]);
     let dir = keeper.snapshots_dir().join(&id);
-    let made = make(keeper, &plan, &dir, id).await;
-    let (id, volumes) = made.map_err(blame)?;
-    let promised: BTreeSet<String> = volumes_of(&plan).map(|(volume, _)| volume).collect();
-    let snapshot = Snapshot { id, volumes, promised: promised.into_iter().collect() };
+    let snapshot = make(keeper, &plan, &dir, id, &listing).await.map_err(blame)?;
     keeper.app.lock().await.snapshot = Some(snapshot);
     Ok(())
 }
@@ -52,58 +50,69 @@ pub fn volumes_of(plan: &BackupPlan) -> impl Iterator<Item = (String, Vec<String
     volumes.into_iter()
 }
 
-/// The snapshot's id, and its files by volume. The server's own bot makes it where there is one.
-async fn make(
-    keeper: &Keeper,
-    plan: &BackupPlan,
-    dir: &Path,
-    id: String,
-) -> Result<(String, BTreeMap<String, Vec<FileEntry>>)> {
+/// Makes the snapshot. The server's own bot does it where there is one.
+async fn make(keeper: &Arc<Keeper>, plan: &BackupPlan, dir: &Path, id: String, listing: &Listing) -> Result<Snapshot> {
     keeper.journal.creating(Kind::Directory, &dir.display().to_string())?;
     crate::config::state::create_private(dir)?;
+    let promised: BTreeSet<String> = volumes_of(plan).map(|(volume, _)| volume).collect();
+    let promised: Vec<String> = promised.into_iter().collect();
+    let mut snapshot = Snapshot { id, promised, ..Snapshot::default() };
     let engine = &*keeper.engine().await?;
-    let volumes: Vec<String> = volumes_of(plan).map(|(volume, _)| volume).collect();
-    if let Some((id, mut held)) = engine.back_up(&volumes, dir).await? {
+    if let Some((id, mut held)) = engine.back_up(&snapshot.promised, dir).await? {
+        snapshot.id = id;
         for (volume, paths) in volumes_of(plan) {
             let files = held.remove(&volume).unwrap_or_default();
-            held.insert(volume.clone(), look_into(keeper, plan, &volume, &paths, dir, files).await?);
+            look_into(keeper, plan, (&volume, &paths), dir, files, listing, &mut snapshot).await?;
         }
-        return Ok((id, held));
+        return Ok(snapshot);
     }
     for service in &plan.services {
         hook(keeper, engine, service, service.pre_hook.as_deref(), "backupbot.backup.pre-hook").await?;
     }
-    let mut archived = BTreeMap::new();
+    if plan.services.iter().any(dumps::are_named) {
+        let after = contents::list(keeper).await?;
+        snapshot.stale = plan.services.iter().filter_map(|service| dumps::stale(service, listing, &after)).collect();
+    }
     for (volume, paths) in volumes_of(plan) {
         let archive = archive_path(dir, &volume);
         let files = engine.archive_volume(&volume, &paths, &archive).await;
         let files = files.with_context(|| format!("failed to archive the volume `{volume}`"))?;
-        archived.insert(volume.clone(), look_into(keeper, plan, &volume, &paths, dir, files).await?);
+        look_into(keeper, plan, (&volume, &paths), dir, files, listing, &mut snapshot).await?;
     }
     for service in &plan.services {
         hook(keeper, engine, service, service.post_hook.as_deref(), "backupbot.backup.post-hook").await?;
     }
-    Ok((id, archived))
+    Ok(snapshot)
 }
 
 /// Looks into what was archived of a volume: what the labels name has to be there, and whole.
 async fn look_into(
     keeper: &Keeper,
     plan: &BackupPlan,
-    volume: &str,
-    paths: &[String],
+    (volume, paths): (&str, &[String]),
     dir: &Path,
     files: Vec<FileEntry>,
-) -> Result<Vec<FileEntry>> {
+    listing: &Listing,
+    snapshot: &mut Snapshot,
+) -> Result<()> {
     dumps::check_paths(paths, &files).with_context(|| format!("the backup of the volume `{volume}`"))?;
     if plan.services.iter().any(|service| service.pre_hook.is_some()) {
-        let archive = archive_path(dir, volume);
-        let checked = tokio::task::spawn_blocking(move || dumps::check(&archive)).await;
-        checked.context("failed to look at the dumps")?.with_context(|| format!("in the volume `{volume}`"))?;
+        let (archive, named) = (archive_path(dir, volume), dumps::named(plan, volume));
+        let checked = tokio::task::spawn_blocking(move || dumps::check(&archive, &named)).await;
+        let unknown =
+            checked.context("failed to look at the dumps")?.with_context(|| format!("in the volume `{volume}`"))?;
+        snapshot.unjudged.extend(unknown.into_iter().map(|path| format!("{volume}/{path}")));
     }
     let planted = keeper.app.lock().await.planted.clone();
-    let is_canary = |file: &FileEntry| planted.iter().any(|it| it.volume == volume && it.path == file.path);
-    Ok(files.into_iter().filter(|file| !is_canary(file)).collect())
+    let is_canary = |path: &str| planted.iter().any(|it| it.volume == volume && it.path == path);
+    let listed = listing.get(volume).and_then(|listed| listed.as_ref().ok());
+    let had_nothing = listed.is_some_and(|it| it.entries.iter().all(|entry| entry.size == 0 || is_canary(&entry.path)));
+    if had_nothing && files.iter().any(|file| is_canary(&file.path)) {
+        snapshot.empty.insert(volume.to_owned());
+    }
+    let own = files.into_iter().filter(|file| !is_canary(&file.path)).collect();
+    snapshot.volumes.insert(volume.to_owned(), own);
+    Ok(())
 }
 
 /// The archive of a volume in a snapshot's directory.

@@ -52,6 +52,7 @@ pub fn upgrade(sabotage: Sabotage, head: &Deployment, installed: &Deployment) ->
             Some(last) => scaled_to_nothing(head, last),
             None => head.clone(),
         },
+        Sabotage::BackupLabelsAreGone => without_backup_labels(head.clone()),
         Sabotage::MountIsMoved => with_moved_mounts(head.clone()),
         _ => head.clone(),
     }
@@ -149,6 +150,22 @@ fn with_lost_router(mut deployment: Deployment) -> Deployment {
     let routers: Vec<String> =
         labels.keys().filter_map(|key| key.strip_suffix(".rule")).map(|key| format!("{key}.middlewares")).collect();
     labels.extend(routers.into_iter().map(|key| (key, "harness-nowhere".to_owned())));
+    deployment
+}
+
+/// No service says anything to a backup bot.
+fn without_backup_labels(mut deployment: Deployment) -> Deployment {
+    let is_other = |key: &str| !key.starts_with("backupbot.");
+    for (name, service) in &mut deployment.stack.services {
+        service.deploy.labels.retain(|key, _| is_other(key));
+        if let Some(labels) = deployment.document["services"][name].pointer_mut("/deploy/labels") {
+            match labels {
+                Value::Object(labels) => labels.retain(|key, _| is_other(key)),
+                Value::Array(labels) => labels.retain(|label| label.as_str().is_none_or(is_other)),
+                _ => {}
+            }
+        }
+    }
     deployment
 }
 

@@ -39,8 +39,14 @@ pub fn cannot_be_planted(spec: &RunSpec) -> Option<String> {
         | Sabotage::RouteIsCut
         | Sabotage::RouterNamesNothing
         | Sabotage::OldContainerAnswers => spec.head.route.as_ref().err().cloned(),
-        Sabotage::ExecFailsSilently if is_abra => Some("abra's bot runs the hooks".into()),
-        Sabotage::ExecFailsSilently => {
+        Sabotage::ExecFailsSilently | Sabotage::DumpIsStale if is_abra => Some("abra's bot runs the hooks".into()),
+        Sabotage::BackupLabelsAreGone if spec.base.as_ref().is_none_or(|base| base.backup.services.is_empty()) => {
+            Some("the base has no backup labels".into())
+        }
+        Sabotage::AppWritesOverTheRestore if !whole(&spec.head.backup) => {
+            Some("the labels put no whole volume into the snapshot".into())
+        }
+        Sabotage::ExecFailsSilently | Sabotage::DumpIsStale => {
             let hooks = spec.head.backup.services.iter().any(|it| it.pre_hook.is_some()) && limited(&spec.head.backup);
             (!hooks).then(|| "no backup hook writes what the labels put into the snapshot".into())
         }
@@ -76,6 +82,7 @@ fn changes_the_deployment(sabotage: Sabotage) -> bool {
         MountIsMoved,
         RouterNamesNothing,
         ServiceIsScaledAway,
+        BackupLabelsAreGone,
     ]
     .into();
     changing.contains(&sabotage)

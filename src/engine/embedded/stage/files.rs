@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sched::{CloneFlags, setns};
 use serde::{Deserialize, Serialize};
 
+use super::super::super::contents;
 use super::super::wire::{self, Reply};
 use super::container::mac_of;
 use super::netlink::Netlink;
@@ -21,6 +22,8 @@ use super::{next_fd, request};
 pub enum FilesRequest {
     /// The answer carries the opened file.
     Read { path: PathBuf },
+    /// The answer is what lies there, without what is mounted below.
+    List { path: PathBuf },
     /// The content comes as a second descriptor.
     Write { path: PathBuf },
     /// The container takes an address over, and says so to its neighbours.
@@ -36,6 +39,12 @@ pub fn run(socket: &OwnedFd) -> Result<()> {
             enter(&container, CloneFlags::CLONE_NEWNS)?;
             let file = open_regular(&path)?;
             wire::send(socket, &Reply::Ok(()), &[file.as_fd()])
+        }
+        FilesRequest::List { path } => {
+            enter(&container, CloneFlags::CLONE_NEWNS)?;
+            let listed = contents::of_one_file_system(&path);
+            let listed = listed.with_context(|| format!("failed to list `{}`", path.display()))?;
+            wire::send(socket, &Reply::Ok(listed), &[])
         }
         FilesRequest::Write { path } => {
             let content = File::from(next_fd(&mut fds, "content")?);

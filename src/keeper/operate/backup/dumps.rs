@@ -1,27 +1,19 @@
 //! Dumps that a hook wrote into a snapshot: a dump that broke off in the middle is found now, and not at the restore.
 //!
 //! A database that restarts under the hook leaves half a dump and an exit code of 0 behind. The tools that write dumps
-//! end them with a line of their own, and compressed files end with a checksum: both are looked for.
+//! end them with a line of their own, and compressed files end with a checksum: both are looked for. A dump of no known
+//! format is said to be unjudged, and one that the hook has not written anew is of an earlier time.
 
-use std::collections::VecDeque;
-use std::io::Read;
+mod formats;
+
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use flate2::read::MultiGzDecoder;
 
 use crate::engine::FileEntry;
-
-/// What a dump begins with, and what its tool writes at the end. `mysqldump --skip-comments` writes neither.
-const KINDS: [(&str, &str, &str); 4] = [
-    ("PostgreSQL", "-- PostgreSQL database dump\n", "-- PostgreSQL database dump complete"),
-    ("PostgreSQL", "-- PostgreSQL database cluster dump\n", "-- PostgreSQL database cluster dump complete"),
-    ("MySQL", "-- MySQL dump", "-- Dump completed"),
-    ("MariaDB", "-- MariaDB dump", "-- Dump completed"),
-];
-
-/// Bytes at either end of a file in which those lines stand.
-const EDGE: usize = 4096;
+use crate::engine::contents::{Contents, Entry};
+use crate::keeper::contents::{Listing, is_inside};
+use crate::recipe::backup::{BackupPlan, BackupService};
 
 /// Paths that the labels name and that hold nothing: the hook that should have filled them wrote nothing.
 pub fn check_paths(paths: &[String], files: &[FileEntry]) -> Result<()> {
@@ -37,68 +29,70 @@ pub fn check_paths(paths: &[String], files: &[FileEntry]) -> Result<()> {
     Ok(())
 }
 
-/// Looks at every file of an archive that is a dump.
-pub fn check(archive: &Path) -> Result<()> {
+/// Whether a service's hook writes files that the labels name.
+pub fn are_named(service: &BackupService) -> bool {
+    service.pre_hook.is_some() && service.volumes.iter().any(|volume| !volume.paths.is_empty())
+}
+
+/// The paths of a volume that hooks are to write.
+pub fn named(plan: &BackupPlan, volume: &str) -> Vec<String> {
+    let of_volume = plan.services.iter().filter(|it| are_named(it)).flat_map(|it| &it.volumes);
+    of_volume.filter(|it| it.volume == volume).flat_map(|it| it.paths.clone()).collect()
+}
+
+/// What a hook left as it was, although it was there to write it. Files that the labels name beside a dump may be the
+/// app's own and stay as they are, but for one that is called a dump.
+pub fn stale(service: &BackupService, before: &Listing, after: &Listing) -> Option<String> {
+    let (mut old, mut written) = (Vec::new(), 0);
+    for (volume, path) in
+        service.volumes.iter().flat_map(|it| it.paths.iter().map(|path| (it.volume.as_str(), path.as_str())))
+    {
+        let (Some(Ok(before)), Some(Ok(after))) = (before.get(volume), after.get(volume)) else { continue };
+        let of_path = |contents: &Contents| -> Vec<Entry> {
+            contents.entries.iter().filter(|it| !it.is_dir && is_inside(&it.path, path)).cloned().collect()
+        };
+        let (were, are) = (of_path(before), of_path(after));
+        if are.iter().any(|entry| !were.contains(entry)) {
+            written += 1;
+        } else if !are.is_empty() {
+            old.push((volume, path));
+        }
+    }
+    old.retain(|(_, path)| written == 0 || is_called_a_dump(path));
+    let named: Vec<String> = old.iter().map(|(volume, path)| format!("`{path}` of the volume `{volume}`")).collect();
+    (!named.is_empty() && service.pre_hook.is_some()).then(|| {
+        format!(
+            "the hook `backupbot.backup.pre-hook` of service `{}` has not written {}: what the snapshot holds there is of \
+             an earlier time",
+            service.service,
+            named.join(", ")
+        )
+    })
+}
+
+fn is_called_a_dump(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
+    ["dump", "backup"].iter().any(|part| name.contains(part))
+        || [".sql", ".gz", ".zst"].iter().any(|end| name.ends_with(end))
+}
+
+/// Looks at every file of an archive that is a dump. The named ones of no known format are returned.
+pub fn check(archive: &Path, named: &[String]) -> Result<Vec<String>> {
     let open = || anyhow::Ok(tar::Archive::new(std::fs::File::open(archive)?));
     let mut tar = open().with_context(|| format!("failed to open `{}`", archive.display()))?;
+    let mut unknown = Vec::new();
     for entry in tar.entries().context("failed to read the snapshot")? {
         let entry = entry.context("failed to read the snapshot")?;
         if entry.header().entry_type().is_file() {
             let name = entry.path().context("failed to read the snapshot")?.display().to_string();
-            check_file(entry).with_context(|| format!("the dump `{name}` is cut off"))?;
+            let size = entry.size();
+            let is_known = formats::check(entry, size).with_context(|| format!("the dump `{name}` is cut off"))?;
+            if !is_known && size > 0 && named.iter().any(|it| *it == name) {
+                unknown.push(name);
+            }
         }
     }
-    Ok(())
-}
-
-fn check_file(mut file: impl Read) -> Result<()> {
-    let mut start = [0; 2];
-    let read = fill(&mut file, &mut start)?;
-    let file = start[..read].chain(file);
-    match start == [0x1f, 0x8b] {
-        true => check_text(MultiGzDecoder::new(file)),
-        false => check_text(file),
-    }
-}
-
-/// An error of the reader is one of the compressed file: its end is missing, or its checksum is wrong.
-fn check_text(mut file: impl Read) -> Result<()> {
-    let mut head = vec![0; EDGE];
-    let read = fill(&mut file, &mut head)?;
-    head.truncate(read);
-    let kind = KINDS.iter().find(|(_, begin, _)| contains(&head, begin.as_bytes()));
-    let mut tail: VecDeque<u8> = head.into();
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            break;
-        }
-        tail.extend(&buffer[..read]);
-        tail.drain(..tail.len().saturating_sub(EDGE));
-    }
-    match kind {
-        Some((tool, _, end)) if !contains(tail.make_contiguous(), end.as_bytes()) => {
-            bail!("{tool} ends its dumps with `{end}`, and this one ends without")
-        }
-        _ => Ok(()),
-    }
-}
-
-fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    bytes.windows(part.len()).any(|window| window == part)
-}
-
-/// Reads until the buffer is full or the file ends.
-fn fill(file: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..])? {
-            0 => break,
-            read => filled += read,
-        }
-    }
-    Ok(filled)
+    Ok(unknown)
 }
 
 #[cfg(test)]
@@ -109,7 +103,7 @@ mod tests {
     const WHOLE: &str =
         "--\n-- PostgreSQL database dump\n--\nCREATE TABLE a();\n--\n-- PostgreSQL database dump complete\n--\n";
 
-    fn checked(name: &str, content: &[u8]) -> Result<()> {
+    fn checked(name: &str, content: &[u8]) -> Result<Vec<String>> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.tar");
         let mut builder = tar::Builder::new(std::fs::File::create(&path).unwrap());
@@ -117,7 +111,7 @@ mod tests {
         header.set_size(content.len() as u64);
         builder.append_data(&mut header, name, content).unwrap();
         builder.finish().unwrap();
-        check(&path)
+        check(&path, &[name.to_owned()])
     }
 
     fn gzip(content: &str) -> Vec<u8> {
@@ -155,6 +149,41 @@ mod tests {
         checked("picture", b"\x89PNG").unwrap();
         checked("empty", b"").unwrap();
         checked("notes.txt", b"-- Dump completed").unwrap();
+    }
+
+    #[test]
+    fn a_named_file_of_no_known_format_is_said_to_be_unjudged() {
+        assert_eq!(checked("dump", b"--\n").unwrap(), ["dump"]);
+        assert!(checked("dump", WHOLE.as_bytes()).unwrap().is_empty());
+        assert!(checked("dump.gz", &gzip("anything")).unwrap().is_empty(), "its checksum tells that it is whole");
+    }
+
+    fn service(paths: &[&str]) -> BackupService {
+        let paths = paths.iter().map(|path| path.to_string()).collect();
+        let volumes = vec![crate::recipe::backup::VolumeBackup { volume: "data".into(), paths }];
+        BackupService { service: "db".into(), volumes, pre_hook: Some("dump".into()), ..BackupService::default() }
+    }
+
+    fn listing(files: &[(&str, i64)]) -> Listing {
+        let entry =
+            |(path, modified): &(&str, i64)| Entry { path: (*path).into(), modified: *modified, ..Entry::default() };
+        let entries = files.iter().map(entry).collect();
+        [("data".to_owned(), Ok(Contents { entries, cut: None }))].into()
+    }
+
+    #[test]
+    fn a_dump_that_the_hook_left_alone_is_stale() {
+        let before = listing(&[("dump", 1), ("conf", 1)]);
+        let said = |paths: &[&str], after: &[(&str, i64)]| stale(&service(paths), &before, &listing(after));
+        assert_eq!(
+            said(&["dump"], &[("dump", 1)]).unwrap(),
+            "the hook `backupbot.backup.pre-hook` of service `db` has not written `dump` of the volume `data`: what the \
+             snapshot holds there is of an earlier time"
+        );
+        assert_eq!(said(&["dump"], &[("dump", 2)]), None);
+        assert_eq!(said(&["dump", "conf"], &[("dump", 2), ("conf", 1)]), None, "the app's own file stays as it is");
+        assert!(said(&["dump", "conf"], &[("dump", 1), ("conf", 2)]).is_some());
+        assert!(said(&["conf"], &[("conf", 1)]).is_some(), "nothing at all was written");
     }
 
     #[test]
