@@ -62,6 +62,12 @@ async fn no_dropped_service_runs(app: &App) -> Result {
     Ok(())
 }
 
+/// Operators are told of every key and secret that only the head's `.env.sample` has.
+#[harness::test]
+async fn new_settings_are_told(app: &App) -> Result {
+    generic::new_settings_are_told(app).await
+}
+
 /// The head's labels put into a snapshot what the base's did.
 #[harness::test]
 async fn backup_covers_what_it_did(app: &App) -> Result {

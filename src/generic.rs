@@ -15,6 +15,7 @@ use crate::poll::{Look, Poll};
 
 pub use backup::{
     backup_covers_what_it_did, changes_since_the_backup_are_undone, data_is_in_volumes, dumps_are_new_and_whole,
+    new_settings_are_told,
 };
 pub use mounts::mounts_are_kept;
 
@@ -304,6 +305,7 @@ mod tests {
             mounts: Vec::new(),
             losses: Default::default(),
             ran_before: Default::default(),
+            fresh: Vec::new(),
             settled: Duration::ZERO,
         }
     }

@@ -23,6 +23,7 @@ use crate::keeper::sweep::runs_dir;
 use crate::plan::{self, Plan};
 use crate::program::root;
 use crate::recipe::abra::{self, Form};
+use crate::recipe::fresh::{self, Fresh};
 use crate::recipe::name::RecipeName;
 use crate::recipe::policy::Policy;
 use crate::recipe::source;
@@ -113,7 +114,7 @@ fn decide(cli: &Cli, recipe_name: &str, place: &Place, facts: &mut Facts) -> Res
     facts.source = recipe.source.clone();
     facts.is_about(&recipe.head);
     let domain = domain(config.recipe.as_str(), &place.run_id, &config.zone);
-    let Read { base, head, mut notes } = read(&config, &recipe, &domain).blame(Fault::Recipe)?;
+    let Read { base, head, fresh, mut notes } = read(&config, &recipe, &domain).blame(Fault::Recipe)?;
     let states: Vec<&AppState> = base.iter().map(|(_, state)| state).chain([&head]).collect();
     let allowed = judge(&config.settings.policy, &head, &recipe.head, base.as_ref()).blame(Fault::Recipe)?;
     check(&states).blame(Fault::Recipe)?;
@@ -168,6 +169,7 @@ fn decide(cli: &Cli, recipe_name: &str, place: &Place, facts: &mut Facts) -> Res
             base,
             base_revision,
             head,
+            fresh,
             install_steps: own.install_steps,
             client,
             about: About {
@@ -218,6 +220,8 @@ fn is_infrastructures(error: &anyhow::Error) -> bool {
 struct Read {
     base: Option<(Revision, AppState)>,
     head: AppState,
+    /// What only the head's `.env.sample` has.
+    fresh: Vec<Fresh>,
     /// What a reader of the run should know of them.
     notes: Vec<String>,
 }
@@ -239,7 +243,15 @@ fn read(config: &Config, recipe: &Recipe, domain: &str) -> Result<Read> {
     notes.extend(head.backup.unread_dumps());
     let lost = base.iter().flat_map(|(_, base)| head.backup.lost_since(&base.backup));
     notes.extend(lost.map(|lost| lost.sentence));
-    Ok(Read { base, head, notes })
+    let fresh = match &base {
+        Some((revision, state)) => {
+            let fresh = recipe.fresh(revision, state, domain, &form)?;
+            notes.extend(fresh::notes(&fresh, &state.stack, &head.stack));
+            fresh
+        }
+        None => Vec::new(),
+    };
+    Ok(Read { base, head, fresh, notes })
 }
 
 /// How long the app is watched: what dies later than that is not seen, and a reader should know.

@@ -6,6 +6,7 @@ mod bundle;
 pub mod checkout;
 pub mod compose;
 pub mod env;
+pub mod fresh;
 pub mod git;
 pub mod image;
 mod lock;

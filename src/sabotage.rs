@@ -40,6 +40,7 @@ pub enum Sabotage {
     MountIsMoved,
     UpgradeEmptiesFiles,
     ExecFailsSilently,
+    KeyIsNotTold,
     BackupLabelsAreGone,
     DumpIsStale,
     BackupStoresNothing,
@@ -67,7 +68,7 @@ pub struct Facts {
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 33] = [
+    pub const ALL: [Sabotage; 34] = [
         Sabotage::NeverStarts,
         Sabotage::InstallsTheHead,
         Sabotage::InstallsAnotherImage,
@@ -90,6 +91,7 @@ impl Sabotage {
         Sabotage::MountIsMoved,
         Sabotage::UpgradeEmptiesFiles,
         Sabotage::ExecFailsSilently,
+        Sabotage::KeyIsNotTold,
         Sabotage::BackupLabelsAreGone,
         Sabotage::DumpIsStale,
         Sabotage::BackupStoresNothing,
@@ -251,6 +253,12 @@ impl Sabotage {
                 "no command is run in any container, and each is said to have succeeded without output",
                 &["tier::backup"],
                 Tier::Backup,
+            ),
+            Sabotage::KeyIsNotTold => entry(
+                "key-is-not-told",
+                "the head needs a key that no installed app has, and tells nobody",
+                &["generic::upgrade::new_settings_are_told"],
+                Tier::Upgrade,
             ),
             Sabotage::BackupLabelsAreGone => entry(
                 "backup-labels-are-gone",

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use super::canaries_are_in_place;
 use crate::app::{App, skip};
 use crate::poll::{Look, Poll};
+use crate::recipe::fresh::Fresh;
 
 /// What the base puts into a snapshot the head puts there, too, or `recipe.toml` says that it gives it up.
 pub async fn backup_covers_what_it_did(app: &App) -> Result<()> {
@@ -34,6 +35,30 @@ pub async fn data_is_in_volumes(app: &App) -> Result<()> {
     }
     if !scattered.unjudged.is_empty() {
         return skip(format!("unverified: {}", scattered.unjudged.join("; ")));
+    }
+    Ok(())
+}
+
+/// Whoever upgrades an installed app is told of every key that it has no value for.
+pub async fn new_settings_are_told(app: &App) -> Result<()> {
+    let fresh = app.evidence().await?.fresh;
+    let untold: Vec<&Fresh> = fresh.iter().filter(|it| it.told.is_none()).collect();
+    let sentence = |it: &&Fresh| it.needed.as_ref().map(|needed| format!("without `{}` {needed}", it.key));
+    let needed: Vec<String> = untold.iter().filter_map(sentence).collect();
+    if !needed.is_empty() {
+        bail!(
+            "an installed app has no value for what only the head's `.env.sample` has, and no new file below `release/` tells \
+             its operator: {}",
+            needed.join("; ")
+        );
+    }
+    if !untold.is_empty() {
+        let keys: Vec<&str> = untold.iter().map(|it| it.key.as_str()).collect();
+        return skip(format!(
+            "unverified: only the head's `.env.sample` has `{}`, and no new file below `release/` tells operators, so that \
+             nobody knows how an installed app does without",
+            keys.join("`, `")
+        ));
     }
     Ok(())
 }

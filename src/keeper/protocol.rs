@@ -14,6 +14,7 @@ use crate::keeper::spec::Client;
 use crate::plan::Skip;
 use crate::recipe::abra::Identity;
 use crate::recipe::backup::Lost;
+use crate::recipe::fresh::Fresh;
 use crate::recipe::route::{Rewrite, Way};
 use crate::recipe::version::Revision;
 use crate::recipe::version::Version;
@@ -212,6 +213,8 @@ pub struct Evidence {
     pub losses: Losses,
     /// What ran right before the upgrade, by service; empty before it.
     pub ran_before: BTreeMap<String, Ran>,
+    /// Keys that only the head's `.env.sample` has.
+    pub fresh: Vec<Fresh>,
     /// How long ago the last operation ended.
     pub settled: Duration,
 }

@@ -19,9 +19,11 @@ use crate::fault::{Failure, Fault};
 use crate::mask::Masks;
 use crate::poll::Poll;
 use crate::recipe::backup::{self, Lost};
+use crate::recipe::fresh::Fresh;
 use crate::recipe::secret::SecretValue;
 use crate::recipe::stack::Stack;
 use crate::recipe::{AppState, abra};
+use crate::sabotage::Sabotage;
 
 /// Accepts connections until the keeper is done.
 pub async fn listen(keeper: &Arc<Keeper>, listener: UnixListener) -> Result<()> {
@@ -248,9 +250,20 @@ async fn evidence(keeper: &Keeper) -> Evidence {
         mounts_before: app.mounts_before.clone(),
         losses: app.losses.clone(),
         ran_before: app.ran_before.clone(),
+        fresh: fresh(&keeper.spec),
         settled: app.operated.map(|at| at.elapsed()).unwrap_or_default(),
         mounts: state.map(|it| mounts::of_stack(&it.stack)).unwrap_or_default(),
     }
+}
+
+/// The keys, and the one of a planted fault.
+fn fresh(spec: &RunSpec) -> Vec<Fresh> {
+    let mut fresh = spec.fresh.clone();
+    if spec.sabotage == Some(Sabotage::KeyIsNotTold) {
+        let needed = Some("the image of service `app` is another one".to_owned());
+        fresh.push(Fresh { key: "HARNESS_NEW_KEY".into(), told: None, needed });
+    }
+    fresh
 }
 
 /// Docker's default, or more where base or head ask for it.

@@ -13,6 +13,7 @@ use crate::engine::EngineSpec;
 use crate::plan::Plan;
 use crate::recipe::AppState;
 use crate::recipe::abra::Form;
+use crate::recipe::fresh::Fresh;
 use crate::recipe::mirror::Mirror;
 use crate::recipe::version::Revision;
 use crate::sabotage::Sabotage;
@@ -39,6 +40,9 @@ pub struct RunSpec {
     pub base: Option<AppState>,
     pub base_revision: Option<Revision>,
     pub head: AppState,
+    /// Keys that only the head's `.env.sample` has.
+    #[serde(default)]
+    pub fresh: Vec<Fresh>,
     /// The recipe's own install steps, if they are approved.
     pub install_steps: Option<Code>,
     /// The process that the keeper must not outlive, unless it was told to keep the app.

@@ -117,6 +117,16 @@ impl AppEnv {
         self.vars.iter().map(|var| (var.key.as_str(), var.value.as_str()))
     }
 
+    /// The keys of a `.env` file, without what `abra.sh` exports.
+    pub fn declared(&self) -> impl Iterator<Item = &str> {
+        self.vars.iter().filter(|var| !var.exported).map(|var| var.key.as_str())
+    }
+
+    /// The same without one key.
+    pub fn without(&self, key: &str) -> AppEnv {
+        AppEnv { vars: self.vars.iter().filter(|var| var.key != key).cloned().collect() }
+    }
+
     /// The Swarm stack name of the app.
     pub fn stack(&self) -> &str {
         self.get("STACK_NAME").unwrap_or_default()

@@ -310,3 +310,31 @@ fn data_beside_every_named_volume_is_red_unless_it_is_declared() {
     let note = "service `db` wrote outside of its volumes, where nothing outlives the container: `/srv` (";
     assert!(ended.stderr.contains(note), "{ended}");
 }
+
+#[test]
+fn a_key_that_nobody_is_told_of_is_red_where_the_head_needs_it_and_unverified_where_not() {
+    let trial = "generic::upgrade::new_settings_are_told";
+    let with_key = |image: &str, notes: Option<&str>| {
+        let case = Case::of("no-backup", "").edit("no-backup", "head", "nginx:1.27.5", image);
+        let head = case.root.path().join("recipes/no-backup/head");
+        let sample = std::fs::read_to_string(head.join(".env.sample")).unwrap();
+        std::fs::write(head.join(".env.sample"), format!("{sample}\nNGINX_VERSION=1.27.5\n")).unwrap();
+        if let Some(notes) = notes {
+            std::fs::create_dir(head.join("release")).unwrap();
+            std::fs::write(head.join("release/next"), notes).unwrap();
+        }
+        case.run("no-backup", "install,upgrade")
+    };
+    let ended = with_key("nginx:${NGINX_VERSION}", None);
+    is_red(&ended, trial, "without `NGINX_VERSION` the image of service `app` is `nginx:` instead of `nginx:1.27.5`");
+    let note =
+        "the head's `.env.sample` has the key `NGINX_VERSION`, which the installed app has not: no new file below";
+    assert!(ended.stderr.contains(note), "{ended}");
+    is_green(&with_key("nginx:${NGINX_VERSION}", Some("Set NGINX_VERSION before you upgrade.\n")));
+    let ended = with_key("nginx:1.27.5", None);
+    is_green(&ended);
+    assert!(
+        ended.outcome(trial).unwrap().starts_with("ignored (unverified: only the head's `.env.sample` has"),
+        "{ended}"
+    );
+}
