@@ -132,7 +132,7 @@ fn a_head_that_drops_a_service() {
 fn a_backup_that_holds_nothing() {
     check(
         "empty-backup",
-        &["generic::backup::snapshot_holds_every_volume"],
+        &["generic::backup::snapshot_holds_every_volume", "generic::upgrade::backup_covers_what_it_did"],
         "the labels switch the backup on, but promise no volume at all",
     );
 }
