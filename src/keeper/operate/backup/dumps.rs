@@ -87,7 +87,7 @@ pub fn check(archive: &Path, named: &[String]) -> Result<Vec<String>> {
             let name = entry.path().context("failed to read the snapshot")?.display().to_string();
             let size = entry.size();
             let is_known = formats::check(entry, size).with_context(|| format!("the dump `{name}` is cut off"))?;
-            if !is_known && size > 0 && named.iter().any(|it| *it == name) {
+            if !is_known && size > 0 && named.contains(&name) {
                 unknown.push(name);
             }
         }
