@@ -32,7 +32,9 @@ fn main() -> ExitCode {
             _ => {}
         }
     }
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Most of each is waiting: for a process to end, for an update to be watched long enough.
+    arguments.test_threads = arguments.test_threads.or(Some(6));
     let modules = [
         cage::trials(),
         containers::trials(),

@@ -1,9 +1,8 @@
 //! How much of what could be tried a run of the tests tries: some of it, chosen by a seed that is printed, or all of it.
 
+use std::io::Write as _;
 use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
-
-use crate::runner::tell;
 
 /// Takes everything: every crash point, every planted fault on a Swarm. It takes about half an hour more.
 const ALL: &str = "HARNESS_EVERY_POINT";
@@ -23,8 +22,18 @@ pub fn of<T>(what: &str, step: usize, things: Vec<T>) -> Vec<T> {
     let (count, from) = (things.len(), start(what, step.min(things.len().max(1))));
     let some: Vec<T> = things.into_iter().skip(from).step_by(step).collect();
     let seed = *CHOSEN;
-    tell(&format!("{what}: {} of {count} are tried; {SEED}={seed} tries the same, {ALL}=1 all of them", some.len()));
+    let line =
+        format!("{what}: {} of {count} are tried; {SEED}={seed} tries the same, {ALL}=1 all of them\n", some.len());
+    // Not with the macro, which libtest captures.
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
     some
+}
+
+/// Why a thing is left out, by its number, where every one is a trial of its own.
+pub fn left_out(what: &str, step: usize, number: usize) -> Option<String> {
+    let seed = *CHOSEN;
+    let is_left_out = !all() && number % step != start(what, step);
+    is_left_out.then(|| format!("{what}: one of {step} is tried; {SEED}={seed} tries the same, {ALL}=1 all of them"))
 }
 
 static CHOSEN: LazyLock<u64> = LazyLock::new(|| match std::env::var(SEED) {

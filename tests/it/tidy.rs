@@ -92,3 +92,26 @@ fn nothing_sleeps_for_a_fixed_time() {
         assert!(!code.contains("thread::sleep"), "{} sleeps: poll with a deadline instead", file.display());
     }
 }
+
+/// `scripts/fresh` in a folder with this README.
+fn fresh(readme: &str, arguments: &[&str]) -> crate::runner::Ended {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("scripts/fresh");
+    crate::runner::copy(&checkout().join("scripts/fresh"), &script);
+    std::fs::write(dir.path().join("README.md"), readme).unwrap();
+    let run = harness::process::Run::new("bash", [&[script.to_str().unwrap()], arguments].concat());
+    crate::runner::finish(&run)
+}
+
+#[test]
+fn a_fresh_clone_is_tried_with_what_the_readme_says() {
+    let readme = text(&checkout().join("README.md"));
+    let unknown = fresh(&readme, &["--secnod"]);
+    let expected = "scripts/fresh: unknown argument `--secnod`: there are --first, --nextest and --also COMMAND\n";
+    assert_eq!((unknown.code, unknown.stderr.as_str()), (2, expected));
+    for command in ["cargo test --test recipe -- --recipe custom-html", "cargo test"] {
+        let other = fresh(&readme.replace(&format!("\n    {command}\n"), "\n    cargo something else\n"), &[]);
+        let expected = format!("scripts/fresh: `{command}` does not stand in README.md on a line of its own\n");
+        assert_eq!((other.code, other.stderr), (2, expected));
+    }
+}

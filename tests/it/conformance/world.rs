@@ -90,6 +90,11 @@ pub fn trial((name, prove): Case, on: On) -> Trial {
     })
 }
 
+/// A case that this run does not try, and why.
+pub fn left_out(name: &str, on: On, reason: String) -> Trial {
+    Trial::ignorable_test(format!("{on}::{name}"), move || Ok(Completion::ignored_with(reason)))
+}
+
 fn run(name: &'static str, prove: for<'a> fn(&'a World) -> Proof<'a>, on: On, spec: EngineSpec) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

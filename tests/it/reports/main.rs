@@ -59,7 +59,9 @@ struct Tool {
 type Case = (&'static str, fn());
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Most of each is waiting: for an app to stay up, for nextest, for a browser.
+    arguments.test_threads = arguments.test_threads.or(Some(4));
     let mut trials = Vec::new();
     for (tool, cases) in CASES {
         let missing = if arguments.list { None } else { tool.missing() };
