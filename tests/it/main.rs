@@ -36,6 +36,7 @@ mod reported;
 mod runner;
 mod running;
 mod sabotage;
+#[allow(dead_code, reason = "each of the test programs uses its part")]
 mod sample;
 mod schemas;
 mod secrets;
