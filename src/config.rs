@@ -9,6 +9,7 @@ pub mod paths;
 pub mod reference;
 pub mod secrets;
 pub mod state;
+pub mod wants;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use crate::recipe::source::{self, Source};
 use crate::tier::Tier;
 use cli::Cli;
 use files::{HarnessToml, RecipeToml};
+use wants::Wants;
 
 /// Everything one recipe's run was asked to do. Reading it creates nothing.
 #[derive(Clone, Debug)]
@@ -42,6 +44,8 @@ pub struct Config {
     /// Which of abra's servers, when it has several.
     pub abra_server: Option<String>,
     pub keep: Keep,
+    /// How much has to be proven.
+    pub wants: Wants,
     /// How long the app stays up for the next run of the same thing, if it does.
     pub warm: Option<Duration>,
     /// Where mirrors, images and runs live.
@@ -146,18 +150,24 @@ impl Config {
             abra_server: harness.abra.server.clone(),
             engine: engine(cli.engine.as_deref().or(harness.engine.as_deref()))?,
             keep: keep(cli.keep.as_deref())?,
+            wants: Wants::of(cli, env)?,
             warm: warm(env, &harness)?,
             state: state::dir(env)?,
             run_dir: cli.run_dir.clone(),
             zone: zone(harness.zone.as_deref())?,
             keep_runs: harness.keep_runs.unwrap_or(50),
-            images: harness.embedded.images.clone(),
+            images: images(&harness, &recipe_toml),
             approved: approved(env, &harness, root),
             settings: settings(recipe_toml, &harness, screenshots(env, &harness)?, env),
             recipe,
             overlay,
         })
     }
+}
+
+/// What `recipe.toml` says of an image comes before what `harness.toml` says of it for every recipe.
+fn images(harness: &HarnessToml, recipe: &RecipeToml) -> BTreeMap<String, String> {
+    harness.embedded.images.clone().into_iter().chain(recipe.embedded.images.clone()).collect()
 }
 
 /// A path relative to the checkout, wherever a run is started.

@@ -1,6 +1,7 @@
 //! The process that owns one app: it deploys, performs the operations, and tears down, whatever happens to those who
 //! asked for it.
 
+mod awaited;
 pub mod blame;
 pub mod canary;
 pub mod contents;

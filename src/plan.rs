@@ -62,6 +62,16 @@ pub enum SkipKind {
     Unverified,
 }
 
+impl Skip {
+    /// As it stands beside a tier: what nobody has decided is told louder.
+    pub fn said(&self) -> String {
+        match self.kind {
+            SkipKind::Intended => format!("skipped, {self}"),
+            SkipKind::Unverified => format!("NOT TESTED, {self}"),
+        }
+    }
+}
+
 impl fmt::Display for Skip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
@@ -175,7 +185,7 @@ impl fmt::Display for Plan {
             let what = match &step.action {
                 Action::Operate(what) => what.clone(),
                 Action::Observe => "no operation, assertions only".into(),
-                Action::Skip(skip) => format!("skipped, {skip}"),
+                Action::Skip(skip) => skip.said(),
             };
             writeln!(f, "{:<8} {what}", step.tier.name())?;
         }

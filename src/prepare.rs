@@ -177,6 +177,7 @@ fn decide(cli: &Cli, recipe_name: &str, place: &Place, facts: &mut Facts) -> Res
                 stand_ins: chosen.stand_ins,
                 arguments: facts.arguments.clone(),
                 junit: place.junit.clone(),
+                wants: config.wants,
                 ..About::default()
             },
             secrets,

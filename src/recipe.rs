@@ -88,7 +88,10 @@ impl Recipe {
             None => mirror.ancestors(&head.commit).blame(Fault::Infrastructure)?,
             Some(_) => Default::default(),
         };
-        let base = version::base(mirror.versions(), &ancestors, &head, pinned_base)?;
+        let mut base = version::base(mirror.versions(), &ancestors, &head, pinned_base)?;
+        if let (Base::None { reason }, Some(lacks)) = (&mut base, mirror.lacks_versions(&head)) {
+            *reason = lacks;
+        }
         Ok(Recipe { name: name.clone(), source: mirror.origin.clone(), head, base, mirror })
     }
 

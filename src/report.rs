@@ -4,6 +4,7 @@
 pub mod amount;
 mod badge;
 mod card;
+mod colour;
 pub mod explain;
 pub mod files;
 pub mod fold;
@@ -18,6 +19,7 @@ pub mod progress;
 pub mod results;
 pub mod summary;
 pub mod verdict;
+mod wanted;
 
 use std::io::Write as _;
 
@@ -30,7 +32,8 @@ use crate::prepare::Prepared;
 pub fn print_plan(prepared: &Prepared) -> Result<()> {
     let mut out = std::io::stdout().lock();
     // Which recipe, and what is skipped, is in the plan already.
-    let lines = header::lines(prepared).into_iter().skip(2).filter(|(label, _)| *label != "skipped");
+    let lines =
+        header::lines(prepared).into_iter().skip(2).filter(|(label, _)| !["skipped", "untested"].contains(label));
     let lines = lines.map(|(label, text)| format!("{label:<9}{text}\n"));
     let plan = plain(&format!("{}{}", prepared.spec.plan, lines.collect::<String>()));
     out.write_all(plan.as_bytes()).context("failed to print the plan")

@@ -21,6 +21,7 @@ mod trial;
 mod turns;
 mod warm;
 mod watch;
+mod without_recipe;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -108,6 +109,7 @@ pub fn run(cli: &Cli, arguments: &[String]) -> Result<ExitCode> {
     let recipes = selection::recipes(cli, &registry, default_recipe)?;
     if recipes.is_empty() {
         refuse_flags_without_recipe(cli, arguments)?;
+        without_recipe::refuse_filter(cli, &registry)?;
         return Ok(listed::without_recipe(cli, &registry));
     }
     if nextest::is_here() {
@@ -189,8 +191,8 @@ fn go(cli: &Cli, arguments: &[String], mut candidates: Vec<Candidate>) -> Result
         eprintln!("\nat once  {jobs} of {} recipes", runs.len());
     }
     let runs: Vec<Arc<RecipeRun>> = runs.into_iter().map(Arc::new).collect();
-    let conclusion = perform(cli, threads, &runs, &stopped);
-    Ok(conclude(cli, &runs, &stopped, &conclusion))
+    let (conclusion, clean) = perform(cli, threads, &runs, &stopped);
+    Ok(conclude(cli, &runs, &stopped, &conclusion, clean))
 }
 
 /// A filter may name trials of one recipe alone: the others are not under test then.
@@ -233,21 +235,28 @@ fn begin(candidate: Candidate, several: bool) -> Result<RecipeRun, Box<Stopped>>
     }
 }
 
-/// Runs the trials, and ends whatever no trial has ended.
-fn perform(cli: &Cli, threads: Option<usize>, runs: &[Arc<RecipeRun>], stopped: &[Box<Stopped>]) -> Conclusion {
+/// Runs the trials, and ends whatever no trial has ended: as it was asked for, and only what is up after that is torn down
+/// by the guard. False when that went wrong.
+fn perform(cli: &Cli, threads: Option<usize>, runs: &[Arc<RecipeRun>], stopped: &[Box<Stopped>]) -> (Conclusion, bool) {
     let trials: Vec<Trial> = stopped.iter().map(|it| it.trial()).chain(runs.iter().flat_map(trial::of_run)).collect();
     let guard = Guard(runs.to_vec());
     signals::watch(runs.iter().map(|run| run.session.clone()).collect());
     let arguments = Arguments { test_threads: threads.or(cli.mimic.test_threads), ..cli.mimic.clone() };
     let conclusion = libtest_mimic::run(&arguments, trials);
     signals::yield_to_interruption();
+    let clean = teardown::finish(runs);
     drop(guard);
-    conclusion
+    (conclusion, clean)
 }
 
 /// Writes every report, and says what became of each recipe.
-fn conclude(cli: &Cli, runs: &[Arc<RecipeRun>], stopped: &[Box<Stopped>], conclusion: &Conclusion) -> ExitCode {
-    let mut clean = teardown::finish(runs);
+fn conclude(
+    cli: &Cli,
+    runs: &[Arc<RecipeRun>],
+    stopped: &[Box<Stopped>],
+    conclusion: &Conclusion,
+    mut clean: bool,
+) -> ExitCode {
     for run in runs {
         clean &= leaks::print(run, &summary::text(run));
     }
@@ -262,8 +271,8 @@ fn conclude(cli: &Cli, runs: &[Arc<RecipeRun>], stopped: &[Box<Stopped>], conclu
     clean &= reports::write(cli, &results);
     clean &= leaks::search(cli, runs);
     let rows = results.iter().map(|(dir, results)| verdict::Row { results, dir: dir.is_dir().then_some(dir) });
-    let table = verdict::text(&rows.collect::<Vec<_>>());
-    eprint!("{}", runs.iter().fold(table, |table, run| run.session.masked(&table)));
+    let masked = |text: &str| runs.iter().fold(text.to_owned(), |text, run| run.session.masked(&text));
+    eprint!("{}", verdict::text(&rows.collect::<Vec<_>>(), masked));
     let codes = results[..runs.len()].iter().map(|(_, results)| Code::of(results));
     let mut code = codes.chain(stopped.iter().map(|it| it.code())).max().unwrap_or(Code::Unproven);
     if !clean || (conclusion.has_failed() && code < Code::Usage) {

@@ -7,6 +7,7 @@
 pub mod approved;
 pub mod find;
 pub mod lay_out;
+pub mod odd;
 pub mod run;
 
 use std::collections::BTreeSet;
@@ -51,6 +52,8 @@ pub enum Role {
     Before,
     /// A file of Rust, which only a checkout compiles: what it would show, nobody knows here.
     NotCompiled,
+    /// Its name promises something, and nothing runs it, for this reason: a trial that is ignored says so.
+    Odd(String),
 }
 
 /// Where a program comes from, and what of it may be seen in the cage.
@@ -112,6 +115,11 @@ impl Script {
     }
 }
 
+/// A file's name as part of a trial's: one word, without anything that a terminal or a shell would obey.
+fn safe(file: &str) -> String {
+    file.chars().map(|c| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '_' }).collect()
+}
+
 /// The trials of scripts, with a file's name in between where two functions have the same name.
 pub fn trials(scripts: &[Script]) -> Vec<(&Script, Part)> {
     let mut trials: Vec<(&Script, Part)> = Vec::new();
@@ -119,6 +127,7 @@ pub fn trials(scripts: &[Script]) -> Vec<(&Script, Part)> {
         let base = format!("{}::{}", script.code.module(), script.tier);
         match &script.role {
             Role::Before => {}
+            Role::Odd(_) => trials.push((script, Part::new(format!("{base}::{}", safe(&script.file)), None))),
             Role::NotCompiled => trials.push((script, Part::new(base, None))),
             Role::Test => trials.push((script, Part::new(format!("{base}::{}", script.stem()), None))),
             Role::Functions(functions) => {

@@ -1,6 +1,7 @@
 //! Lists the modules of `generic/` and `overlays/`, so that dropping a file there is all it takes to add assertions.
 
 mod fingerprint;
+mod unregistered;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -65,12 +66,24 @@ fn list(dir: &Path, recipes: bool, modules: &mut String) {
             list(&entry, false, modules);
             modules.push_str("}\n");
         } else if file.ends_with(".rs") {
+            refuse_unregistered(&entry);
             writeln!(modules, "{line};").expect("a string takes it");
         } else {
             continue;
         }
         assert!(!seen.contains(&module), "two entries of `{}` would both be the module `{module}`", dir.display());
         seen.push(module);
+    }
+}
+
+/// The compiler takes such a function for one of a test harness that is not there, and throws it away without a word.
+fn refuse_unregistered(file: &Path) {
+    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("failed to read `{}`: {error}", file.display()));
+    for function in unregistered::functions(&text) {
+        println!(
+            "cargo::error={}: nothing would run `{function}`, because its `#[test]` is Rust's own: write `#[harness::test]`",
+            file.strip_prefix(file.ancestors().nth(3).unwrap_or(file)).unwrap_or(file).display()
+        );
     }
 }
 

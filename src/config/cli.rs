@@ -70,6 +70,15 @@ pub struct Cli {
     #[arg(long, value_name = "FAULT")]
     pub sabotage: Option<String>,
 
+    /// What is not proven fails, with exit code 4: an unverified tier, no recipe, a file that nothing runs, a trial without
+    /// effect. On where CI=true, and off with `--strict=false`
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", env = "HARNESS_STRICT")]
+    pub strict: Option<String>,
+
+    /// The level that a recipe must reach, 0 to 5; exit code 4 below it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=5))]
+    pub min_level: Option<u8>,
+
     /// How many recipes are tested at the same time; as many as the machine has room for when not given
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,

@@ -27,7 +27,7 @@ pub struct HarnessToml {
     pub engine: Option<String>,
     /// The domain below which every run gets a name of its own, such as `cust-3fa9c1.harness.test`.
     pub zone: Option<String>,
-    /// How many finished runs are kept, with journal and logs; older ones are removed.
+    /// How many finished runs of each recipe are kept, with journal and logs; older ones are removed.
     pub keep_runs: Option<usize>,
     /// How long a run leaves its app up for the next run of the same thing, as `10m`, and 7 days at most; `HARNESS_WARM`
     /// comes before it. Not at all when neither is given.
@@ -64,12 +64,19 @@ pub struct RecipesSection {
 }
 
 /// The embedded engine.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmbeddedSection {
     /// What stands in for an image, by its name without the tag: `builtin:static-web`, `host`, `oci:<layout>[:tag]`,
-    /// or another reference. The header of a run names every stand-in it used.
+    /// or another reference. The header of a run names every stand-in it used. What a `recipe.toml` says comes before
+    /// what `harness.toml` says for every recipe.
     pub images: BTreeMap<String, String>,
+}
+
+impl EmbeddedSection {
+    fn is_empty(&self) -> bool {
+        self.images.is_empty()
+    }
 }
 
 /// The swarm engine. Which Docker it talks to is decided as for the docker CLI: `DOCKER_HOST`, `DOCKER_CONTEXT`, the
@@ -114,6 +121,9 @@ pub struct RecipeToml {
     pub budget: BTreeMap<Tier, Span>,
     /// Tiers that cannot be proven for this recipe, each with the reason: an intended skip instead of an unverified one.
     pub skip: BTreeMap<Tier, String>,
+    /// What stands in for this recipe's images on the embedded engine.
+    #[serde(skip_serializing_if = "EmbeddedSection::is_empty")]
+    pub embedded: EmbeddedSection,
     /// What this recipe's compose files may declare beyond the defaults and `harness.toml`.
     pub policy: Policy,
 }

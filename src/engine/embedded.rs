@@ -266,9 +266,7 @@ async fn start_pod(context: &EngineContext) -> Result<(PathBuf, Pod)> {
 pub fn stand_ins<'a>(stacks: impl Iterator<Item = &'a Stack>, map: &BTreeMap<String, String>) -> Vec<String> {
     let stand_in = |image: &&str| Some((image.to_string(), image::stand_in(image, map)?));
     let lines = images(stacks).into_iter().filter_map(|image| stand_in(&image));
-    lines
-        .map(|(image, stand_in)| format!("`{image}` is not what runs: `{stand_in}` stands in for it (harness.toml)"))
-        .collect()
+    lines.map(|(image, stand_in)| format!("`{image}` is not what runs: `{stand_in}` stands in for it")).collect()
 }
 
 /// Images of the stacks that this build cannot have, each as one sentence.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Keeper;
+use super::awaited::Awaited;
 use super::blame::blame;
 use super::outage::Outage;
 use crate::engine::{Ages, Health, ServiceState, TaskPhase, TaskState, UpdateState, UpdateStatus};
@@ -36,6 +37,7 @@ pub struct Expect<'a> {
 pub async fn wait(keeper: &Arc<Keeper>, expect: Expect<'_>, deadline: Duration) -> Result<(), Failure> {
     let poll = Poll { interval: Duration::from_millis(10), deadline };
     let outage = Outage::default();
+    let awaited = Awaited::default();
     let waited = poll.until(format!("the stack `{}` to converge", expect.stack.name), async || {
         let services = match outage.look(observe(keeper)).await? {
             Ok(services) => services,
@@ -44,6 +46,7 @@ pub async fn wait(keeper: &Arc<Keeper>, expect: Expect<'_>, deadline: Duration) 
         match judge(&services, &expect) {
             Verdict::Converged => Ok(Look::Ready(Ok(()))),
             Verdict::NotYet(reason) => {
+                awaited.tell(keeper, &services, &expect);
                 keeper.engine().await?.changed().await;
                 Ok(Look::NotYet(reason))
             }

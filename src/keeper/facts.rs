@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::spec::RunSpec;
+use crate::config::wants::Wants;
 use crate::plan::{Action, Step};
 use crate::recipe::AppState;
 use crate::recipe::version::Revision;
@@ -47,6 +48,9 @@ pub struct Facts {
     /// A fingerprint of whoever judges, and of what the app was made from beside its commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judged_by: Option<String>,
+    /// How much has to be proven.
+    #[serde(default, skip_serializing_if = "Wants::is_plain")]
+    pub wants: Wants,
     pub changes: Vec<Change>,
 }
 
@@ -120,6 +124,7 @@ impl Facts {
             trials: Vec::new(),
             selected: None,
             judged_by: None,
+            wants: Wants::default(),
             changes: Vec::new(),
         }
     }
@@ -163,6 +168,7 @@ impl Facts {
             trials: spec.about.trials.clone(),
             selected: spec.about.selected.clone(),
             judged_by: spec.about.judged_by.clone(),
+            wants: spec.about.wants,
             changes: spec.base.as_ref().map(|base| changes(base, &spec.head)).unwrap_or_default(),
         }
     }

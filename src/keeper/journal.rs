@@ -3,6 +3,7 @@
 
 mod clock;
 mod halt;
+mod hide;
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -15,7 +16,6 @@ use anyhow::{Context as _, Result};
 use rustix::fs::OFlags;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::sync::broadcast;
 
 use super::facts::Facts;
@@ -114,6 +114,10 @@ pub enum Event {
         failure: Option<Failure>,
     },
     TrialFinished(Trial),
+    /// What an operation waits for at the moment. Told to whoever watches, and never written.
+    Waiting {
+        what: String,
+    },
     Note {
         text: String,
     },
@@ -239,12 +243,21 @@ impl Journal {
         self.append(event, true)
     }
 
+    /// Tells whoever watches, masked like every record, and writes nothing.
+    pub fn tell(&self, event: Event) {
+        let Ok(mut record) = serde_json::to_value(Record::now(event)) else { return };
+        hide::mask(&mut record, &self.masks.read().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        if let Ok(record) = serde_json::from_value(record) {
+            let _ = self.watchers.send(record);
+        }
+    }
+
     fn append(&self, event: Event, sync: bool) -> Result<()> {
         if let Some(halt) = self.halt {
             halt.at(&event);
         }
         let mut record = serde_json::to_value(Record::now(event)).context("failed to encode a journal record")?;
-        mask(&mut record, &self.masks.read().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        hide::mask(&mut record, &self.masks.read().unwrap_or_else(|poisoned| poisoned.into_inner()));
         let mut line = serde_json::to_vec(&record).context("failed to encode a journal record")?;
         let record = serde_json::from_value(record).context("failed to decode a journal record")?;
         line.push(b'\n');
@@ -373,22 +386,6 @@ pub fn is_torn_down(records: &[Record]) -> bool {
 /// Whether a run is over and done with: torn down, or never begun.
 pub fn is_over(records: &[Record]) -> bool {
     is_torn_down(records) || records.iter().any(|it| matches!(it.event, Event::CouldNotBegin { .. }))
-}
-
-/// Masks the texts of a record. Its keys are the harness's own, whatever a secret may be called.
-fn mask(value: &mut Value, masks: &Masks) {
-    match value {
-        Value::String(text) if masks.finds(text) => *text = masks.mask(text),
-        Value::Array(list) => list.iter_mut().for_each(|value| mask(value, masks)),
-        // The kind of a record is no text of anybody's.
-        Value::Object(map) => {
-            let texts = map
-                .iter_mut()
-                .filter(|(key, _)| !["event", "at", "kind", "tier", "outcome", "fault"].contains(&key.as_str()));
-            texts.for_each(|(_, value)| mask(value, masks));
-        }
-        _ => {}
-    }
 }
 
 /// Milliseconds, as the journal counts.

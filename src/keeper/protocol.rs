@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Settings;
+use crate::config::wants::Wants;
 use crate::engine::{Exec, ExecOutput, FileEntry, LogLine, ServiceState};
 use crate::fault::Failure;
 use crate::keeper::facts::TrialFact;
@@ -117,6 +118,9 @@ pub struct Invocation {
     /// As [`crate::keeper::facts::Facts`] have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judged_by: Option<String>,
+    /// The same.
+    #[serde(default, skip_serializing_if = "Wants::is_plain")]
+    pub wants: Wants,
 }
 
 /// What the keeper answers.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::facts::TrialFact;
 use crate::config::Settings;
 use crate::config::secrets::Place;
+use crate::config::wants::Wants;
 use crate::engine::EngineSpec;
 use crate::plan::Plan;
 use crate::recipe::AppState;
@@ -72,6 +73,9 @@ pub struct About {
     /// What an outcome depends on beside commit and engine; `None` when it could not be read.
     #[serde(default)]
     pub judged_by: Option<String>,
+    /// How much has to be proven.
+    #[serde(default)]
+    pub wants: Wants,
     /// Where `--junit` wants its file, beside the run directory.
     pub junit: Option<PathBuf>,
 }

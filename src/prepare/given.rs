@@ -1,6 +1,7 @@
 //! What is given with a recipe: by its overlay folder, and by whoever runs the harness.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
@@ -12,7 +13,8 @@ use crate::program::{self, root};
 use crate::recipe::AppState;
 use crate::recipe::version::Revision;
 use crate::script::find::{self, File};
-use crate::script::{Code, Script};
+use crate::script::{Code, Script, odd};
+use crate::tier::Tier;
 
 /// The programs of a recipe's overlay folder.
 pub fn overlay_scripts(recipe: &str) -> Result<Vec<Script>> {
@@ -22,7 +24,7 @@ pub fn overlay_scripts(recipe: &str) -> Result<Vec<Script>> {
     for entry in std::fs::read_dir(&folder).into_iter().flatten() {
         let path = entry.with_context(|| format!("failed to list `{}`", folder.display()))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if (find::is_code(&name) || name.ends_with(".rs")) && path.is_file() {
+        if (find::is_code(&name) || name.ends_with(".rs") || odd::why(&name).is_some()) && path.is_file() {
             let executable = std::os::unix::fs::PermissionsExt::mode(&path.metadata()?.permissions()) & 0o100 != 0;
             let bytes = std::fs::read(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
             contents.push((name, bytes, executable));
@@ -35,7 +37,24 @@ pub fn overlay_scripts(recipe: &str) -> Result<Vec<Script>> {
     if program::stands_alone() {
         scripts.extend(find::not_compiled(&files, &code));
     }
+    scripts.extend(stray_folder(recipe, &folder).map(|why| find::odd_script(&code, "folder", Tier::Custom, why)));
     Ok(scripts)
+}
+
+/// Where a recipe has no overlay, and a folder of nearly its name has no recipe.
+fn stray_folder(recipe: &str, folder: &Path) -> Option<String> {
+    if folder.is_dir() {
+        return None;
+    }
+    let folders = std::fs::read_dir(root().join("overlays")).into_iter().flatten().flatten();
+    let names = folders.filter(|it| it.path().is_dir()).map(|it| it.file_name().to_string_lossy().into_owned());
+    let plain = |name: &str| name.to_lowercase().replace(['-', '_', '.'], "");
+    let is_near = |name: &String| {
+        let is_a_recipe = root().join("recipes").join(name).is_dir();
+        !is_a_recipe && (strsim::osa_distance(name, recipe) == 1 || plain(name) == plain(recipe))
+    };
+    let name = names.into_iter().find(|name| is_near(name))?;
+    Some(format!("`overlays/{}` belongs to no recipe: did you mean `overlays/{recipe}`?", name.escape_debug()))
 }
 
 /// The data that a recipe's overlay folder says must survive.

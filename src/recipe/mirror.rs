@@ -66,6 +66,9 @@ pub struct Mirror {
     /// The tree of a working copy, when it differs from its commit.
     dirty: Option<String>,
     working_copy: bool,
+    /// It was made of a clone that lacks a part of the history.
+    #[serde(default)]
+    shallow: bool,
 }
 
 impl Mirror {
@@ -83,10 +86,13 @@ impl Mirror {
         if !existed {
             create(&dir)?;
         }
-        let (mut notes, mut dirty) = (Vec::new(), None);
+        let (mut notes, mut dirty, mut shallow) = (Vec::new(), None, false);
         match &origin {
             Origin::Bundled { dir: source } => build(&dir, source)?,
-            Origin::WorkingCopy { path } => dirty = working_copy::import(&dir, path)?,
+            Origin::WorkingCopy { path } => {
+                dirty = working_copy::import(&dir, path)?;
+                shallow = working_copy::is_shallow(path);
+            }
             Origin::Remote { url } => {
                 let upstream = Upstream { dir: &dir, url, local: false, existed };
                 notes.extend(upstream.update(reference, started)?);
@@ -99,7 +105,7 @@ impl Mirror {
         }
         let refs = Refs::read(&Git::on(&dir))?;
         let working_copy = matches!(origin, Origin::WorkingCopy { .. });
-        Ok(Mirror { dir, origin: origin.to_string(), notes, refs, dirty, working_copy })
+        Ok(Mirror { dir, origin: origin.to_string(), notes, refs, dirty, working_copy, shallow })
     }
 
     /// The commit and tree that a reference means. An unknown one is an error that names what is possible.
@@ -149,6 +155,25 @@ impl Mirror {
         let merged = format!("--merged={commit}");
         let tags = self.git().read(&["for-each-ref", &merged, "--format=%(refname:strip=2)", "refs/tags"])?;
         Ok(tags.lines().map(str::to_owned).collect())
+    }
+
+    /// Why no older version than the head is known, where the working copy may be all there is to it: most CI servers
+    /// clone without tags, and without the history that says which of them are older.
+    pub fn lacks_versions(&self, head: &Revision) -> Option<String> {
+        const IN_CI: &str = "(in CI: full depth, with tags)";
+        let has_tags = !self.refs.versions.is_empty() || !self.refs.skipped.is_empty();
+        match (self.working_copy, self.shallow, has_tags) {
+            (true, true, false) => Some(format!("this clone has no tags; `git fetch --unshallow --tags` {IN_CI}")),
+            (true, true, true) if head.version.is_none() => Some(format!(
+                "this clone is shallow, so that nobody sees which version the head goes on from; `git fetch --unshallow \
+                 --tags` {IN_CI}"
+            )),
+            (true, false, false) => Some(format!(
+                "this clone has no tags; if versions are published, `git fetch --tags` {IN_CI}; else `git tag -a` makes the \
+                 first one"
+            )),
+            _ => None,
+        }
     }
 
     /// All files of a revision.

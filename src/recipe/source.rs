@@ -64,7 +64,7 @@ impl Source {
         }
     }
 
-    /// Recipes that a bundled folder offers, for suggestions.
+    /// Recipes that a folder offers, for suggestions: one of bundled recipes, or one of repositories.
     fn offers(&self) -> Vec<String> {
         let (folder, is_here): (PathBuf, IsHere<'_>) = match self {
             Source::Bundled { folder } => (folder.clone(), Box::new(|_| true)),

@@ -27,6 +27,12 @@ pub(crate) fn import(mirror: &Path, path: &Path) -> Result<Option<String>> {
     copy.dirty_tree(mirror).with_context(failed)
 }
 
+/// Whether a part of the history is missing, as `git clone --depth 1` leaves it.
+pub(crate) fn is_shallow(path: &Path) -> bool {
+    let answer = Git::inside(path).ask(&["rev-parse", "--is-shallow-repository"], b"");
+    answer.is_ok_and(|answer| answer.ok && answer.stdout.starts_with(b"true"))
+}
+
 struct Copy {
     top: PathBuf,
     /// The repository's own list of ignored files.

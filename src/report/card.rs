@@ -27,7 +27,7 @@ pub fn render(results: &Results) -> String {
     let verdict = match results.verdict {
         Verdict::Passed => GOOD,
         Verdict::Failed | Verdict::Error | Verdict::BrokenOff => BAD,
-        Verdict::NothingProven => WARN,
+        Verdict::NothingProven | Verdict::TooLittle => WARN,
     };
     let title = escape(&format!("{} {}: {}", results.recipe, results.versions(), results.verdict.words()));
     let mut out = format!(

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::counted;
-use super::level;
 use super::results::{
     Counts, Hook, Lint, Operation, Outcome, Results, SCHEMA, Teardown, TierResult, TrialResult, Verdict,
 };
+use super::{level, wanted};
 use crate::fault::{Failure, Fault};
 use crate::keeper::facts::{Facts, TrialFact, TrialKind};
 use crate::keeper::journal::{self, Event, Record, Trial};
@@ -68,6 +68,12 @@ pub fn fold(records: &[Record]) -> Option<Results> {
         tiers,
     };
     (results.verdict, results.reason) = verdict(&results);
+    if results.verdict == Verdict::Passed {
+        let missing = wanted::missing(&results, facts.wants);
+        if !missing.is_empty() {
+            (results.verdict, results.reason) = (Verdict::TooLittle, missing.join("; "));
+        }
+    }
     if let Some(failure) = could_not_begin(records) {
         let blames = matches!(failure.fault, Fault::Recipe | Fault::Assertion);
         results.verdict = if blames { Verdict::Failed } else { Verdict::Error };
@@ -107,6 +113,7 @@ fn invocation(records: &[Record], facts: &Facts) -> (usize, Facts) {
     facts.trials = invocation.trials;
     facts.selected = Some(invocation.selected);
     facts.judged_by = invocation.judged_by;
+    facts.wants = invocation.wants;
     (at, facts)
 }
 

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use super::colour::{self, Colour};
 use crate::engine::EngineSpec;
 use crate::plain::plain;
+use crate::plan::SkipKind;
 use crate::prepare::Prepared;
 
 /// Prints the header on standard error, with what became of an app that an earlier run has left up.
@@ -11,9 +13,12 @@ pub fn print(prepared: &Prepared, warm: Option<&str>) {
     let mut text = String::from("\n");
     let warm = warm.map(|line| ("warm", line.to_owned()));
     for (label, line) in lines(prepared).into_iter().chain(warm) {
-        text.push_str(&format!("{label:<9}{line}\n"));
+        let line = plain(&format!("{label:<9}{line}"));
+        let is_doubtful = ["images", "untested", "WARNING"].contains(&label);
+        let wanted = is_doubtful && colour::is_wanted();
+        text.push_str(&(colour::paint(&line, Colour::Doubtful, wanted) + "\n"));
     }
-    eprint!("{}", plain(&text));
+    eprint!("{text}");
 }
 
 /// Label and text, line by line.
@@ -36,11 +41,15 @@ pub fn lines(prepared: &Prepared) -> Vec<(&'static str, String)> {
     lines.push(("run", prepared.run_dir.display().to_string()));
     for step in &spec.plan.steps {
         if let Some(skip) = spec.plan.skip(step.tier) {
-            lines.push(("skipped", format!("{}, {skip}", step.tier)));
+            let label = if skip.kind == SkipKind::Intended { "skipped" } else { "untested" };
+            lines.push((label, format!("{}, {skip}", step.tier)));
         }
     }
     if let Some(sabotage) = spec.sabotage {
         lines.push(("WARNING", format!("a fault is planted, `{sabotage}`: {}", sabotage.facts().what)));
+    }
+    if spec.about.wants.lax_in_ci {
+        lines.push(("WARNING", "strict is off although CI=true: what is not proven is no failure".into()));
     }
     for tier in &spec.plan.skip_generic {
         lines.push(("WARNING", format!("the generic assertions of `{tier}` are opted out of: they prove nothing now")));

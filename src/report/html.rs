@@ -349,6 +349,7 @@ fn class_of(verdict: Verdict) -> &'static str {
         Verdict::Error => "error",
         Verdict::BrokenOff => "broken_off",
         Verdict::NothingProven => "nothing_proven",
+        Verdict::TooLittle => "nothing_proven",
     }
 }
 

@@ -137,6 +137,13 @@ fn teardown(results: &Results) -> TestSuite {
         case.set_classname(classname).set_time(Duration::ZERO);
         suite.add_test_case(case);
     }
+    if results.verdict == Verdict::TooLittle {
+        let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+        status.set_message(clean(&results.reason)).set_type("too little proven");
+        let mut case = TestCase::new("tier::whole_run", status);
+        case.set_classname(format!("{}.teardown", results.recipe)).set_time(Duration::ZERO);
+        suite.add_test_case(case);
+    }
     suite
 }
 

@@ -46,17 +46,24 @@ struct Display {
     /// Of several runs, none is drawn: they would overwrite one another.
     terminal: bool,
     whose: String,
+    /// What is going on, for the lines about what it waits for.
+    doing: String,
+    /// When a line was last printed of what an operation waits for; `None` between operations.
+    told: Option<Instant>,
 }
+
+/// A log that nobody looks at needs no more than this.
+const EVERY: Duration = Duration::from_secs(10);
 
 impl Display {
     fn new(whose: String) -> Self {
         let terminal = std::io::stderr().is_terminal() && whose.is_empty();
-        Display { start: begin(), live: None, terminal, whose }
+        Display { start: begin(), live: None, terminal, whose, doing: String::new(), told: None }
     }
 
     fn show(&mut self, record: &Record) {
         match &record.event {
-            Event::OperationStarted { tier, what } => self.begin(&format!("{:<8} {what}", tier.name())),
+            Event::OperationStarted { tier, what } => self.begin(tier.name(), what),
             Event::OperationFinished { tier, millis, failure } => {
                 self.end();
                 let took = seconds(Duration::from_millis(*millis));
@@ -72,13 +79,28 @@ impl Display {
                 };
                 self.line(&format!("teardown {how} ({})", seconds(Duration::from_millis(*millis))));
             }
+            Event::Waiting { what } => self.waits(what),
             Event::Note { text } => self.line(&format!("note     {text}")),
             _ => {}
         }
     }
 
-    fn begin(&mut self, text: &str) {
+    /// Beside the live line; where there is none, now and then, so that a log shows what takes so long.
+    fn waits(&mut self, what: &str) {
+        if let Some(bar) = &self.live {
+            bar.set_message(plain(&format!("{}, waiting for {what}", self.doing)));
+        } else if let Some(told) = self.told
+            && told.elapsed() >= EVERY
+        {
+            self.told = Some(Instant::now());
+            self.line(&format!("{:<8} waiting for {what}", self.doing));
+        }
+    }
+
+    fn begin(&mut self, tier: &str, what: &str) {
+        let text = &format!("{tier:<8} {what}");
         if !self.terminal {
+            (self.doing, self.told) = (tier.to_owned(), Some(Instant::now()));
             self.line(text);
             return;
         }
@@ -87,11 +109,13 @@ impl Display {
             bar.set_style(style);
         }
         bar.set_message(plain(text));
+        self.doing = text.to_owned();
         bar.enable_steady_tick(Duration::from_millis(150));
         self.live = Some(bar);
     }
 
     fn end(&mut self) {
+        self.told = None;
         if let Some(bar) = self.live.take() {
             bar.finish_and_clear();
         }

@@ -93,6 +93,8 @@ pub enum Verdict {
     BrokenOff,
     /// Nothing failed, but nothing was proven either.
     NothingProven,
+    /// Nothing failed, but less was proven than `--strict` or `--min-level` asks for.
+    TooLittle,
 }
 
 /// How many trials ended how.
@@ -237,6 +239,7 @@ impl Verdict {
             Verdict::Error => "error, not the recipe's fault",
             Verdict::BrokenOff => "broken off",
             Verdict::NothingProven => "nothing proven",
+            Verdict::TooLittle => "too little proven",
         }
     }
 }

@@ -1,12 +1,11 @@
-//! The end of a run in a few lines: tier by tier, what was skipped and why, the deploy count, where the logs are.
+//! The end of a run in a few lines: tier by tier, with what was ignored and why, how often the app was deployed, where the logs are.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{counted, seconds};
+use super::seconds;
 use crate::engine::abra::lint::Kept;
 use crate::keeper::journal::{self, Event, Outcome, Record, Trial};
-use crate::plan::SkipKind;
 use crate::runner::RecipeRun;
 use crate::tier::Tier;
 
@@ -20,11 +19,12 @@ pub fn text(run: &RecipeRun) -> String {
         text.push_str(&format!("  {:<9}{}\n", tier.name(), tier_line(run, tier, &finished, &records)));
     }
     if run.session.has_begun() {
-        text.push_str(&format!("  teardown {}\n", teardown_line(&records)));
-        let deploys = journal::deploy_count(&records);
-        text.push_str(&format!("  deploy-count = {deploys} (expect 1)\n"));
+        text.push_str(&format!(
+            "  teardown {}; {}\n",
+            teardown_line(&records),
+            deployed(journal::deploy_count(&records))
+        ));
     }
-    text.push_str(&format!("  skips    {}\n", skips(run, &finished)));
     for line in lint_lines(&records) {
         text.push_str(&format!("  lint     {line}\n"));
     }
@@ -37,7 +37,7 @@ pub fn text(run: &RecipeRun) -> String {
 
 fn tier_line(run: &RecipeRun, tier: Tier, finished: &[Trial], records: &[Record]) -> String {
     if let Some(skip) = run.prepared.spec.plan.skip(tier) {
-        return format!("skipped, {skip}");
+        return skip.said();
     }
     let of_tier = || finished.iter().filter(move |it| it.tier == Some(tier));
     let count = |outcome| of_tier().filter(|it| it.outcome == outcome).count();
@@ -47,6 +47,9 @@ fn tier_line(run: &RecipeRun, tier: Tier, finished: &[Trial], records: &[Record]
         if count > 0 {
             parts.push(format!("{count} {word}"));
         }
+    }
+    if let (Some(last), false) = (parts.last_mut(), ignored == 0) {
+        last.push_str(&because(of_tier().filter(|it| it.outcome == Outcome::Ignored)));
     }
     if parts.is_empty() {
         parts.push("no trial selected".into());
@@ -67,6 +70,24 @@ fn operation_time(tier: Tier, records: &[Record]) -> Option<(Duration, bool)> {
         }
         _ => None,
     })
+}
+
+/// One app, deployed once: anything else is a bug of the harness.
+fn deployed(count: usize) -> String {
+    if count == 1 { "deployed once".into() } else { format!("deploy-count = {count} (expect 1)") }
+}
+
+/// Why trials were ignored, each reason once and the most frequent first.
+fn because<'a>(ignored: impl Iterator<Item = &'a Trial>) -> String {
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for trial in ignored {
+        *reasons.entry(trial.message.lines().next().unwrap_or_default()).or_default() += 1;
+    }
+    let mut reasons: Vec<(&str, usize)> = reasons.into_iter().collect();
+    reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let number = |count: usize| if reasons.len() > 1 { format!("{count} ") } else { String::new() };
+    let told: Vec<String> = reasons.iter().map(|(reason, count)| format!("{}{reason}", number(*count))).collect();
+    format!(" ({})", told.join("; "))
 }
 
 fn teardown_line(records: &[Record]) -> String {
@@ -98,19 +119,24 @@ fn lint_lines(records: &[Record]) -> Vec<String> {
     [counts].into_iter().chain(broken).collect()
 }
 
-/// Skips by reason. A tier that is skipped counts once, not once per assertion.
-fn skips(run: &RecipeRun, finished: &[Trial]) -> String {
-    let plan = &run.prepared.spec.plan;
-    let of_kind =
-        |kind| plan.steps.iter().filter(move |step| plan.skip(step.tier).is_some_and(|it| it.kind == kind)).count();
-    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
-    for trial in finished.iter().filter(|it| it.outcome == Outcome::Ignored) {
-        if trial.tier.is_some_and(|tier| plan.skip(tier).is_none()) {
-            *reasons.entry(trial.message.lines().next().unwrap_or_default()).or_default() += 1;
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_told_once_however_many_trials_have_it() {
+        let trial = |message: &str| Trial {
+            name: "x".into(),
+            tier: Some(Tier::Restore),
+            outcome: Outcome::Ignored,
+            millis: 0,
+            message: message.into(),
+            fault: None,
+        };
+        let failed = || (0..5).map(|_| trial("because tier::restore failed\nmore")).collect::<Vec<_>>();
+        assert_eq!(because(failed().iter()), " (because tier::restore failed)");
+        let two = [vec![trial("no volume")], failed()].concat();
+        assert_eq!(because(two.iter()), " (5 because tier::restore failed; 1 no volume)");
+        assert_eq!((deployed(1), deployed(2)), ("deployed once".into(), "deploy-count = 2 (expect 1)".into()));
     }
-    let tiers = format!("{} intended, {} unverified", of_kind(SkipKind::Intended), of_kind(SkipKind::Unverified));
-    let trials: String =
-        reasons.iter().map(|(reason, count)| format!("; {}: {reason}", counted(*count, "trial"))).collect();
-    format!("{tiers}{trials}")
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::colour::{self, Colour};
 use super::fold::COULD_NOT_BEGIN;
 use super::results::{Results, Verdict};
 use crate::plain::plain;
@@ -13,18 +14,33 @@ pub struct Row<'a> {
 }
 
 /// A line for every recipe, in columns, and then a line for every report.
-pub fn text(rows: &[Row<'_>]) -> String {
+pub fn text(rows: &[Row<'_>], masked: impl Fn(&str) -> String) -> String {
+    in_colour(rows, masked, colour::is_wanted())
+}
+
+fn in_colour(rows: &[Row<'_>], masked: impl Fn(&str) -> String, coloured: bool) -> String {
     let names: Vec<String> =
         rows.iter().map(|row| format!("{} {}", row.results.recipe, row.results.versions())).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or_default();
     let mut text = String::from("\n");
     for (name, row) in names.iter().zip(rows) {
-        text.push_str(&format!("{name:width$}   {}\n", said(row.results)));
+        // The name first, because colours are no characters of a width.
+        let line = plain(&masked(&format!("{name:width$}   ")));
+        let said = colour::paint(&plain(&masked(&said(row.results))), colour_of(row.results), coloured);
+        text.push_str(&format!("{line}{said}\n"));
     }
     for dir in rows.iter().filter_map(|row| row.dir) {
-        text.push_str(&format!("report   {}\n", link(dir)));
+        text.push_str(&format!("report   {}\n", plain(&link(dir))));
     }
-    plain(&text)
+    text
+}
+
+fn colour_of(results: &Results) -> Colour {
+    match results.verdict {
+        Verdict::Passed => Colour::Good,
+        Verdict::NothingProven | Verdict::TooLittle => Colour::Doubtful,
+        Verdict::Failed | Verdict::Error | Verdict::BrokenOff => Colour::Bad,
+    }
 }
 
 fn said(results: &Results) -> String {
@@ -38,6 +54,7 @@ fn said(results: &Results) -> String {
         Verdict::Failed => format!("FAILED, {level}: {}", results.reason),
         Verdict::Error => format!("ERROR, not the recipe's fault: {}", results.reason),
         Verdict::BrokenOff => format!("BROKEN OFF: {}", results.reason),
+        Verdict::TooLittle => format!("TOO LITTLE PROVEN, {level}: {}", results.reason),
         Verdict::NothingProven => format!("NOTHING PROVEN: {}", results.reason),
     }
 }
@@ -66,12 +83,18 @@ mod tests {
     fn every_recipe_gets_a_line_and_every_report_a_link() {
         let (green, red) = (results("green"), results("upgrade-fails"));
         let dir = Path::new("/tmp/a b/x");
-        let text = text(&[Row { results: &green, dir: Some(dir) }, Row { results: &red, dir: None }]);
+        let rows = [Row { results: &green, dir: Some(dir) }, Row { results: &red, dir: None }];
+        let text = in_colour(&rows, str::to_owned, false);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 4, "{text}");
         assert!(lines[1].contains("   PASSED, level "), "{text}");
         assert!(lines[2].contains("   FAILED, level 1 of 5: "), "{text}");
         assert_eq!(lines[1].find("PASSED"), lines[2].find("FAILED"), "{text}");
+        let painted = in_colour(&rows, |text| text.replace("level 1", "***"), true);
+        assert!(
+            painted.contains("   \x1b[32mPASSED, ") && painted.contains("   \x1b[31mFAILED, *** of 5"),
+            "{painted}"
+        );
         assert_eq!(lines[3], "report   file:///tmp/a%20b/x/report.html");
     }
 }

@@ -35,7 +35,7 @@ impl Code {
             Verdict::Passed => Code::Proven,
             Verdict::Failed => Code::Failed,
             Verdict::Error | Verdict::BrokenOff => Code::Trouble,
-            Verdict::NothingProven => Code::Unproven,
+            Verdict::NothingProven | Verdict::TooLittle => Code::Unproven,
         }
     }
 }

@@ -12,6 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::candidates::Stopped;
 use super::exit::Code;
 use super::recipe_run::RecipeRun;
+use super::selection::{TEARDOWN, operation_name};
 use super::trial;
 use super::{leaks, reports};
 use crate::assertion::Registry;
@@ -20,7 +21,9 @@ use crate::config::state::{self, create_private};
 use crate::engine::EngineSpec;
 use crate::keeper::spec::Client;
 use crate::prepare::{self, Prepared, Unbegun};
-use crate::report::verdict;
+use crate::report::results::Verdict;
+use crate::report::{header, verdict};
+use crate::tier::Tier;
 
 /// The group of `.config/nextest.toml` that runs one trial at a time.
 const GROUP: &str = "recipe";
@@ -45,10 +48,28 @@ pub fn run(cli: &Cli, registry: Arc<Registry>, recipes: &[String]) -> Result<Exi
     let share = Share::new(recipe)?;
     let prepared = share.prepared(cli, &registry, recipe)?;
     let run = Arc::new(RecipeRun::shared(prepared, registry, cli, share.lock));
+    // nextest shows this where its configuration says so: for the first trial, and for the last.
+    if !cli.mimic.list && run.selects(&operation_name(Tier::Install)) {
+        header::print(&run.prepared, None);
+    }
     let conclusion = libtest_mimic::run(&cli.mimic, trial::of_run(&run));
+    let mut too_little = false;
+    if !cli.mimic.list && run.selects(TEARDOWN) && run.prepared.run_dir.is_dir() {
+        let (dir, results) = reports::of(&run);
+        too_little = results.verdict == Verdict::TooLittle;
+        eprint!(
+            "{}",
+            verdict::text(&[verdict::Row { results: &results, dir: Some(&dir) }], |text| run.session.masked(text))
+        );
+    }
     // The keeper has written the reports by then, after its own search.
     let clean = !run.session.has_ended() || leaks::search(cli, &[run]);
-    Ok(if clean { conclusion.exit_code() } else { ExitCode::from(Code::Trouble.number()) })
+    Ok(match (clean, too_little) {
+        (false, _) => ExitCode::from(Code::Trouble.number()),
+        // No trial has failed; nextest shows the last one so, with the reason that stands above.
+        (true, true) => ExitCode::from(Code::Unproven.number()),
+        (true, false) => conclusion.exit_code(),
+    })
 }
 
 /// What the processes of one nextest run know of each other, by files in the state directory.

@@ -4,11 +4,13 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::future::join_all;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{PidfdFlags, getppid, pidfd_open};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::exit::Code;
 use crate::client::{Session, runtime};
 use crate::plain::plain;
 use crate::spelling::harness;
@@ -38,10 +40,29 @@ pub fn watch(sessions: Vec<Arc<Session>>) {
         INTERRUPTED.store(true, Ordering::SeqCst);
         eprintln!("\n{why}: tearing down (once more to leave it to the keeper in the background)");
         tokio::select! {
-            clean = tear_down(sessions, why) => end(if clean { code } else { 101 }),
-            _ = told.recv() => end(code),
+            clean = tear_down(sessions, why) => end(if clean { code } else { Code::Trouble.number().into() }),
+            () = again(&mut told) => end(code),
         }
     });
+}
+
+const CARGO_IS_GONE: &str = "cargo is gone";
+
+/// Waits for a second signal. That cargo ends after the first one is none: Ctrl-C reaches it as well, and whoever pressed it
+/// once wants to be told that everything is gone.
+async fn again(told: &mut mpsc::Receiver<(&'static str, i32)>) {
+    loop {
+        match told.recv().await {
+            Some((CARGO_IS_GONE, _)) => {}
+            Some(_) => return,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Whether a signal has come: what fails from then on fails because of it.
+pub fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
 }
 
 /// Set once a signal has come: from then on the signal's side ends the process, with the signal's exit code.
@@ -55,34 +76,39 @@ pub fn yield_to_interruption() {
     }
 }
 
+/// All at the same time: whoever waits at a terminal waits for the slowest alone.
 async fn tear_down(sessions: Vec<Arc<Session>>, why: &str) -> bool {
-    let mut clean = true;
-    for session in sessions.iter().filter(|session| session.has_begun()) {
-        match session.tear_down(why).await {
-            // It was left up on purpose the moment before, and this process has let go of it.
-            Ok(report) if report.kept => {
-                let remove = harness(&format!("down {}", session.spec.run_id));
-                eprintln!("{} stays up: to remove it, {remove}", session.spec.plan.recipe);
-            }
-            Ok(report) if report.leftovers.is_empty() => {
-                let took = humantime::format_duration(crate::poll::round(report.took));
-                eprintln!("{} is torn down, nothing is left ({took})", session.spec.plan.recipe);
-            }
-            Ok(report) => {
-                eprintln!(
-                    "error: {} left something behind: {}",
-                    session.spec.plan.recipe,
-                    plain(&report.leftovers.join(", "))
-                );
-                clean = false;
-            }
-            Err(error) => {
-                eprintln!("error: teardown of {} failed: {}", session.spec.plan.recipe, plain(&format!("{error:#}")));
-                clean = false;
-            }
+    let begun = sessions.iter().filter(|session| session.has_begun());
+    let clean: Vec<bool> = join_all(begun.map(|session| tear_down_one(session, why))).await;
+    if clean.is_empty() {
+        eprintln!("nothing was deployed, so nothing is left");
+    }
+    clean.into_iter().all(|clean| clean)
+}
+
+async fn tear_down_one(session: &Session, why: &str) -> bool {
+    let recipe = &session.spec.plan.recipe;
+    match session.tear_down(why).await {
+        // It was left up on purpose the moment before, and this process has let go of it.
+        Ok(report) if report.kept => {
+            let remove = harness(&format!("down {}", session.spec.run_id));
+            eprintln!("{recipe} stays up: to remove it, {remove}");
+            true
+        }
+        Ok(report) if report.leftovers.is_empty() => {
+            let took = humantime::format_duration(crate::poll::round(report.took));
+            eprintln!("{recipe} is torn down, nothing is left ({took})");
+            true
+        }
+        Ok(report) => {
+            eprintln!("error: {recipe} left something behind: {}", plain(&report.leftovers.join(", ")));
+            false
+        }
+        Err(error) => {
+            eprintln!("error: teardown of {recipe} failed: {}", plain(&format!("{error:#}")));
+            false
         }
     }
-    clean
 }
 
 /// cargo does not pass a SIGTERM on to the test it runs: its end is watched for instead. Only cargo's: a shell that
@@ -96,7 +122,7 @@ fn watch_cargo(tell: mpsc::Sender<(&'static str, i32)>) {
     }
     std::thread::spawn(move || {
         while let Err(rustix::io::Errno::INTR) = poll(&mut [PollFd::new(&pidfd.as_fd(), PollFlags::IN)], None) {}
-        let _ = tell.blocking_send(("cargo is gone", 128 + 15));
+        let _ = tell.blocking_send((CARGO_IS_GONE, 128 + 15));
     });
 }
 

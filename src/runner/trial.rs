@@ -9,9 +9,9 @@ use libtest_mimic::{Completion, Failed, Trial};
 use super::call::{CallFailure, call};
 use super::data;
 use super::recipe_run::RecipeRun;
-use super::scripted;
 use super::selection::{Selected, What, operation_name};
 use super::teardown;
+use super::{scripted, signals};
 use crate::app::App;
 use crate::assertion::Assertion;
 use crate::client::{Entry, runtime};
@@ -22,7 +22,7 @@ use crate::keeper::journal::{self, Outcome, Trial as Ended, millis};
 use crate::keeper::protocol::{Blocked, Call};
 use crate::plain::plain;
 use crate::report::explain;
-use crate::script::{Part, Script};
+use crate::script::{Part, Role, Script};
 use crate::tier::Tier;
 
 /// What a trial comes to.
@@ -91,6 +91,8 @@ fn conclude(
     verdict: Verdict,
 ) -> Result<Completion, Failed> {
     let (outcome, message, fault) = match verdict {
+        // It says nothing about the recipe, and a page full of red would hide that.
+        Verdict::Failed(_) if signals::is_interrupted() => (Outcome::Ignored, "interrupted".into(), None),
         Verdict::Passed => (Outcome::Passed, String::new(), None),
         Verdict::Ignored(reason) => (Outcome::Ignored, reason, None),
         Verdict::Failed(failure) => {
@@ -170,6 +172,9 @@ fn assert(
 }
 
 fn script_trial(run: &Arc<RecipeRun>, tier: Tier, script: &Script, part: &Part, start: &mut Instant) -> Verdict {
+    if let Role::Odd(why) = &script.role {
+        return Verdict::Ignored(format!("`{}`: {why}", script.shown()));
+    }
     match enter(run, tier) {
         Ok(Entry::Entered(app, _lease)) => {
             *start = Instant::now();

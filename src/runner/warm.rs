@@ -178,6 +178,7 @@ impl Warm {
             trials: about.trials.clone(),
             selected: about.selected.clone().unwrap_or_default(),
             judged_by: about.judged_by.clone(),
+            wants: about.wants,
         };
         match runtime().block_on(session.ask(&Call::Resume(Box::new(invocation))))? {
             Answer::Done => {}

@@ -1,6 +1,6 @@
 //! Which files of a folder are tests, hooks or install steps, by their names.
 
-use super::{Code, INSTALL_STEPS, Overlooked, Role, Script};
+use super::{Code, INSTALL_STEPS, Overlooked, Role, Script, odd};
 use crate::recipe::tree::{Entry, Tree};
 use crate::tier::Tier;
 
@@ -23,6 +23,18 @@ pub fn in_tests(tree: &Tree) -> Vec<File<'_>> {
     files.collect()
 }
 
+/// A trial that says why a file runs nothing.
+pub fn odd_script(code: &Code, file: &str, tier: Tier, why: String) -> Script {
+    Script {
+        code: code.clone(),
+        file: file.to_owned(),
+        tier,
+        role: Role::Odd(why),
+        executable: false,
+        overlooked: Vec::new(),
+    }
+}
+
 /// Whether a file is code that the harness would run.
 pub fn is_code(name: &str) -> bool {
     name == INSTALL_STEPS || role_and_tier(name).is_some()
@@ -31,6 +43,9 @@ pub fn is_code(name: &str) -> bool {
 /// The tests and hooks among the files.
 pub fn scripts(files: &[File<'_>], code: &Code) -> Vec<Script> {
     let script = |file: &File<'_>| {
+        if let (Code::Overlay { .. }, Some((tier, why))) = (code, odd::why(file.name)) {
+            return Some(odd_script(code, file.name, tier, why));
+        }
         let (is_hook, tier) = role_and_tier(file.name)?;
         let text = String::from_utf8_lossy(file.bytes);
         let (role, overlooked) = match is_hook {
@@ -41,7 +56,20 @@ pub fn scripts(files: &[File<'_>], code: &Code) -> Vec<Script> {
         let (code, file, executable) = (code.clone(), file.name.to_owned(), file.executable);
         Some(Script { code, file, tier, role, executable, overlooked })
     };
-    files.iter().filter_map(script).collect()
+    let mut scripts: Vec<Script> = files.iter().filter_map(script).collect();
+    if let Code::Overlay { .. } = code {
+        let odd: Vec<Script> = scripts.iter().filter_map(without_functions).collect();
+        scripts.extend(odd);
+    }
+    scripts
+}
+
+/// A Python file of which nothing runs.
+fn without_functions(script: &Script) -> Option<Script> {
+    let Role::Functions(found) = &script.role else { return None };
+    let why = "it has no function whose name begins with `test`, so nothing runs";
+    let is_odd = found.is_empty() && script.overlooked.is_empty();
+    is_odd.then(|| odd_script(&script.code, &script.file, script.tier, why.into()))
 }
 
 /// The files of Rust, for a program that has none of them compiled in: a trial each, so that nobody takes them for run.
@@ -195,6 +223,21 @@ mod tests {
         assert_eq!(found[0].1, format!("it stands in a block (`if`) in line 4, and {READ}"));
         assert!(found[3].1.starts_with("it is given its value in line 14, "), "{}", found[3].1);
         assert_eq!(functions(text), ["test_e"]);
+    }
+
+    #[test]
+    fn a_python_file_of_which_nothing_runs_says_so() {
+        let code = Code::Overlay { folder: "/overlays/wiki".into(), module: "wiki".into() };
+        let odd = |text: &str| {
+            let file = File { name: "test_upgrade.py", bytes: text.as_bytes(), executable: false };
+            let found = scripts(&[file], &code);
+            found.into_iter().find_map(|it| if let Role::Odd(why) = it.role { Some(why) } else { None })
+        };
+        assert_eq!(odd("def test_a(): pass\n"), None);
+        assert_eq!(
+            odd("def check(): pass\n").unwrap(),
+            "it has no function whose name begins with `test`, so nothing runs"
+        );
     }
 
     #[test]

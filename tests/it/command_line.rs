@@ -165,7 +165,7 @@ fn a_plan_says_what_would_be_done_and_creates_no_run() {
     assert_eq!(ended.code, 0, "{ended}");
     for line in [
         "install  deploy 1.0.0+1.27.4",
-        "backup   skipped, unverified: the head has no `backupbot.backup` label in any service's `deploy.labels`",
+        "backup   NOT TESTED, unverified: the head has no `backupbot.backup` label in any service's `deploy.labels`",
         "custom   no operation, assertions only",
     ] {
         assert!(ended.stdout.lines().any(|it| it == line), "no line `{line}` in\n{ended}");

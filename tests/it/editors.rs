@@ -46,7 +46,7 @@ fn each_editors_command_runs_exactly_the_trial_under_the_cursor() {
             assert_eq!(ended.code, 0, "{editor}: {ended}");
             assert_eq!(ended.with_outcome(""), [trial], "{editor}: {ended}");
             assert!(ended.stderr.contains("recipe   custom-html"), "{editor}: {ended}");
-            assert!(ended.stderr.contains("deploy-count = 1 (expect 1)"), "{editor}: {ended}");
+            assert!(ended.stderr.contains("; deployed once"), "{editor}: {ended}");
             assert_eq!(world.leftovers(), Vec::<String>::new());
         }
     }

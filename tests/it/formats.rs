@@ -124,6 +124,7 @@ fn of_a_reused_app_the_operations_are_the_whole_runs_and_the_trials_the_last_one
         trials: facts.trials.clone(),
         selected: [again.name.clone()].into(),
         judged_by: Some("another executable".into()),
+        wants: Default::default(),
     };
     let deployed = records.iter().find(|it| matches!(it.event, Event::Deploying { in_place: false, .. }));
     let note = format!("the app was reused: an earlier run deployed it at {}", deployed.unwrap().at);

@@ -33,7 +33,7 @@ fn a_keeper_that_lives_and_answers_nothing_is_killed_and_its_run_is_swept() {
     let world = World::of_test_data();
     let (mut running, _) = halted(&world);
     let start = Instant::now();
-    assert_eq!(running.end(), 101, "{}", running.said.lock().unwrap());
+    assert_eq!(running.end(), 3, "{}", running.said.lock().unwrap());
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     assert_eq!(world.leftovers(), Vec::<String>::new());
     let results: serde_json::Value = serde_json::from_str(&world.file_of_run("results.json")).unwrap();
@@ -157,7 +157,7 @@ fn down_says_that_a_run_is_in_use_and_tears_it_down_all_the_same() {
         running.id()
     );
     assert_eq!((down.code, down.stderr.as_str()), (0, expected.as_str()), "{down}");
-    assert_eq!(running.end(), 101, "{}", running.said.lock().unwrap());
+    assert_eq!(running.end(), 3, "{}", running.said.lock().unwrap());
     assert_eq!(world.leftovers(), Vec::<String>::new());
     // Whoever still had something to show says what became of the run, and blames nobody for it.
     let results: serde_json::Value = serde_json::from_str(&world.file_of_run("results.json")).unwrap();

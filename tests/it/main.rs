@@ -27,6 +27,7 @@ mod hung;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 mod kept;
 mod loops;
+mod misplaced;
 mod outside;
 mod program;
 mod red;

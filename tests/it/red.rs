@@ -15,7 +15,7 @@ fn check(recipe: &str, failed: &[&str], message: &str) -> Ended {
     assert_eq!(found, expected, "{ended}");
     assert_eq!(without_ids(&ended.message(failed[0])), message, "{ended}");
     assert_eq!(ended.outcome("tier::teardown"), Some("ok"), "{ended}");
-    assert!(ended.stderr.contains("deploy-count = 1 (expect 1)"), "{ended}");
+    assert!(ended.stderr.contains("; deployed once"), "{ended}");
     assert_eq!(world.leftovers(), Vec::<String>::new(), "{ended}");
     ended
 }

@@ -34,7 +34,7 @@ fn a_value_in_a_file_of_the_run_fails_it_and_names_both() {
     let run = std::fs::read_dir(world.state().join("runs")).unwrap().next().unwrap().unwrap().path();
     std::fs::create_dir_all(run.join("logs")).unwrap();
     std::fs::write(run.join("logs/leak.log"), format!("token={VALUE}")).unwrap();
-    assert_eq!(running.end(), 101, "{}", running.said.lock().unwrap());
+    assert_eq!(running.end(), 3, "{}", running.said.lock().unwrap());
     running.wait_for("`logs/leak.log` holds the value of the secret `");
     let last =
         "error: whole: a secret, or the canary of the keeper's environment, stands in `logs/leak.log`, `report.html`";

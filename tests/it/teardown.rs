@@ -1,7 +1,7 @@
 //! However a run ends, nothing is left: failures, panics, signals, SIGKILL of either process.
 
 use harness::process;
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::runner::World;
 use crate::running::Running;
@@ -66,6 +66,30 @@ fn sigterm_to_cargo_alone_tears_down() {
     world.expect_nothing_left();
 }
 
+/// Ctrl-C reaches cargo and the runner alike, and cargo ends at once: that is no second signal. Whoever pressed it once is
+/// told that everything is gone, and that nothing failed.
+#[test]
+fn ctrl_c_under_cargo_tears_down_and_says_so() {
+    let world = World::of_checkout();
+    let cargo = world.dir.path().join("cargo");
+    std::fs::copy("/bin/sh", &cargo).unwrap();
+    let run = world.command(&["--recipe", "custom-html"]);
+    let mut command = process::command(&cargo);
+    command.args(["-c", "\"$0\" \"$@\"; true"]).arg(&run.program).args(&run.args);
+    let mut running = Running::start(command, &run);
+    running.wait_for("install  done in");
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", running.id())).unwrap();
+    let runner = Pid::from_raw(children.trim().parse().unwrap()).unwrap();
+    kill_process(runner, Signal::INT).unwrap();
+    running.signal(Signal::KILL);
+    running.end();
+    running.wait_for("custom-html is torn down, nothing is left (");
+    assert!(!running.said.lock().unwrap().contains("cargo is gone"));
+    world.expect_nothing_left();
+    let results: serde_json::Value = serde_json::from_str(&world.file_of_run("results.json")).unwrap();
+    assert_eq!((&results["verdict"], &results["counts"]["failed"]), (&"broken_off".into(), &0.into()), "{results}");
+}
+
 #[test]
 fn after_sigkill_of_the_runner_the_keeper_tears_down() {
     let world = World::of_checkout();
@@ -82,7 +106,7 @@ fn after_sigkill_of_the_keeper_the_run_fails_and_cleans_up_itself() {
     let mut running = world.start(&["--recipe", "custom-html"]);
     running.wait_for("install  done in");
     kill_process(running.keeper(&world), Signal::KILL).unwrap();
-    assert_eq!(running.end(), 101, "{}", running.said.lock().unwrap());
+    assert_eq!(running.end(), 3, "{}", running.said.lock().unwrap());
     assert_eq!(world.leftovers(), Vec::<String>::new());
 }
 

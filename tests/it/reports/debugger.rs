@@ -66,7 +66,7 @@ fn at_a_breakpoint() {
     let ended = without_threads(finish(&debug(&world, &["shell sleep 5", "continue"])));
     assert!(ended.stdout.contains("hit Breakpoint 1"), "{ended}");
     assert_eq!(ended.outcome(TRIAL), Some("ok"), "{ended}");
-    assert!(ended.stderr.contains("deploy-count = 1 (expect 1)"), "{ended}");
+    assert!(ended.stderr.contains("; deployed once"), "{ended}");
     assert_eq!(world.leftovers(), Vec::<String>::new());
 }
 

@@ -90,7 +90,7 @@ fn runs_exactly(args: &Value, trial: &str) {
     let ended = finish(&run.cwd(args["cwd"].as_str().unwrap()).deadline(LOADING));
     assert_eq!(ended.code, 0, "{ended}");
     assert_eq!(ended.with_outcome("ok"), [trial], "{ended}");
-    assert!(ended.stderr.contains("deploy-count = 1 (expect 1)"), "{ended}");
+    assert!(ended.stderr.contains("; deployed once"), "{ended}");
     assert_eq!(world.leftovers(), Vec::<String>::new());
 }
 
