@@ -129,18 +129,20 @@ fn look(places: &[PathBuf]) -> Files {
     files
 }
 
-/// What git and editors keep for themselves is no change.
+/// A file, or everything in a folder. What git and editors keep there for themselves is no change.
 fn collect(path: &Path, files: &mut Files) {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    if name.starts_with('.') && name != ".env.sample" || name.ends_with('~') {
-        return;
-    }
     let Ok(about) = path.metadata() else { return };
     if about.is_dir() {
-        std::fs::read_dir(path).into_iter().flatten().flatten().for_each(|entry| collect(&entry.path(), files));
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        let paths = entries.filter(|entry| !is_kept_aside(&entry.file_name().to_string_lossy()));
+        paths.for_each(|entry| collect(&entry.path(), files));
     } else if about.is_file() {
         files.insert(path.to_owned(), (about.modified().ok(), about.len()));
     }
+}
+
+fn is_kept_aside(name: &str) -> bool {
+    name.starts_with('.') && name != ".env.sample" || name.ends_with('~')
 }
 
 /// Tears down the apps that the last run has left up.
