@@ -270,7 +270,9 @@ fn conclude(
         .collect();
     clean &= reports::write(cli, &results);
     clean &= leaks::search(cli, runs);
-    let rows = results.iter().map(|(dir, results)| verdict::Row { results, dir: dir.is_dir().then_some(dir) });
+    let rows = results
+        .iter()
+        .map(|(dir, results)| verdict::Row { results, dir: dir.join("report.html").is_file().then_some(dir) });
     let masked = |text: &str| runs.iter().fold(text.to_owned(), |text, run| run.session.masked(&text));
     eprint!("{}", verdict::text(&rows.collect::<Vec<_>>(), masked));
     let codes = results[..runs.len()].iter().map(|(_, results)| Code::of(results));

@@ -70,8 +70,9 @@ fn a_run_is_torn_down_by_name_on_a_full_disk_and_none_is_begun_there() {
     assert_eq!(next.code, 3, "{next}");
     let place =
         format!(" bytes are free at `{}`. Make room there, or let `HARNESS_STATE` name ", world.state().display());
-    let start = "error: the embedded engine cannot start: failed to run a first container (ENOSPC). The disk is full: ";
-    assert!(next.stderr.starts_with(start) && next.stderr.contains(&place), "{next}");
+    let why = "the embedded engine cannot start: failed to run a first container (ENOSPC). The disk is full: ";
+    assert!(next.refusal().contains(why) && next.refusal().contains(&place), "{next}");
+    assert!(!next.stderr.contains("report   "), "there is no page to lead to: {next}");
 }
 
 /// A file system of a few MiB, until this is dropped.

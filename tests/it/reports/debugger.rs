@@ -21,7 +21,11 @@ fn world(root: &Path) -> World {
     let copied =
         finish(&Run::new("cp", ["-r", "harness.toml", "recipes", "overlays", root.to_str().unwrap()]).cwd(checkout()));
     assert_eq!(copied.code, 0, "{copied}");
-    std::fs::write(root.join("overlays/custom-html/recipe.toml"), "[deadlines]\nassertion = \"3s\"\n").unwrap();
+    std::fs::write(
+        root.join("overlays/custom-html/recipe.toml"),
+        "[deadlines]\nassertion = \"3s\"\n[embedded.images]\nnginx = \"builtin:static-web\"\n",
+    )
+    .unwrap();
     World::new(root.to_owned())
 }
 
