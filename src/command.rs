@@ -24,7 +24,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use crate::config::{environment, state};
 use crate::doctor::{self, Asked};
 use crate::keeper::sweep;
-use crate::plain::plain;
+use crate::plain::printed;
 use crate::recipe::suggest;
 use crate::report::{files, history};
 use crate::spelling;
@@ -140,7 +140,7 @@ fn answer(command: Command) -> ExitCode {
         Command::Open { run } => dir_or_newest(run.as_deref()).and_then(|dir| open::report(&dir)),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {}", plain(&format!("{error:#}")));
+        eprintln!("error: {}", printed(&format!("{error:#}")));
         ExitCode::from(2)
     })
 }
@@ -199,7 +199,7 @@ fn report(run: Option<&str>) -> Result<ExitCode> {
     let dir = dir_or_newest(run)?;
     let results = files::of_dir(&dir)?;
     for text in files::left_out(&dir) {
-        eprintln!("note: {}", plain(&text));
+        eprintln!("note: {}", printed(&text));
     }
     for name in files::NAMES {
         eprintln!("{}", dir.join(name).display());

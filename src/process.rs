@@ -1,6 +1,7 @@
 //! The one door to processes: whatever runs outside this one gets a deadline, a group of its own, and no inherited
 //! environment beyond what it is given.
 
+pub mod harden;
 pub mod orphans;
 mod terminal;
 

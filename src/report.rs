@@ -25,7 +25,7 @@ use std::io::Write as _;
 
 use anyhow::{Context as _, Result};
 
-use crate::plain::plain;
+use crate::plain::printed;
 use crate::prepare::Prepared;
 
 /// What `--plan` answers, on standard output: no tests are run, so nothing else is written there.
@@ -35,7 +35,7 @@ pub fn print_plan(prepared: &Prepared) -> Result<()> {
     let lines =
         header::lines(prepared).into_iter().skip(2).filter(|(label, _)| !["skipped", "untested"].contains(label));
     let lines = lines.map(|(label, text)| format!("{label:<9}{text}\n"));
-    let plan = plain(&format!("{}{}", prepared.spec.plan, lines.collect::<String>()));
+    let plan = printed(&format!("{}{}", prepared.spec.plan, lines.collect::<String>()));
     out.write_all(plan.as_bytes()).context("failed to print the plan")
 }
 

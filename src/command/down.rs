@@ -9,7 +9,7 @@ use super::runs;
 use crate::client::Down;
 use crate::keeper::lock;
 use crate::keeper::protocol::OwnedBy;
-use crate::plain::plain;
+use crate::plain::printed;
 
 /// Tears a run down, and says what a reader has to know beside it.
 pub async fn run(run: &str, dir: &Path) -> Result<ExitCode> {
@@ -30,10 +30,10 @@ pub async fn run(run: &str, dir: &Path) -> Result<ExitCode> {
         eprintln!("run `{run}` is torn down, nothing is left");
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("error: run `{run}` still has: {}", plain(&leftovers.join(", ")));
+    eprintln!("error: run `{run}` still has: {}", printed(&leftovers.join(", ")));
     Ok(ExitCode::FAILURE)
 }
 
 fn note(text: &str) {
-    eprintln!("note: {}", plain(text));
+    eprintln!("note: {}", printed(text));
 }

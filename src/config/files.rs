@@ -249,7 +249,7 @@ impl Deadlines {
 /// Reads one of the files; a missing one gives the defaults, anything else that goes wrong is an error that quotes the
 /// line.
 pub fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T> {
-    match std::fs::read_to_string(path) {
+    match crate::regular::read_text(path) {
         Ok(text) => parse(&text).with_context(|| format!("failed to read `{}`", path.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
         Err(error) => Err(error).with_context(|| format!("failed to read `{}`", path.display())),

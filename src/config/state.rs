@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fs::{Access, FlockOperation, access, flock};
 
 use super::Env;
+pub use crate::private::create as create_private;
+use crate::private::refuse_foreign;
 
 /// `HARNESS_STATE`, else `$XDG_STATE_HOME/recipe-harness`, else `~/.local/state/recipe-harness`, else a directory of
 /// this user below `/tmp`. The first that can be written to; one that was asked for by name must be, and is taken from
@@ -19,7 +21,7 @@ pub fn dir(env: Env<'_>) -> Result<PathBuf> {
         // Its name may be what is wrong with it.
         let shown = dir.to_string_lossy().escape_debug().to_string();
         let dir = crate::caller::absolute(&dir)?;
-        usable(&dir).with_context(|| format!("HARNESS_STATE is `{shown}`"))?;
+        usable(&dir).and_then(|()| refuse_foreign(&dir)).with_context(|| format!("HARNESS_STATE is `{shown}`"))?;
         return Ok(dir);
     }
     let candidates = [
@@ -27,7 +29,10 @@ pub fn dir(env: Env<'_>) -> Result<PathBuf> {
         given("HOME").map(|dir| dir.join(".local/state/recipe-harness")),
     ];
     let usable = candidates.into_iter().flatten().find(|dir| dir.is_absolute() && can_create(dir));
-    Ok(usable.unwrap_or_else(|| format!("/tmp/recipe-harness-{}", rustix::process::getuid().as_raw()).into()))
+    let dir = usable.unwrap_or_else(|| format!("/tmp/recipe-harness-{}", rustix::process::getuid().as_raw()).into());
+    // Whoever made it first could change what is tested.
+    refuse_foreign(&dir)?;
+    Ok(dir)
 }
 
 /// An error says why nothing can be kept there. Permissions alone do not tell: root has all of them in `/proc`, too.
@@ -52,24 +57,6 @@ fn usable(dir: &Path) -> Result<()> {
 fn can_create(dir: &Path) -> bool {
     let existing = dir.ancestors().find(|ancestor| ancestor.exists());
     existing.is_some_and(|ancestor| access(ancestor, Access::WRITE_OK | Access::EXEC_OK).is_ok())
-}
-
-/// Creates a directory that only this user may enter, with its parents.
-pub fn create_private(dir: &Path) -> Result<()> {
-    use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("failed to create `{}`", dir.display()))?;
-    let owner = std::fs::metadata(dir).with_context(|| format!("failed to look at `{}`", dir.display()))?.uid();
-    if owner != rustix::process::getuid().as_raw() {
-        bail!(
-            "`{}` belongs to user {owner}: remove it, or set HARNESS_STATE to a directory of your own",
-            dir.display()
-        );
-    }
-    Ok(())
 }
 
 /// Held by every process that prepares a run, as long as it lives.

@@ -142,7 +142,7 @@ fn files(dir: &Path) -> Result<BTreeMap<Vec<u8>, File>> {
             } else if meta.is_file() {
                 let executable = meta.permissions().mode() & 0o100 != 0;
                 let mode = if executable { "100755" } else { "100644" };
-                File { mode, bytes: fs::read(&path).with_context(failed)? }
+                File { mode, bytes: crate::regular::read(&path).with_context(failed)? }
             } else {
                 bail!("`{}` is neither a file nor a symbolic link", path.display());
             };

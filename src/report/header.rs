@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::colour::{self, Colour};
 use crate::engine::EngineSpec;
-use crate::plain::plain;
+use crate::plain::printed;
 use crate::plan::SkipKind;
 use crate::prepare::Prepared;
 
@@ -13,7 +13,7 @@ pub fn print(prepared: &Prepared, warm: Option<&str>) {
     let mut text = String::from("\n");
     let warm = warm.map(|line| ("warm", line.to_owned()));
     for (label, line) in lines(prepared).into_iter().chain(warm) {
-        let line = plain(&format!("{label:<9}{line}"));
+        let line = printed(&format!("{label:<9}{line}"));
         let is_doubtful = ["images", "untested", "WARNING"].contains(&label);
         let wanted = is_doubtful && colour::is_wanted();
         text.push_str(&(colour::paint(&line, Colour::Doubtful, wanted) + "\n"));

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::seconds;
 use crate::client::{Session, runtime};
 use crate::keeper::journal::{Event, Record};
-use crate::plain::plain;
+use crate::plain::printed;
 
 /// Follows the journal of a run until its keeper ends. `several` runs go on at the same time: each line names its recipe.
 pub fn follow(session: &Arc<Session>, quiet: bool, several: bool) {
@@ -88,7 +88,7 @@ impl Display {
     /// Beside the live line; where there is none, now and then, so that a log shows what takes so long.
     fn waits(&mut self, what: &str) {
         if let Some(bar) = &self.live {
-            bar.set_message(plain(&format!("{}, waiting for {what}", self.doing)));
+            bar.set_message(printed(&format!("{}, waiting for {what}", self.doing)));
         } else if let Some(told) = self.told
             && told.elapsed() >= EVERY
         {
@@ -108,7 +108,7 @@ impl Display {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
             bar.set_style(style);
         }
-        bar.set_message(plain(text));
+        bar.set_message(printed(text));
         self.doing = text.to_owned();
         bar.enable_steady_tick(Duration::from_millis(150));
         self.live = Some(bar);
@@ -122,6 +122,6 @@ impl Display {
     }
 
     fn line(&self, text: &str) {
-        eprintln!("[{:>6.2}s] {}{}", self.start.elapsed().as_secs_f64(), self.whose, plain(text));
+        eprintln!("[{:>6.2}s] {}{}", self.start.elapsed().as_secs_f64(), self.whose, printed(text));
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::colour::{self, Colour};
 use super::fold::COULD_NOT_BEGIN;
 use super::results::{Results, Verdict};
-use crate::plain::plain;
+use crate::plain::printed;
 
 /// One recipe's run, with the directory that holds its reports, if there is one.
 pub struct Row<'a> {
@@ -25,12 +25,12 @@ fn in_colour(rows: &[Row<'_>], masked: impl Fn(&str) -> String, coloured: bool) 
     let mut text = String::from("\n");
     for (name, row) in names.iter().zip(rows) {
         // The name first, because colours are no characters of a width.
-        let line = plain(&masked(&format!("{name:width$}   ")));
-        let said = colour::paint(&plain(&masked(&said(row.results))), colour_of(row.results), coloured);
+        let line = printed(&masked(&format!("{name:width$}   ")));
+        let said = colour::paint(&printed(&masked(&said(row.results))), colour_of(row.results), coloured);
         text.push_str(&format!("{line}{said}\n"));
     }
     for dir in rows.iter().filter_map(|row| row.dir) {
-        text.push_str(&format!("report   {}\n", plain(&link(dir))));
+        text.push_str(&format!("report   {}\n", printed(&link(dir))));
     }
     text
 }

@@ -17,7 +17,7 @@ use crate::fault::{Failure, Fault};
 use crate::keeper::facts::{Facts, TrialFact};
 use crate::keeper::journal::{Event, Journal, Outcome, Record, Trial as Ended};
 use crate::keeper::sweep;
-use crate::plain::plain;
+use crate::plain::printed;
 use crate::prepare::{self, Prepared, Unbegun};
 use crate::recipe::name::RecipeName;
 use crate::report::results::Results;
@@ -137,14 +137,14 @@ impl Stopped {
     /// What is said on standard error before anything runs.
     pub fn said(&self) -> String {
         let whose = if self.several { format!("{}: ", self.facts.recipe) } else { String::new() };
-        format!("error: {whose}{}\n", plain(&self.failure.message))
+        format!("error: {whose}{}\n", printed(&self.failure.message))
     }
 
     /// The one trial of this run, which fails.
     pub fn trial(&self) -> Trial {
         // libtest names the trial alone at the end, and every recipe has one of that name.
         let whose = if self.several { format!("{}: ", self.facts.recipe) } else { String::new() };
-        let message = plain(&format!("{whose}{}: {}", fold::COULD_NOT_BEGIN, self.failure));
+        let message = printed(&format!("{whose}{}: {}", fold::COULD_NOT_BEGIN, self.failure));
         let trial = Trial::test(self.blamed.clone(), move || Err(Failed::from(message)));
         if self.several { trial.with_kind(&self.facts.recipe) } else { trial }
     }

@@ -9,7 +9,7 @@ use super::recipe_run::RecipeRun;
 use crate::config::cli::Cli;
 use crate::keeper::leaks;
 use crate::mask::Masks;
-use crate::plain::plain;
+use crate::plain::printed;
 use crate::report::files;
 
 /// What a run keeps beside its reports. What was decided before there was any secret (`run.json`) may say the same by
@@ -20,7 +20,7 @@ const LOGS: &str = "logs";
 /// Prints a text on standard error. False when it held a secret, which is masked then.
 pub fn print(run: &RecipeRun, text: &str) -> bool {
     let masked = run.session.masked(text);
-    eprint!("{}", plain(&masked));
+    eprint!("{}", printed(&masked));
     if masked == text {
         return true;
     }
@@ -38,7 +38,7 @@ pub fn search(cli: &Cli, runs: &[Arc<RecipeRun>]) -> bool {
             Ok(found) => format!("a secret, or the canary of the keeper's environment, stands in {}", found.join(", ")),
             Err(error) => format!("nobody knows whether a secret stands in what was written: {error:#}"),
         };
-        eprintln!("error: {}: {}", run.prepared.spec.plan.recipe, plain(&complaint));
+        eprintln!("error: {}: {}", run.prepared.spec.plan.recipe, printed(&complaint));
         clean = false;
     }
     clean

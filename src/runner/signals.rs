@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::exit::Code;
 use crate::client::{Session, runtime};
-use crate::plain::plain;
+use crate::plain::printed;
 use crate::spelling::harness;
 
 /// Watches until the process ends. The first signal tears down in order and then ends the process; a second one ends
@@ -101,11 +101,11 @@ async fn tear_down_one(session: &Session, why: &str) -> bool {
             true
         }
         Ok(report) => {
-            eprintln!("error: {recipe} left something behind: {}", plain(&report.leftovers.join(", ")));
+            eprintln!("error: {recipe} left something behind: {}", printed(&report.leftovers.join(", ")));
             false
         }
         Err(error) => {
-            eprintln!("error: teardown of {recipe} failed: {}", plain(&format!("{error:#}")));
+            eprintln!("error: teardown of {recipe} failed: {}", printed(&format!("{error:#}")));
             false
         }
     }

@@ -9,7 +9,7 @@ use crate::client::runtime;
 use crate::config::Keep;
 use crate::fault::{Failure, Fault};
 use crate::keeper::protocol::{ENDED, TeardownReport};
-use crate::plain::plain;
+use crate::plain::printed;
 use crate::report::kept;
 
 /// The last trial of a run.
@@ -35,7 +35,7 @@ pub fn finish(runs: &[Arc<RecipeRun>]) -> bool {
     let mut clean = true;
     for run in runs {
         if let Err(message) = at_last(run) {
-            eprintln!("error: teardown of `{}` failed: {}", run.prepared.spec.plan.recipe, plain(message));
+            eprintln!("error: teardown of `{}` failed: {}", run.prepared.spec.plan.recipe, printed(message));
             clean = false;
         }
     }

@@ -20,7 +20,7 @@ use crate::fault::{Failure, Fault};
 use crate::keeper::blame::{unless_full, unless_torn_down};
 use crate::keeper::journal::{self, Outcome, Trial as Ended, millis};
 use crate::keeper::protocol::{Blocked, Call};
-use crate::plain::plain;
+use crate::plain::printed;
 use crate::report::explain;
 use crate::script::{Part, Role, Script};
 use crate::tier::Tier;
@@ -111,7 +111,7 @@ fn conclude(
     }
     run.results.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(ended);
     // Reports make it harmless each in their own way; from here it goes to a terminal.
-    let message = plain(&message);
+    let message = printed(&message);
     match outcome {
         Outcome::Passed => Ok(Completion::Completed),
         // nextest would show it as passed.
@@ -159,7 +159,7 @@ fn assert(
         Ok(()) => Verdict::Passed,
         Err(CallFailure::CouldNotLook(reason)) => Verdict::Ignored(reason),
         Err(CallFailure::Failed(failure)) => {
-            let failure = unless_full(failure, &run.session.run_dir, &run.prepared.spec.engine);
+            let failure = unless_full(failure, &run.session.run_dir, &run.prepared.spec);
             // Where the infrastructure is in trouble, so are the logs, and they have nothing to do with it.
             let logs = match failure.fault {
                 Fault::Infrastructure => String::new(),

@@ -33,7 +33,7 @@ impl Approval {
     /// Reads the entries of one recipe. A missing file approves nothing.
     pub fn read(path: &Path, recipe: &RecipeName) -> Result<Approval> {
         let failed = || format!("failed to read `{}`", path.display());
-        match std::fs::read_to_string(path) {
+        match crate::regular::read_text(path) {
             Ok(text) => Approval::parse(&text, recipe).with_context(failed),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Approval::default()),
             Err(error) => Err(error).with_context(failed),

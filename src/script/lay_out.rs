@@ -54,7 +54,7 @@ fn copy_dir(from: &Path, to: &Path) -> Result<()> {
         } else if kind.is_file() {
             let failed = || format!("failed to read `{}`", from.display());
             let executable = entry.metadata().with_context(failed)?.permissions().mode() & 0o100 != 0;
-            write(&to, &fs::read(&from).with_context(failed)?, executable)?;
+            write(&to, &crate::regular::read(&from).with_context(failed)?, executable)?;
         }
     }
     Ok(())

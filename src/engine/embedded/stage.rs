@@ -109,7 +109,7 @@ pub fn stage() -> Option<ExitCode> {
 }
 
 fn run(stage: Stage) -> Result<ExitCode> {
-    close_inherited().context("failed to close what was inherited")?;
+    crate::process::harden::close_inherited().context("failed to close what was inherited")?;
     let socket = take_socket()?;
     // A mask is inherited, even by a container's program: pid 1 of the pod blocks SIGCHLD for itself alone.
     SigSet::empty().thread_set_mask().context("failed to unblock signals")?;
@@ -133,21 +133,6 @@ fn answer(socket: &OwnedFd, result: Result<()>) -> Result<ExitCode> {
             Ok(ExitCode::FAILURE)
         }
     }
-}
-
-/// A descriptor that whoever started the harness left open, a lock or a directory, would be a container's way out.
-/// Closed for good, since one that only closes on exec could be used by everything that a stage does before.
-pub fn close_inherited() -> Result<()> {
-    let mut open = Vec::new();
-    for entry in std::fs::read_dir("/proc/self/fd").context("failed to list descriptors")? {
-        let name = entry.context("failed to list descriptors")?.file_name();
-        open.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()).filter(|fd| *fd > 2));
-    }
-    for fd in open {
-        // That of the list itself is closed by now.
-        let _ = nix::unistd::close(fd);
-    }
-    Ok(())
 }
 
 /// Moves the socket away from standard input, so that no program started later inherits it.

@@ -105,7 +105,7 @@ fn images(images: &std::collections::BTreeMap<String, String>) -> String {
         // After the path there may be a tag.
         Some(layout) => [layout, layout.rsplit_once(':').map_or(layout, |(path, _)| path)]
             .iter()
-            .find_map(|path| std::fs::read_to_string(Path::new(path).join("index.json")).ok())
+            .find_map(|path| crate::regular::read_text(&Path::new(path).join("index.json")).ok())
             .unwrap_or_default(),
         None => String::new(),
     };
@@ -127,7 +127,7 @@ fn files(folder: &Path, tests: bool) -> Result<String> {
         } else if kind.is_symlink() {
             text.push_str(&format!("{name}\0{}\0", std::fs::read_link(&path).with_context(unreadable)?.display()));
         } else if kind.is_file() && counts {
-            let content = std::fs::read(&path).with_context(unreadable)?;
+            let content = crate::regular::read(&path).with_context(unreadable)?;
             text.push_str(&format!("{name}\0{}\0", HEXLOWER.encode(&Sha256::digest(content))));
         }
     }

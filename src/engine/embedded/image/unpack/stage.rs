@@ -12,9 +12,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, chdir, getegid, geteuid, pivot_root};
 
 use super::super::super::super::usage::content_size;
-use super::super::super::stage::close_inherited;
 use super::layer::Root;
 use super::{Layer, Order, Stats, decode};
+use crate::process::harden::close_inherited;
 
 /// Runs the stage. The result goes to standard output as JSON.
 pub(crate) fn stage() -> ExitCode {
