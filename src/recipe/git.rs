@@ -106,6 +106,21 @@ impl Git {
         command
     }
 
+    /// Refuses a partial clone: what it lacks would be fetched while it is only looked at, with programs that its own
+    /// configuration names; and what is lacking cannot be read without.
+    pub fn refuse_partial(&self) -> Result<()> {
+        let answer = self.ask(&["config", "--includes", "--name-only", "--get-regexp", PARTIAL], b"")?;
+        match String::from_utf8_lossy(&answer.stdout).lines().next() {
+            Some(setting) => bail!(
+                "`{}` is a partial clone (`{}` in its configuration): it lacks objects, and nothing is fetched while it is \
+                 read; clone it anew without `--filter`",
+                self.dir().display(),
+                setting.escape_debug()
+            ),
+            None => Ok(()),
+        }
+    }
+
     fn dir(&self) -> &Path {
         match &self.place {
             Place::GitDir(dir) | Place::Inside(dir) => dir,
@@ -131,6 +146,9 @@ impl Git {
 
 /// A recipe's whole history takes a few MiB. More is a mistake or an attack, and ends the fetch.
 const LARGEST_PACK: u64 = 512 << 20;
+
+/// The settings by which a repository says that git is to fetch what it lacks.
+const PARTIAL: &str = r"^(extensions\.partialclone|remote\..*\.(promisor|partialclonefilter))$";
 
 /// Settings of every command; they win over a repository's own configuration.
 const SETTINGS: &[&str] = &[
@@ -189,7 +207,10 @@ fn environment(network: bool) -> Vec<(OsString, OsString)> {
         ("GIT_TERMINAL_PROMPT", "0"),
         ("GIT_ASKPASS", "false"),
         ("GIT_SSH_COMMAND", "ssh -oBatchMode=yes"),
-        ("GIT_ALLOW_PROTOCOL", "file:https:ssh"),
+        // A local command fetches nothing. A repository that lacks objects would have git fetch them by the way, with
+        // the programs that the repository's own configuration names; a git before 2.45 does not know the second.
+        ("GIT_ALLOW_PROTOCOL", if network { "file:https:ssh" } else { "" }),
+        ("GIT_NO_LAZY_FETCH", "1"),
         ("GIT_OPTIONAL_LOCKS", "0"),
         ("GIT_NO_REPLACE_OBJECTS", "1"),
         ("GIT_LFS_SKIP_SMUDGE", "1"),

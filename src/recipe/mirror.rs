@@ -24,6 +24,7 @@ use super::tree::{CAPS, Tree};
 use super::version::{Revision, SkippedTag, Version};
 use super::working_copy;
 use crate::fault::Blame as _;
+use crate::private;
 
 /// Where a mirror keeps the tip of the default branch.
 pub(crate) const HEAD: &str = "refs/harness/head";
@@ -77,7 +78,10 @@ impl Mirror {
         let origin = find(name, sources)?;
         let started = SystemTime::now();
         let folder = state.join("mirrors").join(name.as_str());
-        std::fs::create_dir_all(&folder).with_context(|| format!("failed to create `{}`", folder.display()))?;
+        // Who could write there could change what is tested.
+        for dir in [state, &state.join("mirrors"), &folder] {
+            private::create(dir)?;
+        }
         let folder = folder.canonicalize().with_context(|| format!("failed to open `{}`", folder.display()))?;
         let key = key(&origin);
         let dir = folder.join(format!("{key}.git"));
@@ -99,6 +103,7 @@ impl Mirror {
             }
             Origin::Local { path } => {
                 let url = path.to_str().with_context(|| format!("`{}` is not UTF-8", path.display()))?;
+                Git::inside(path).refuse_partial()?;
                 let upstream = Upstream { dir: &dir, url, local: true, existed };
                 notes.extend(upstream.update(reference, started)?);
             }
@@ -242,7 +247,7 @@ fn create(dir: &Path) -> Result<()> {
     if new.exists() {
         std::fs::remove_dir_all(&new).with_context(failed)?;
     }
-    std::fs::create_dir(&new).with_context(failed)?;
+    private::create(&new)?;
     Git::on(&new).read(&["init", "--quiet", "--bare", "--template=", "--initial-branch=main"])?;
     // These attributes win over the repository's own: a tree is read as it is, without what `.gitattributes` asks for.
     std::fs::create_dir_all(new.join("info")).with_context(failed)?;

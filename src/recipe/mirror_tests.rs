@@ -43,7 +43,9 @@ impl World {
     fn git(&self, args: &[&str]) -> String {
         let who = [("GIT_AUTHOR_NAME", "a"), ("GIT_AUTHOR_EMAIL", "a@example.org")];
         let git = who.into_iter().fold(Git::inside(self.repo()), |git, (key, value)| git.env(key, value));
-        git.env("GIT_COMMITTER_NAME", "a").env("GIT_COMMITTER_EMAIL", "a@example.org").read(args).unwrap()
+        // What stands here for a maintainer clones from paths, as a local command of the harness may not.
+        let git = git.env("GIT_COMMITTER_NAME", "a").env("GIT_ALLOW_PROTOCOL", "file");
+        git.env("GIT_COMMITTER_EMAIL", "a@example.org").read(args).unwrap()
     }
 
     fn write(&self, path: &str, text: &str) {
@@ -366,6 +368,87 @@ fn filters_of_a_working_copy_do_not_run() {
     let mirror = world.open(world.copy(), &Reference::Default).unwrap();
     assert!(mirror.resolve(&Reference::Default).unwrap().dirty);
     assert!(!canary.exists());
+}
+
+#[test]
+fn filters_of_a_submodule_in_a_working_copy_do_not_run() {
+    let world = World::published();
+    let (canary, sub) = (world.dir.path().join("ran"), world.repo().join("sub"));
+    world.git(&["clone", "--quiet", ".", "sub"]);
+    let within = Git::inside(&sub);
+    fs::write(sub.join(".gitattributes"), "* filter=evil\n").unwrap();
+    world.git(&["add", "--all"]);
+    world.git(&["commit", "--quiet", "-m", "with a submodule"]);
+    within.read(&["config", "filter.evil.clean", &format!("touch {}; cat", canary.display())]).unwrap();
+    // Of a file that looks changed, git asks the filter.
+    fs::write(sub.join("compose.yml"), "tip").unwrap();
+    let mirror = world.open(world.copy(), &Reference::Default).unwrap();
+    let revision = mirror.resolve(&Reference::Default).unwrap();
+    assert!(!canary.exists(), "git ran in the submodule with its configuration");
+    assert!(!revision.dirty, "a submodule is as the commit has it");
+    world.write("compose.yml", "changed");
+    let mirror = world.open(world.copy(), &Reference::Default).unwrap();
+    let revision = mirror.resolve(&Reference::Default).unwrap();
+    assert_eq!(text(&mirror.tree(&revision).unwrap(), "compose.yml"), "changed");
+}
+
+/// A repository whose head is not there, and that says how git is to fetch it: by a command of its own.
+fn lacking(world: &World, promise: &[(&str, &str)]) -> (PathBuf, PathBuf) {
+    let (other, copy) = (world.dir.path().join("other"), world.dir.path().join("copy"));
+    let canary = world.dir.path().join("PWNED");
+    for clone in [&other, &copy] {
+        world.git(&["clone", "--quiet", "--no-hardlinks", ".", clone.to_str().unwrap()]);
+    }
+    let git = Git::inside(&copy);
+    let upload = format!("touch {}; git-upload-pack", canary.display());
+    let url = other.to_str().unwrap();
+    for (key, value) in [("remote.origin.url", url), ("remote.origin.uploadpack", &upload)].iter().chain(promise) {
+        git.read(&["config", key, value]).unwrap();
+    }
+    let head = world.git(&["rev-parse", "HEAD"]);
+    fs::remove_file(copy.join(".git/objects").join(&head[..2]).join(&head[2..])).unwrap();
+    (copy, canary)
+}
+
+#[test]
+fn a_working_copy_that_would_have_git_fetch_by_a_command_of_its_own_is_refused_and_runs_nothing() {
+    let promises: [&[(&str, &str)]; 3] = [
+        &[
+            ("core.repositoryformatversion", "1"),
+            ("extensions.partialClone", "origin"),
+            ("remote.origin.promisor", "true"),
+        ],
+        &[("core.repositoryformatversion", "1"), ("extensions.partialClone", "origin")],
+        &[("remote.origin.promisor", "true")],
+    ];
+    for promise in promises {
+        let world = World::published();
+        let (copy, canary) = lacking(&world, promise);
+        for source in [Source::WorkingCopy { path: copy.clone() }, Source::Git { url: copy.display().to_string() }] {
+            let error = format!("{:#}", world.open(source, &Reference::Default).unwrap_err());
+            assert!(!canary.exists(), "{error}");
+            assert!(error.contains("is a partial clone (`"), "{error}");
+            assert!(error.ends_with("clone it anew without `--filter`"), "{error}");
+        }
+        // Whoever asked git without looking at the configuration first would not run it either.
+        let answer = Git::inside(&copy).ask(&["cat-file", "-p", "HEAD"], b"").unwrap();
+        assert!(!answer.ok && !canary.exists(), "{}", answer.said);
+    }
+}
+
+#[test]
+fn a_clone_without_its_blobs_is_told_to_be_a_partial_one() {
+    let world = World::published();
+    world.git(&["config", "uploadpack.allowFilter", "true"]);
+    let (copy, url) = (world.dir.path().join("blobless"), format!("file://{}", world.repo().display()));
+    world.git(&["clone", "--quiet", "--no-checkout", "--filter=blob:none", &url, copy.to_str().unwrap()]);
+    let error = world.open(Source::WorkingCopy { path: copy.clone() }, &Reference::Default).unwrap_err();
+    let expected = format!(
+        "`{}` is a partial clone (`remote.origin.promisor` in its configuration): it lacks objects, and nothing is fetched \
+         while it is read; clone it anew without `--filter`",
+        copy.display()
+    );
+    assert_eq!(format!("{error:#}").replace("extensions.partialclone", "remote.origin.promisor"), expected);
 }
 
 #[test]

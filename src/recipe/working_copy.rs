@@ -49,6 +49,7 @@ impl Copy {
             bail!("`{shown}` is not a git working copy: {}", answer.said);
         }
         let output = String::from_utf8_lossy(&answer.stdout).into_owned();
+        git.refuse_partial()?;
         let (top, common) = output.trim_end().split_once('\n').context("unexpected output of `git rev-parse`")?;
         let top = PathBuf::from(top);
         if top.canonicalize().ok() != path.canonicalize().ok() {
@@ -72,6 +73,7 @@ impl Copy {
             .config("core.autocrlf", "false")
             .config("advice.addEmbeddedRepo", "false");
         git.read(&["read-tree", HEAD])?;
+        leave_submodules_alone(&git)?;
         self.check_size(&git).blame(Fault::Recipe)?;
         git.read(&["add", "--all"])?;
         let tree = git.read(&["write-tree"])?;
@@ -96,4 +98,17 @@ impl Copy {
         }
         Ok(())
     }
+}
+
+/// Git would run itself in every submodule to see whether it changed, with the filters of that repository's own
+/// configuration. Submodules are not tested, so they count as they stand in the commit.
+fn leave_submodules_alone(git: &Git) -> Result<()> {
+    let listed = git.feed(&["ls-files", "-z", "--stage", "--full-name", ":/"], b"")?;
+    let entries = listed.split(|byte| *byte == 0).filter(|entry| entry.starts_with(b"160000 "));
+    let paths = entries.filter_map(|entry| entry.splitn(2, |byte| *byte == b'\t').nth(1));
+    let paths: Vec<u8> = paths.flat_map(|path| path.iter().copied().chain([0])).collect();
+    if !paths.is_empty() {
+        git.feed(&["update-index", "--skip-worktree", "-z", "--stdin"], &paths)?;
+    }
+    Ok(())
 }
