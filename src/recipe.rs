@@ -125,19 +125,21 @@ impl Recipe {
             Some(installed) => {
                 let mut env = AppEnv::new(&tree, &self.name, domain, &BTreeMap::new())?;
                 env.keep(&installed.env);
-                env.extend(extra);
+                env.extend(extra).context("failed to replace variables")?;
                 env
             }
         };
-        AppState::load(&self.name, &tree, env, form)
+        AppState::load(&self.name, &tree, domain, env, form)
     }
 }
 
 impl AppState {
-    /// Loads the compose files that the environment names, and marks the stack as abra would.
-    pub fn load(recipe: &RecipeName, tree: &Tree, env: AppEnv, form: &Form) -> Result<AppState> {
+    /// Loads the compose files that the environment names, and marks the stack as abra would. Which app it is, and with
+    /// it what is its own, is told by `domain` alone, whatever the environment says.
+    pub fn load(recipe: &RecipeName, tree: &Tree, domain: &str, mut env: AppEnv, form: &Form) -> Result<AppState> {
+        env.pin(domain);
         let compose = compose::load(tree, &env)?;
-        let findings = policy::findings(&compose, env.stack(), env.get("DOMAIN").unwrap_or_default());
+        let findings = policy::findings(&compose, &env::stack_name(domain), domain);
         let impossible_images = impossible_images(&compose, &env);
         let mut secrets = env.secrets()?;
         for spec in &mut secrets {
@@ -153,7 +155,6 @@ impl AppState {
         }
         abra::label(&mut stack, recipe, &env, form);
         compose::template::render_configs(&mut stack);
-        let domain = env.get("DOMAIN").unwrap_or_default();
         let backup = backup::plan(&stack).context("failed to read the backup labels")?;
         stack.notes.extend(backup.notes.iter().cloned());
         let document = compose.document;

@@ -21,8 +21,6 @@ fuzz_target!(|text: &str| {
     if !text.contains('\0') {
         tree.files.remove("compose.more.yml");
     }
-    env.set("DOMAIN", "app.example.org");
-    env.set("STACK_NAME", "app_example_org");
     env.set("COMPOSE_FILE", if text.contains('\0') { "compose.yml:compose.more.yml" } else { "compose.yml" });
     let revision = Revision {
         version: None,
@@ -32,7 +30,7 @@ fuzz_target!(|text: &str| {
         label: "commit".into(),
     };
     let recipe = "wiki".parse().expect("a name");
-    let Ok(state) = AppState::load(&recipe, &tree, env, &Form::Chaos { revision }) else { return };
+    let Ok(state) = AppState::load(&recipe, &tree, "app.example.org", env, &Form::Chaos { revision }) else { return };
     compose::for_stack_deploy(&state.document).expect("a document that was read can be written");
     let judged = Policy::default().judge(&state.findings);
     assert!(judged.refused.iter().all(|line| !line.contains(['\n', '\u{1b}'])), "{judged:?}");

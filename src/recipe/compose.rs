@@ -1,6 +1,7 @@
 //! Compose files: loaded, interpolated, merged and typed, as `docker stack deploy` would take them.
 
 mod at;
+mod budget;
 mod environment;
 mod interpolate;
 mod lines;
@@ -21,6 +22,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use self::at::At;
+use self::budget::{Budget, FILES};
 use self::lines::Source;
 pub(crate) use self::lines::Sources;
 use self::schema::NEWEST;
@@ -48,6 +50,12 @@ pub fn load(tree: &Tree, env: &AppEnv) -> Result<Compose> {
     let (mut merged, mut version): (Option<Value>, Option<String>) = (None, None);
     let (mut notes, mut secret_variables) = (BTreeSet::new(), BTreeMap::new());
     let (mut sources, mut images) = (Sources::default(), BTreeMap::new());
+    let (budget, values) = (Budget::default(), env.iter().collect::<BTreeMap<&str, &str>>());
+    let lookup = |name: &str| values.get(name).map(|value| (*value).to_owned());
+    let bytes = files.iter().map(|file| tree.text(file).map(str::len)).sum::<Result<usize>>()?;
+    if bytes > FILES {
+        bail!("the compose files have {bytes} bytes together: at most {FILES} are read");
+    }
     for file in &files {
         let (raw, lines) = yaml::parse(tree.text(file)?).with_context(|| format!("failed to read `{file}`"))?;
         let raw = Value::Object(raw);
@@ -61,8 +69,8 @@ pub fn load(tree: &Tree, env: &AppEnv) -> Result<Compose> {
                 files[0]
             );
         }
-        let source =
-            one_file(Source { file: file.clone(), raw, normal: Value::Null, lines }, &own, tree, env, &mut notes)?;
+        let source = Source { file: file.clone(), raw, normal: Value::Null, lines };
+        let source = one_file(source, &own, &Given { tree, env, lookup: &lookup, budget: &budget }, &mut notes)?;
         version = Some(own);
         let document = source.normal.clone();
         sources.0.push(source);
@@ -75,7 +83,7 @@ pub fn load(tree: &Tree, env: &AppEnv) -> Result<Compose> {
     omit::empty_values(&mut document);
     config_files(&document, &sources, tree)?;
     let label = files.join("` + `");
-    let mut stack = typed::stack(&At::top(&label, &document), env.stack(), tree)?;
+    let mut stack = typed::stack(&At::top(&label, &document), env.stack(), tree, &budget)?;
     stack.notes = notes.into_iter().collect();
     Ok(Compose { stack, document, secret_variables, images, sources })
 }
@@ -108,32 +116,34 @@ fn config_files(document: &Value, sources: &Sources, tree: &Tree) -> Result<()> 
     Ok(())
 }
 
-fn one_file(
-    mut source: Source,
-    version: &str,
-    tree: &Tree,
-    env: &AppEnv,
-    notes: &mut BTreeSet<String>,
-) -> Result<Source> {
+/// What a compose file is read with.
+struct Given<'a> {
+    tree: &'a Tree,
+    env: &'a AppEnv,
+    lookup: interpolate::Lookup<'a>,
+    budget: &'a Budget,
+}
+
+fn one_file(mut source: Source, version: &str, given: &Given<'_>, notes: &mut BTreeSet<String>) -> Result<Source> {
     let file = source.file.clone();
     let minor = version.strip_prefix("3.").and_then(|minor| minor.parse().ok()).filter(|minor| *minor <= NEWEST);
     let Some(minor) = minor.filter(|minor: &u32| format!("3.{minor}") == version) else {
         bail!("`{file}`: version `{version}` is not supported: expected `3`, or `3.0` to `3.{NEWEST}`");
     };
-    let lookup = |name: &str| env.get(name).map(str::to_owned);
-    for (place, surprise) in interpolate::document(&mut source.raw, &lookup).with_context(|| format!("`{file}`"))? {
+    let replaced = interpolate::document(&mut source.raw, given.lookup, given.budget);
+    for (place, surprise) in replaced.with_context(|| format!("`{file}`"))? {
         notes.insert(format!("`{file}`: `{place}`: {surprise}"));
     }
     source.normal = normalize::file(&At::top(&file, &source.raw), minor, notes)?;
     let mut document = source.normal.clone();
     let services = document.get_mut("services").and_then(Value::as_object_mut);
     for (name, service) in services.into_iter().flatten() {
-        environment::resolve(service, tree, env).with_context(|| {
+        environment::resolve(service, given.tree, given.env, given.budget).with_context(|| {
             let path = ["services", name, "env_file"].map(str::to_owned);
             let (_, line) = Sources(vec![source.clone()]).place(&source.normal, &path);
             format!("`{file}` line {line}: `services.{name}.env_file`")
         })?;
-        home_of_binds(service, env);
+        home_of_binds(service, given.env);
     }
     source.normal = document;
     Ok(source)

@@ -24,7 +24,22 @@ struct Var {
     comment: String,
     /// It comes from `abra.sh`, which abra reads by itself, so it has no place in the `.env` file.
     exported: bool,
+    /// It says which app this is, which nothing of a recipe has a word in: it never changes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pinned: bool,
 }
+
+/// The variables that say which app it is: its operator's to choose, never a recipe's.
+const WHICH_APP: [&str; 2] = ["DOMAIN", "STACK_NAME"];
+
+/// The largest `.env.sample` and `abra.sh`; those of published recipes have some 20 KiB.
+const LARGEST: usize = 256 << 10;
+/// The most variables; published recipes have up to some 200.
+const MOST: usize = 1000;
+/// The longest value: the kernel gives a process no longer variable.
+const LONGEST: usize = 128 << 10;
+/// All values together. A few lines that double what came before would otherwise take all memory.
+const ALL: usize = 4 << 20;
 
 impl AppEnv {
     /// The environment of a new app of a recipe, as `abra app new` makes it: the sample with its example domain
@@ -35,52 +50,82 @@ impl AppEnv {
         let mut env = AppEnv::parse(&sample).context("failed to read `.env.sample`")?;
         env.set("LETS_ENCRYPT_ENV", "");
         env.set("TYPE", recipe.as_str());
-        let place = |env: &mut AppEnv| {
-            env.set("DOMAIN", domain);
-            env.set("STACK_NAME", stack_name(domain));
-        };
-        // Before, so that extra variables may refer to them, and after, so that none moves the app elsewhere.
-        place(&mut env);
-        env.extend(extra);
-        place(&mut env);
+        // From here on nothing moves the app elsewhere; extra variables and exports may refer to where it is.
+        env.pin(domain);
+        env.extend(extra).context("failed to replace variables")?;
         env.merge_abra_sh(tree.text_if_any("abra.sh")?.unwrap_or_default())?;
         Ok(env)
+    }
+
+    /// Says which app it is, for good: `DOMAIN` and `STACK_NAME` keep these values whatever is set later. Every
+    /// environment is pinned before anything is made of it, because the names of all that a run creates and removes
+    /// follow from them.
+    pub fn pin(&mut self, domain: &str) {
+        for (key, value) in WHICH_APP.into_iter().zip([domain.to_owned(), stack_name(domain)]) {
+            self.vars.iter_mut().filter(|var| var.key == key).for_each(|var| var.pinned = false);
+            self.set(key, value);
+            self.vars.iter_mut().filter(|var| var.key == key).for_each(|var| var.pinned = true);
+        }
+    }
+
+    /// What of a written environment would make another app of it: the key, and its value there.
+    pub fn moves_from(&self, domain: &str) -> Option<(&'static str, &str)> {
+        let places = WHICH_APP.into_iter().zip([domain.to_owned(), stack_name(domain)]);
+        places
+            .map(|(key, own)| (key, own, self.get(key).unwrap_or_default()))
+            .find_map(|(key, own, value)| (own != value).then_some((key, value)))
     }
 
     /// Reads a `.env` file: the last of repeated keys wins, and `$KEY` or `${KEY}` stands for what came before it,
     /// except in single quotes. A comment needs a blank before its `#`.
     pub fn parse(text: &str) -> Result<AppEnv> {
+        check_size(text)?;
         let mut env = AppEnv::default();
-        let mut rest = text;
+        let (mut rest, mut number, mut counted) = (text, 1, 0);
         loop {
             rest = rest.trim_start();
             if rest.is_empty() {
                 return Ok(env);
             }
-            let number = 1 + text[..text.len() - rest.len()].matches('\n').count();
             if rest.starts_with('#') {
                 rest = after_line(rest);
                 continue;
             }
+            let here = text.len() - rest.len();
+            number += text[counted..here].matches('\n').count();
+            counted = here;
             let (key, after_key) = key(rest).with_context(|| format!("line {number}: expected `KEY=value`"))?;
             let (value, after_value) = value(after_key, &env).with_context(|| format!("line {number}: `{key}`"))?;
             let (line, _) = after_value.split_once('\n').unwrap_or((after_value, ""));
             let comment = line.split_once('#').map(|(_, comment)| comment.trim()).unwrap_or_default();
-            env.put(Var { key: key.to_owned(), value, comment: comment.to_owned(), exported: false });
+            let var = Var { key: key.to_owned(), value, comment: comment.to_owned(), exported: false, pinned: false };
+            env.put(var);
+            env.check_amount().with_context(|| format!("line {number}"))?;
             rest = after_line(after_value);
         }
     }
 
     /// Takes over `export KEY=value` lines; the script is read as text and never run, as abra does it.
+    ///
+    /// One that would make another app of it is an error: abra would read, change and remove what belongs to that app.
     pub fn merge_abra_sh(&mut self, script: &str) -> Result<()> {
+        check_size(script).context("failed to read `abra.sh`")?;
         for line in script.lines() {
             let Some(assignment) = line.strip_prefix("export").filter(|rest| rest.starts_with([' ', '\t'])) else {
                 continue;
             };
             let Some((name, after_key)) = key(assignment.trim_start()) else { continue };
-            let failed = || format!("failed to read `{}` in `abra.sh`", line.trim());
+            let failed = || format!("failed to read `{}` in `abra.sh`", shown(line));
             let (value, _) = value(after_key, self).with_context(failed)?;
-            self.put(Var { key: name.to_owned(), value, comment: String::new(), exported: true });
+            if self.vars.iter().any(|var| var.pinned && var.key == name && var.value != value) {
+                bail!(
+                    "`abra.sh` exports `{name}`, which says which app this is: abra would deploy, change and remove \
+                     another one's; remove `{}`, because that is its operator's to say",
+                    shown(line)
+                );
+            }
+            self.put(Var { key: name.to_owned(), value, comment: String::new(), exported: true, pinned: false });
+            self.check_amount().with_context(failed)?;
         }
         Ok(())
     }
@@ -94,15 +139,17 @@ impl AppEnv {
     pub fn set(&mut self, key: &str, value: impl Into<String>) {
         let known = self.vars.iter().find(|var| var.key == key);
         let comment = known.map(|var| var.comment.clone()).unwrap_or_default();
-        self.put(Var { key: key.to_owned(), value: value.into(), comment, exported: false });
+        self.put(Var { key: key.to_owned(), value: value.into(), comment, exported: false, pinned: false });
     }
 
     /// Sets several keys; their values may refer to what is set already (`$COMPOSE_FILE:compose.postgres.yml`).
-    pub fn extend(&mut self, extra: &BTreeMap<String, String>) {
-        let expanded: Vec<(&String, String)> = extra.iter().map(|(key, value)| (key, expand(value, self))).collect();
-        for (key, value) in expanded {
+    pub fn extend(&mut self, extra: &BTreeMap<String, String>) -> Result<()> {
+        let expanded =
+            extra.iter().map(|(key, value)| Ok((key, expand(value, self).with_context(|| format!("`{key}`"))?)));
+        for (key, value) in expanded.collect::<Result<Vec<(&String, String)>>>()? {
             self.set(key, value);
         }
+        self.check_amount()
     }
 
     /// Takes over the values of an app that is installed already; what `abra.sh` exports follows the checkout instead.
@@ -164,9 +211,21 @@ impl AppEnv {
         text
     }
 
-    /// A repeated key keeps its first place, and its comment unless it brings a new one.
+    /// So much is no environment of an app, but an attempt to take this machine's memory.
+    fn check_amount(&self) -> Result<()> {
+        if self.vars.len() > MOST {
+            bail!("more than {MOST} variables are not read");
+        }
+        if self.vars.iter().map(|var| var.value.len()).sum::<usize>() > ALL {
+            bail!("the values of all variables together have more than {} MiB, once variables are replaced", ALL >> 20);
+        }
+        Ok(())
+    }
+
+    /// A repeated key keeps its first place, and its comment unless it brings a new one; a pinned one is what it is.
     fn put(&mut self, var: Var) {
         match self.vars.iter_mut().find(|known| known.key == var.key) {
+            Some(known) if known.pinned => {}
             Some(known) => {
                 let comment = if var.comment.is_empty() { std::mem::take(&mut known.comment) } else { var.comment };
                 *known = Var { comment, ..var };
@@ -227,12 +286,12 @@ fn value<'a>(text: &'a str, env: &AppEnv) -> Result<(String, &'a str)> {
     }
     if let Some(quoted) = text.strip_prefix('"') {
         let end = closing_quote(quoted).context("a double quote is not closed")?;
-        return Ok((expand(&quoted[..end], env), &quoted[end + 1..]));
+        return Ok((expand(&quoted[..end], env)?, &quoted[end + 1..]));
     }
     let line = text.split_once('\n').map_or(text, |(line, _)| line);
     let blank_before = |at: usize| at == 0 || line[..at].ends_with([' ', '\t']);
     let end = line.match_indices('#').map(|(at, _)| at).find(|at| blank_before(*at)).unwrap_or(line.len());
-    Ok((expand(line[..end].trim(), env), &text[end..]))
+    Ok((expand(line[..end].trim(), env)?, &text[end..]))
 }
 
 fn closing_quote(text: &str) -> Option<usize> {
@@ -245,11 +304,12 @@ fn closing_quote(text: &str) -> Option<usize> {
 }
 
 /// Replaces `$KEY`, `${KEY}` and escapes. An unknown key is empty; a `$` before anything else stands for itself.
-fn expand(text: &str, env: &AppEnv) -> String {
+fn expand(text: &str, env: &AppEnv) -> Result<String> {
     let mut out = String::new();
     let mut rest = text;
     while let Some(at) = rest.find(['$', '\\']) {
         out += &rest[..at];
+        check_length(&out)?;
         let after = &rest[at + 1..];
         if rest[at..].starts_with('\\') {
             let next = after.chars().next();
@@ -266,7 +326,30 @@ fn expand(text: &str, env: &AppEnv) -> String {
         out += if name.is_empty() { "$" } else { env.get(name).unwrap_or_default() };
         rest = tail;
     }
-    out + rest
+    out += rest;
+    check_length(&out)?;
+    Ok(out)
+}
+
+fn check_length(value: &str) -> Result<()> {
+    if value.len() > LONGEST {
+        bail!("a value of more than {} KiB, once variables are replaced, is not read", LONGEST >> 10);
+    }
+    Ok(())
+}
+
+fn check_size(text: &str) -> Result<()> {
+    if text.len() > LARGEST {
+        bail!("it has {} bytes, and more than {} KiB are not read", text.len(), LARGEST >> 10);
+    }
+    Ok(())
+}
+
+/// A line for a message: not endless.
+fn shown(line: &str) -> String {
+    let line = line.trim();
+    let cut: String = line.chars().take(80).collect();
+    if cut.len() < line.len() { cut + "…" } else { cut }
 }
 
 /// The name behind a `$`, and what follows it; no name when it is none.
@@ -421,11 +504,86 @@ mod tests {
         assert!(!rendered.contains("Y_VERSION"), "{rendered}");
     }
 
+    fn new(sample: &str, abra_sh: &str) -> Result<AppEnv> {
+        let tree = tree(&[(".env.sample", sample), ("abra.sh", abra_sh)]);
+        AppEnv::new(&tree, &"wiki".parse().unwrap(), "wiki-3fa9c1.test", &BTreeMap::new())
+    }
+
+    #[test]
+    fn nothing_of_a_recipe_says_which_app_it_is() {
+        let env = new("STACK_NAME=victim\nexport DOMAIN=victim.example.org\nA=$STACK_NAME\n", "export B=$STACK_NAME\n")
+            .unwrap();
+        assert_eq!((env.stack(), env.get("DOMAIN")), ("wiki-3fa9c1_test", Some("wiki-3fa9c1.test")));
+        assert_eq!(env.get("B"), Some("wiki-3fa9c1_test"), "what follows may refer to it");
+        for line in ["export STACK_NAME=victim", "export DOMAIN=\"victim.example.org\" # why"] {
+            let key = if line.contains("STACK") { "STACK_NAME" } else { "DOMAIN" };
+            assert_eq!(
+                format!("{:#}", new("", &format!("export A=1\n{line}\n")).unwrap_err()),
+                format!(
+                    "`abra.sh` exports `{key}`, which says which app this is: abra would deploy, change and remove another \
+                     one's; remove `{line}`, because that is its operator's to say"
+                )
+            );
+        }
+        // A line that changes nothing is no harm, and is how some recipes pass it on.
+        let env = new("", "export STACK_NAME=$STACK_NAME\n").unwrap();
+        assert!(env.render().contains("STACK_NAME=wiki-3fa9c1_test\n"), "it stays in the `.env`");
+        let mut kept = new("", "").unwrap();
+        kept.keep(&AppEnv::parse("STACK_NAME=victim\nDOMAIN=victim.org\nA=1\n").unwrap());
+        kept.extend(&BTreeMap::from([("STACK_NAME".to_owned(), "victim".to_owned())])).unwrap();
+        kept.set("DOMAIN", "victim.org");
+        assert_eq!(
+            (kept.stack(), kept.get("DOMAIN"), kept.get("A")),
+            ("wiki-3fa9c1_test", Some("wiki-3fa9c1.test"), Some("1"))
+        );
+    }
+
+    #[test]
+    fn a_written_environment_that_makes_another_app_of_it_is_told() {
+        let moved =
+            |text: &str| AppEnv::parse(text).unwrap().moves_from("a.test").map(|(key, value)| format!("{key}={value}"));
+        assert_eq!(moved("DOMAIN=a.test\nSTACK_NAME=a_test\n"), None);
+        assert_eq!(moved("DOMAIN=a.test\nSTACK_NAME=a_test\nSTACK_NAME=b\n").as_deref(), Some("STACK_NAME=b"));
+        assert_eq!(moved("STACK_NAME=a_test\n").as_deref(), Some("DOMAIN="));
+    }
+
+    /// Lines of which each doubles what the one before says.
+    fn doubling(prefix: &str) -> String {
+        let first = format!("{prefix}A0={}\n", "x".repeat(64));
+        let more = (1..25).map(|line| format!("{prefix}A{line}=$A{0}$A{0}\n", line - 1));
+        [first].into_iter().chain(more).collect()
+    }
+
+    #[test]
+    fn a_few_lines_do_not_take_all_memory() {
+        let said = |result: Result<AppEnv>| format!("{:#}", result.unwrap_err());
+        let long = "a value of more than 128 KiB, once variables are replaced, is not read";
+        assert_eq!(said(AppEnv::parse(&doubling(""))), format!("line 13: `A12`: {long}"));
+        assert_eq!(
+            said(new("", &doubling("export "))),
+            format!("failed to read `export A12=$A11$A11` in `abra.sh`: {long}")
+        );
+        let many: String = (0..40).map(|line| format!("B{line}=$A11\n")).collect();
+        let twelve: String = doubling("").lines().take(12).map(|line| format!("{line}\n")).collect();
+        assert_eq!(
+            said(AppEnv::parse(&(twelve + &many))),
+            "line 43: the values of all variables together have more than 4 MiB, once variables are replaced"
+        );
+        let lines: String = (0..2000).map(|line| format!("A{line}=1\n")).collect();
+        assert_eq!(said(AppEnv::parse(&lines)), "line 1001: more than 1000 variables are not read");
+        let large = "A=1\n".repeat(100_000);
+        assert_eq!(said(AppEnv::parse(&large)), "it has 400000 bytes, and more than 256 KiB are not read");
+        assert_eq!(
+            said(new("", &large)),
+            "failed to read `abra.sh`: it has 400000 bytes, and more than 256 KiB are not read"
+        );
+    }
+
     #[test]
     fn extra_variables_may_build_on_the_sample() {
         let mut env = env("COMPOSE_FILE=compose.yml\nA=1\n");
         let extra = [("COMPOSE_FILE", "$COMPOSE_FILE:compose.pg.yml"), ("A", "2"), ("NEW", "\\$5")];
-        env.extend(&extra.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+        env.extend(&extra.map(|(key, value)| (key.to_owned(), value.to_owned())).into()).unwrap();
         let all: Vec<_> = env.iter().collect();
         assert_eq!(all, [("COMPOSE_FILE", "compose.yml:compose.pg.yml"), ("A", "2"), ("NEW", "$5")]);
     }

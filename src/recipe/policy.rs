@@ -61,6 +61,8 @@ pub struct Policy {
     pub labels: Vec<String>,
     /// The most tasks of one service; 5 when not given.
     pub max_replicas: Option<u64>,
+    /// The most tasks of all services together; 50 when not given.
+    pub max_tasks: Option<u64>,
     /// The most processors that a service may reserve or have, in thousandths; 8000 when not given.
     pub max_cpus: Option<u64>,
     /// The most memory that a service may reserve or have, in MiB; 8192 when not given.
@@ -144,6 +146,8 @@ pub(super) fn findings(compose: &Compose, stack: &str, domain: &str) -> Vec<Find
     ] {
         top.section(section).for_each(|object| objects::object(&mut finder, &object, list));
     }
+    // The last, and whatever was found before: it is one finding, however many services there are.
+    services::all_tasks(&mut finder, &top);
     finder.found
 }
 
@@ -163,10 +167,14 @@ impl Finder<'_> {
             MOST_FINDINGS => ("so many things that the policy has to judge are not looked at", Demand::Never),
             _ => return,
         };
+        self.push(at, at.shown(), why, demand);
+    }
+
+    fn push(&mut self, at: &Spot<'_>, value: String, why: &str, demand: Demand) {
         let (file, line) = self.compose.sources.place(&self.compose.document, &at.path);
         // Some reasons quote a part of the value, which may be on several lines.
         let why = plain(why).replace('\n', "\\n").replace('\t', "\\t");
-        self.found.push(Finding { file, line, key: at.key(), value: at.shown(), why, demand });
+        self.found.push(Finding { file, line, key: at.key(), value, why, demand });
     }
 
     fn entry(&mut self, at: &Spot<'_>, list: List, entry: impl Into<String>, why: &str) {

@@ -6,8 +6,10 @@
 //! Only the app's own environment is looked at, never this process's: a compose file must not read what a deploying
 //! machine keeps in its variables.
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::Value;
+
+use super::budget::{Budget, TEXT};
 
 /// Looks a variable up.
 pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -22,9 +24,9 @@ pub(super) struct Text {
 
 /// Replaces the variables in every value of a document. Returns the places that mean something else to docker than to
 /// a reader, each with what it means.
-pub(super) fn document(value: &mut Value, lookup: Lookup<'_>) -> Result<Vec<(String, &'static str)>> {
+pub(super) fn document(value: &mut Value, lookup: Lookup<'_>, budget: &Budget) -> Result<Vec<(String, &'static str)>> {
     let mut surprises = Vec::new();
-    walk(value, &mut Vec::new(), lookup, &mut surprises)?;
+    walk(value, &mut Vec::new(), (lookup, budget), &mut surprises)?;
     Ok(surprises)
 }
 
@@ -36,6 +38,9 @@ pub(super) fn text(template: &str, lookup: Lookup<'_>) -> Result<Text> {
         out += &rest[..at];
         let (found, tail) = find(&rest[at + 1..]);
         rest = tail;
+        if out.len() > TEXT {
+            bail!("it has more than {} KiB once variables are replaced", TEXT >> 10);
+        }
         let value = match found {
             Found::Dollar => {
                 out.push('$');
@@ -83,21 +88,21 @@ pub(super) fn variables(template: &str) -> Vec<String> {
 fn walk(
     value: &mut Value,
     path: &mut Vec<String>,
-    lookup: Lookup<'_>,
+    (lookup, budget): (Lookup<'_>, &Budget),
     surprises: &mut Vec<(String, &'static str)>,
 ) -> Result<()> {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
                 path.push(key.clone());
-                walk(value, path, lookup, surprises)?;
+                walk(value, path, (lookup, budget), surprises)?;
                 path.pop();
             }
         }
         Value::Array(list) => {
             for value in list {
                 path.push("[]".into());
-                walk(value, path, lookup, surprises)?;
+                walk(value, path, (lookup, budget), surprises)?;
                 path.pop();
             }
         }
@@ -107,6 +112,7 @@ fn walk(
             let result = text(template, lookup).with_context(|| format!("`{}`: `{}`", place(), shown()))?;
             surprises.extend(result.surprise.map(|surprise| (place(), surprise)));
             if result.text != *template {
+                budget.take(result.text.len()).with_context(|| format!("`{}`", place()))?;
                 *value = cast(&path.join("."), result.text).with_context(|| format!("`{}`", place()))?;
             }
         }
@@ -349,10 +355,10 @@ mod tests {
     #[test]
     fn a_name_with_a_dot_keeps_its_values_texts() {
         let mut value = json!({"services": {"a.b": {"read_only": "$B"}}});
-        document(&mut value, &lookup).unwrap();
+        document(&mut value, &lookup, &Budget::default()).unwrap();
         assert_eq!(value, json!({"services": {"a.b": {"read_only": "yes"}}}));
         let mut value = json!({"services": {"a": {"volumes": ["$X"], "secrets": ["$X"]}}});
-        document(&mut value, &lookup).unwrap();
+        document(&mut value, &lookup, &Budget::default()).unwrap();
         assert_eq!(value, json!({"services": {"a": {"volumes": ["x"], "secrets": ["x"]}}}), "short forms stay texts");
     }
 
@@ -360,7 +366,7 @@ mod tests {
     fn typed_places_are_typed_again_but_only_after_a_replacement() {
         let mut value = json!({"services": {"a": {"deploy": {"replicas": "$N"}, "read_only": "$B", "image": "i:$N"},
             "b": {"deploy": {"replicas": "3"}, "ports": [{"target": "${N}"}]}}, "networks": {"n": {"external": "${B}"}}});
-        document(&mut value, &lookup).unwrap();
+        document(&mut value, &lookup, &Budget::default()).unwrap();
         let expected = json!({"services": {"a": {"deploy": {"replicas": 3}, "read_only": true, "image": "i:3"},
             "b": {"deploy": {"replicas": "3"}, "ports": [{"target": 3}]}}, "networks": {"n": {"external": true}}});
         assert_eq!(value, expected);
@@ -368,7 +374,7 @@ mod tests {
 
     #[test]
     fn an_error_names_its_place() {
-        let error = |mut value: Value| format!("{:#}", document(&mut value, &lookup).unwrap_err());
+        let error = |mut value: Value| format!("{:#}", document(&mut value, &lookup, &Budget::default()).unwrap_err());
         assert_eq!(
             error(json!({"services": {"a": {"command": ["ok", "$(x)"]}}})),
             "`services.a.command[]`: `$(x)`: a `$` must be followed by a name, or by `{` with a name and maybe `:-`, `-`, \

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::recipe::stack::{Service, Stack};
 
+/// Docker takes no larger config; a template may ask for the same variable as often as it likes.
+const LONGEST: usize = 1 << 20;
+
 /// What a template may ask for; a missing answer leaves the template as it is.
 pub struct Context<'a> {
     /// `{{ env "X" }}`: the container's variables; an unset one is empty, as in Docker.
@@ -40,7 +43,7 @@ impl<'a> Parser<'a> {
     /// Renders up to the end of the block; without `out` it is only passed over.
     fn block(&mut self, mut out: Option<&mut String>) -> Option<Stop> {
         self.depth += 1;
-        while self.depth < 50 {
+        while self.depth < 50 && out.as_ref().is_none_or(|out| out.len() <= LONGEST) {
             let (text, action) = self.next()?;
             if let Some(out) = &mut out {
                 out.push_str(text);

@@ -541,3 +541,36 @@ proptest::proptest! {
         proptest::prop_assert_eq!(one.document, two.document);
     }
 }
+
+#[test]
+fn a_few_lines_do_not_take_all_memory() {
+    let big = format!("BIG={}\n", "x".repeat(100_000));
+    let said = |text: &str| {
+        format!("{:#}", recipe(&[("compose.yml", text), ("large", &"a=b\n".repeat(250_000))], &big).unwrap_err())
+    };
+    let service = "services:\n  app:\n    image: nginx:1\n";
+    let more = "put more than 8 MiB into the compose files, and no more is read";
+    let list = |entry: &str| -> String { (0..20_000).map(|_| format!("- {entry}\n")).collect() };
+    let error = said(&format!("x-many:\n{}{service}", list("\"$BIG\"")));
+    assert!(error.starts_with("`compose.yml`: `x-many[]`: variables") && error.ends_with(more), "{error}");
+    let error = said(&format!("{service}    hostname: \"{}\"\n", "$BIG".repeat(20_000)));
+    let shown = "$BIG".repeat(20);
+    assert_eq!(
+        error,
+        format!(
+            "`compose.yml`: `services.app.hostname`: `{shown}`: it has more than 1024 KiB once variables are replaced"
+        )
+    );
+    let services: String = (0..500).map(|number| format!("  s{number}: {{image: x, env_file: [large]}}\n")).collect();
+    let error = said(&format!("services:\n{services}"));
+    assert!(error.ends_with(more), "{error}");
+    let services: String = (0..500).map(|number| format!("  s{number}: {{image: x, environment: [BIG]}}\n")).collect();
+    assert!(said(&format!("services:\n{services}")).ends_with(more));
+    let configs: String = (0..500).map(|number| format!("  c{number}: {{file: large}}\n")).collect();
+    assert!(said(&format!("{service}configs:\n{configs}")).ends_with(more));
+    let aliases = format!("x-a: &a {}\nx-many:\n{}{service}", "y".repeat(500_000), list("*a"));
+    let error = said(&aliases);
+    assert!(error.contains("it has more than 4 MiB of text, aliases replaced, at line 10 "), "{error}");
+    let error = said(&format!("{service}{}", "# x\n".repeat(300_000)));
+    assert_eq!(error, "the compose files have 1200036 bytes together: at most 1048576 are read");
+}

@@ -7,12 +7,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::at::At;
+use super::budget::Budget;
 use super::scalar;
 use crate::recipe::stack::{FileObject, Network, Stack, Volume};
 use crate::recipe::tree::{Tree, inside};
 
 /// Types a merged document. `name` is the stack's name; configs are read from `tree`.
-pub(super) fn stack(at: &At<'_>, name: &str, tree: &Tree) -> Result<Stack> {
+pub(super) fn stack(at: &At<'_>, name: &str, tree: &Tree, budget: &Budget) -> Result<Stack> {
     let mut stack = Stack { name: name.to_owned(), ..Stack::default() };
     for (key, at) in section(at, "networks")? {
         stack.networks.insert(key.to_owned(), network(&at, name, key)?);
@@ -25,7 +26,7 @@ pub(super) fn stack(at: &At<'_>, name: &str, tree: &Tree) -> Result<Stack> {
     }
     for (key, at) in section(at, "configs")? {
         let object = object(&at, name, key)?;
-        stack.configs.insert(key.to_owned(), FileObject { content: config_content(&at, tree)?, ..object });
+        stack.configs.insert(key.to_owned(), FileObject { content: config_content(&at, tree, budget)?, ..object });
     }
     for (key, at) in section(at, "services")? {
         let service = super::service::service(&at, &stack)?;
@@ -94,12 +95,17 @@ fn object(at: &At<'_>, stack: &str, key: &str) -> Result<FileObject> {
 }
 
 /// The file of a config, which stands in the recipe: an absolute path, a way out of it or a link is refused.
-fn config_content(at: &At<'_>, tree: &Tree) -> Result<Option<Vec<u8>>> {
+fn config_content(at: &At<'_>, tree: &Tree, budget: &Budget) -> Result<Option<Vec<u8>>> {
     if flag(at, "external")? {
         return Ok(None);
     }
     let Some(file) = at.get("file") else { return Ok(None) };
-    let read = || tree.file(&inside(file.text()?)?).map(<[u8]>::to_vec);
+    let read = || {
+        let path = inside(file.text()?)?;
+        let content = tree.file(&path)?;
+        budget.take(content.len())?;
+        anyhow::Ok(content.to_vec())
+    };
     read().map(Some).with_context(|| file.place().trim_end_matches(": ").to_owned())
 }
 

@@ -21,6 +21,8 @@ const MAX_BYTES: usize = 1 << 20;
 const MAX_DEPTH: usize = 32;
 /// How many values it may have once every alias is replaced.
 const MAX_NODES: usize = 50_000;
+/// How many bytes its texts may have once every alias is replaced.
+const MAX_TEXT: usize = 4 << 20;
 
 /// Reads one compose file, and where its parts are written.
 pub(super) fn parse(text: &str) -> Result<(Map<String, Value>, Lines)> {
@@ -31,7 +33,7 @@ pub(super) fn parse(text: &str) -> Result<(Map<String, Value>, Lines)> {
     options.set_emit_comments(false);
     options.emit_anchor_events = true;
     let parser = Parser::new_from_str_with_options(text, options);
-    let mut composer = Composer { parser, anchors: HashMap::new(), nodes: 0, flow: 0 };
+    let mut composer = Composer { parser, anchors: HashMap::new(), size: Size::default(), flow: 0 };
     let node = composer.document().context("not valid YAML")?;
     let Value::Object(map) = node.value else {
         bail!("expected a mapping at the top, seen {}", super::at::kind(&node.value))
@@ -42,11 +44,18 @@ pub(super) fn parse(text: &str) -> Result<(Map<String, Value>, Lines)> {
 /// Makes values of the parser's events.
 struct Composer<'a> {
     parser: Parser<'a, StrInput<'a>>,
-    /// Values that stand behind an anchor, where they are written, and the number of values in each.
-    anchors: HashMap<usize, (Value, Lines, usize)>,
-    nodes: usize,
+    /// Values that stand behind an anchor, where they are written, and how large each is.
+    anchors: HashMap<usize, (Value, Lines, Size)>,
+    size: Size,
     /// How many brackets and braces are open.
     flow: usize,
+}
+
+/// Values, and the bytes of their texts.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    nodes: usize,
+    bytes: usize,
 }
 
 /// A value, where it is written, and whether an alias stands in its place.
@@ -90,14 +99,15 @@ impl<'a> Composer<'a> {
         if depth > MAX_DEPTH {
             return Err(here(&span, format!("it nests deeper than {MAX_DEPTH} levels")));
         }
-        let before = self.count(1, &span)?;
+        let bytes = if let Event::Scalar(text, ..) = &event { text.len() } else { 0 };
+        let before = self.count(Size { nodes: 1, bytes }, &span)?;
         let ((value, below), anchor) = match event {
             Event::Alias(id) => {
                 // Counted before it is copied: copying is what a bomb wants.
-                let Some(nodes) = self.anchors.get(&id).map(|(_, _, nodes)| *nodes) else {
+                let Some(size) = self.anchors.get(&id).map(|(_, _, size)| *size) else {
                     return Err(here(&span, "an anchor's value holds its own alias"));
                 };
-                self.count(nodes, &span)?;
+                self.count(size, &span)?;
                 let (value, lines, _) = self.anchors.get(&id).cloned().unwrap_or_default();
                 return Ok(Node { value, lines, alias: true });
             }
@@ -118,16 +128,20 @@ impl<'a> Composer<'a> {
         };
         let lines = Lines { line: span.start.line(), below };
         if anchor > 0 {
-            self.anchors.insert(anchor, (value.clone(), lines.clone(), self.nodes - before));
+            let size = Size { nodes: self.size.nodes - before.nodes, bytes: self.size.bytes - before.bytes };
+            self.anchors.insert(anchor, (value.clone(), lines.clone(), size));
         }
         Ok(Node { value, lines, alias: false })
     }
 
-    fn count(&mut self, nodes: usize, span: &Span) -> Result<usize> {
-        let before = self.nodes;
-        self.nodes += nodes;
-        if self.nodes > MAX_NODES {
+    fn count(&mut self, more: Size, span: &Span) -> Result<Size> {
+        let before = self.size;
+        self.size = Size { nodes: before.nodes + more.nodes, bytes: before.bytes + more.bytes };
+        if self.size.nodes > MAX_NODES {
             return Err(here(span, format!("it has more than {MAX_NODES} values, aliases replaced")));
+        }
+        if self.size.bytes > MAX_TEXT {
+            return Err(here(span, format!("it has more than {} MiB of text, aliases replaced", MAX_TEXT >> 20)));
         }
         Ok(before)
     }

@@ -175,6 +175,7 @@ macro_rules! limits {
 
 limits! {
     Replicas max_replicas 5 Count "so many tasks could take the machine from all others",
+    Tasks max_tasks 50 Count "so many tasks could take the machine from all others",
     Cpus max_cpus 8000 Thousandths "so much could take the machine from all others",
     Memory max_memory 8192 Mebibytes "so much could take the machine from all others",
     Logs max_logs 1024 Mebibytes "logs of that size could fill the disk",

@@ -22,6 +22,18 @@ pub(super) fn service(finder: &mut Finder<'_>, at: &Spot<'_>) {
     at.get("deploy").into_iter().for_each(|deploy| self::deploy(finder, &deploy));
 }
 
+/// A limit for each service alone would let many services have many tasks. One that has none yet may be scaled up.
+pub(super) fn all_tasks(finder: &mut Finder<'_>, top: &Spot<'_>) {
+    let Some(services) = top.get("services") else { return };
+    let replicas = |service: Spot<'_>| {
+        let replicas = service.get("deploy").and_then(|deploy| deploy.get("replicas"));
+        replicas.map_or(1, |replicas| replicas.value.as_u64().unwrap_or(u64::MAX).max(1))
+    };
+    let tasks = services.parts().into_iter().map(replicas).fold(0, u64::saturating_add);
+    let demand = Demand::AtMost { limit: Limit::Tasks, amount: tasks };
+    finder.push(&services, format!("{tasks} tasks in all"), Limit::Tasks.why(), demand);
+}
+
 fn mount(finder: &mut Finder<'_>, at: &Spot<'_>) {
     let source = at.get("source");
     match at.get("type").map(|kind| kind.text()).as_deref() {

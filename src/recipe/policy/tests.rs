@@ -54,6 +54,25 @@ secrets: {pw: {external: true, name: a_example_org_pw_v1}}
 }
 
 #[test]
+fn many_services_do_not_have_many_tasks_each() {
+    let services = |count: usize, replicas: u64| -> String {
+        let service = |number| format!("  s{number}: {{image: nginx:1, deploy: {{replicas: {replicas}}}}}\n");
+        format!("services:\n{}", (0..count).map(service).collect::<String>())
+    };
+    let refused = |text: &str, policy: Policy| judge(&policy, text).refused;
+    assert_eq!(
+        refused(&services(200, 5), Policy::default()),
+        [
+            "`compose.yml` line 1: `services` is `1000 tasks in all`: so many tasks could take the machine from all others; 50 is \
+          the most; `max_tasks = 1000` under `[policy]` in this recipe's `recipe.toml`, or in `harness.toml`, would allow it"
+        ]
+    );
+    assert_eq!(refused(&services(10, 5), Policy::default()), Vec::<String>::new());
+    assert_eq!(refused(&services(51, 0), Policy::default()).len(), 1);
+    assert_eq!(refused(&services(200, 5), Policy { max_tasks: Some(1000), ..Policy::default() }), Vec::<String>::new());
+}
+
+#[test]
 fn an_entry_allows_what_it_names_and_no_more() {
     let text = service("cap_add: [NET_ADMIN, NET_RAW]\nports: ['8443:443', '53:53/udp']");
     let lists = |cap_add: &[&str], ports: &[&str]| Policy {

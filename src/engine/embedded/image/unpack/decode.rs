@@ -23,12 +23,35 @@ pub(super) fn apply(blob: File, layer: &Layer, root: &mut Root) -> Result<()> {
             Compression::Gzip => Box::new(MultiGzDecoder::new(buffered)),
             Compression::Zstd => Box::new(Zstd::new(buffered)),
         };
-        root.apply(reader)
+        root.apply(Bounded { inner: reader, left: LARGEST })
     };
     let actual = blob.finish().context("failed to read the layer to its end")?;
     // A damaged blob explains whatever went wrong while reading it, so this comes first.
     ensure!(actual == layer.digest, "the layer has the digest `{actual}` instead: it is damaged or was tampered with");
     applied
+}
+
+/// Bytes of a layer once it is decompressed: a few of a compressed one can stand for terabytes.
+const LARGEST: u64 = 16 << 30;
+
+/// Ends with an error where a layer goes on beyond what it may have.
+struct Bounded<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        let left = self.left.checked_sub(read as u64);
+        self.left = left.ok_or_else(|| {
+            let most = LARGEST >> 30;
+            io::Error::other(format!(
+                "the layer has more than {most} GiB once it is decompressed, and no more is unpacked"
+            ))
+        })?;
+        Ok(read)
+    }
 }
 
 /// Hashes what is read through it.
@@ -127,6 +150,14 @@ mod tests {
         let stream = [skippable(b"first"), frame(b"one "), frame(b""), skippable(b"table"), frame(b"two")].concat();
         assert_eq!(read(&stream).unwrap(), b"one two");
         assert_eq!(read(b"").unwrap(), b"");
+    }
+
+    #[test]
+    fn a_layer_without_an_end_is_ended() {
+        let read = |left| Bounded { inner: &[7; 5000][..], left }.read_to_end(&mut Vec::new());
+        assert_eq!(read(5000).unwrap(), 5000);
+        let error = read(4999).unwrap_err().to_string();
+        assert_eq!(error, "the layer has more than 16 GiB once it is decompressed, and no more is unpacked");
     }
 
     #[test]
