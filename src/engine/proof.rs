@@ -17,6 +17,16 @@ impl Engine {
         }
     }
 
+    /// What of the run was there and is gone, although nothing of the run has removed it. To be asked before a removal.
+    pub async fn vanished(&self) -> Result<Vec<(Kind, String)>> {
+        match self {
+            // Nobody else gets at what the embedded engine has.
+            Engine::Embedded(_) => Ok(Vec::new()),
+            Engine::Swarm(engine) => engine.vanished().await,
+            Engine::Abra(engine) => engine.swarm.vanished().await,
+        }
+    }
+
     /// Kills the newest running container of a service, as a crash would: for planted faults.
     pub async fn kill(&self, service: &str) -> Result<()> {
         match self {

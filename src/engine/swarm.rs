@@ -19,6 +19,8 @@ mod inventory;
 mod logs;
 mod observe;
 mod outside;
+#[cfg(test)]
+mod own_tests;
 mod planted;
 mod preflight;
 mod publish;
@@ -28,7 +30,7 @@ mod usage;
 mod versions;
 mod volumes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -92,6 +94,8 @@ struct Core {
     spec: SwarmSpec,
     context: EngineContext,
     observed: Mutex<Observed>,
+    /// What of this run was there.
+    seen: Mutex<BTreeSet<(Kind, String)>>,
     /// Volumes by their key in the stack, as the last deployment named them; those of an earlier one stay.
     volumes: Mutex<BTreeMap<String, String>>,
     /// Held by a deployment: two at once would be told apart by nobody.
@@ -106,6 +110,8 @@ impl Swarm {
     /// Connects, and leaves a trace in the engine's directory by which a sweep finds the stack. Nothing is created.
     pub async fn start(context: EngineContext, spec: &SwarmSpec) -> Result<Swarm> {
         let docker = spec.endpoint.connect().await?;
+        // Before the trace, by which a sweep would remove it.
+        preflight::nothing_there(&docker, &context.stack).await?;
         let trace =
             Trace { stack: context.stack.clone(), run_id: context.run_id.clone(), endpoint: spec.endpoint.clone() };
         trace.write(&context.dir)?;
@@ -115,6 +121,7 @@ impl Swarm {
             spec: spec.clone(),
             context,
             observed: Mutex::default(),
+            seen: Mutex::default(),
             volumes: Mutex::default(),
             deploying: tokio::sync::Mutex::default(),
             secrets: tokio::sync::Mutex::default(),
@@ -285,6 +292,14 @@ impl Swarm {
 }
 
 impl Swarm {
+    /// What of the stack was there, and is not any more, before anything was removed: somebody else did it.
+    pub async fn vanished(&self) -> Result<Vec<(Kind, String)>> {
+        let context = &self.core.context;
+        let there = remove::left_in_the_end(&self.core.docker, &context.stack, &context.run_id).await?;
+        let seen = self.core.seen();
+        Ok(seen.iter().filter(|thing| !there.contains(thing)).cloned().collect())
+    }
+
     /// What is there of the stack now.
     pub async fn left(&self) -> Result<Vec<(Kind, String)>> {
         remove::left(&self.core.docker, &self.core.context.stack, &self.core.context.run_id).await
@@ -308,6 +323,17 @@ impl Core {
 
     fn observed(&self) -> MutexGuard<'_, Observed> {
         self.observed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, BTreeSet<(Kind, String)>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers what is there of the run, containers and tasks excepted: they come and go.
+    async fn look_around(&self) -> Result<()> {
+        let there = remove::left(&self.docker, &self.context.stack, &self.context.run_id).await?;
+        self.seen().extend(there.into_iter().filter(|(kind, _)| !matches!(kind, Kind::Container | Kind::Process)));
+        Ok(())
     }
 
     /// The volume's name in Docker.

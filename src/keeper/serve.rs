@@ -170,7 +170,7 @@ async fn identity(keeper: &Keeper) -> Result<Answer, Failure> {
         let names: Vec<&str> = services.iter().map(|it| it.name.as_str()).collect();
         Failure::recipe(anyhow!("no service `app`, which is the one that abra labels: there are {}", names.join(", ")))
     })?;
-    Ok(Answer::Identity(abra::identity(&app.labels, &keeper.spec.head.stack.name)))
+    Ok(Answer::Identity(abra::identity(&app.labels, &keeper.spec.stack())))
 }
 
 /// The compose files that were deployed last, with the labels that are on the deployment: those are what others read.

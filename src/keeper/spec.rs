@@ -14,6 +14,7 @@ use crate::engine::EngineSpec;
 use crate::plan::Plan;
 use crate::recipe::AppState;
 use crate::recipe::abra::Form;
+use crate::recipe::env::stack_name;
 use crate::recipe::fresh::Fresh;
 use crate::recipe::mirror::Mirror;
 use crate::recipe::version::Revision;
@@ -76,6 +77,9 @@ pub struct About {
     /// How much has to be proven.
     #[serde(default)]
     pub wants: Wants,
+    /// The bytes that were free before the run, by the place that is looked at when a disk turns out to be full.
+    #[serde(default)]
+    pub room: BTreeMap<PathBuf, u64>,
     /// Where `--junit` wants its file, beside the run directory.
     pub junit: Option<PathBuf>,
 }
@@ -105,6 +109,11 @@ impl Client {
 }
 
 impl RunSpec {
+    /// The run's own stack, which is told by its domain and by nothing that a recipe or its environment says.
+    pub fn stack(&self) -> String {
+        stack_name(&self.domain)
+    }
+
     /// What install deploys.
     pub fn base_or_head(&self) -> Revision {
         self.base_revision.clone().unwrap_or_else(|| self.plan.head.clone())

@@ -242,7 +242,7 @@ impl Keeper {
             run_id: self.spec.run_id.clone(),
             tier,
             domain: self.spec.domain.clone(),
-            stack: self.spec.head.stack.name.clone(),
+            stack: self.spec.stack(),
             url: app.url.clone(),
             rewrites: app.rewrites.clone(),
             settings: self.spec.settings.clone(),

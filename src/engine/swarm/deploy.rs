@@ -57,6 +57,7 @@ async fn written_down(core: &Core, stack: &Stack, deploying: impl Future<Output 
     for (kind, name) in &objects {
         core.context.ledger.created(*kind, name, name)?;
     }
+    core.look_around().await?;
     note_reverted(core, &before).await
 }
 
@@ -74,7 +75,7 @@ pub async fn secret_names(core: &Core) -> Result<BTreeSet<String>> {
 }
 
 /// What `docker stack deploy` is going to create, or has created before.
-fn objects(stack: &Stack) -> BTreeSet<(Kind, String)> {
+pub(super) fn objects(stack: &Stack) -> BTreeSet<(Kind, String)> {
     let own =
         |kind: Kind, names: Vec<&String>| names.into_iter().map(move |name| (kind, name.clone())).collect::<Vec<_>>();
     let services = stack.services.keys().map(|name| (Kind::Service, format!("{}_{name}", stack.name)));

@@ -112,10 +112,37 @@ fn is_of_a_task(object: &Object) -> bool {
 
 /// A run's domain begins with up to four characters of the recipe and six digits of the run, as `wiki-3fa9c1`.
 fn is_stack_of_a_run(name: &str) -> bool {
-    let first = name.split(['_', '.']).next().unwrap_or_default();
-    first.rsplit_once('-').is_some_and(|(recipe, run)| {
-        (1..=4).contains(&recipe.len()) && run.len() == 6 && run.bytes().all(|byte| byte.is_ascii_hexdigit())
-    })
+    id_of_a_run(name).is_some()
+}
+
+/// The six digits of the run whose stack has this name, if it is a run's.
+fn id_of_a_run(stack: &str) -> Option<&str> {
+    let first = stack.split(['_', '.']).next().unwrap_or_default();
+    let (recipe, run) = first.rsplit_once('-')?;
+    let is_id = run.len() == 6 && run.bytes().all(|byte| byte.is_ascii_hexdigit());
+    ((1..=4).contains(&recipe.len()) && is_id).then_some(run)
+}
+
+/// How a thing of this run is recognised: by the run's label, and by the stack's label and the names that begin with the
+/// stack's, but only if the stack's name has this very run's digits in it. Any other may be somebody else's.
+pub struct Ours<'a> {
+    stack: Option<&'a str>,
+    run_id: &'a str,
+}
+
+impl<'a> Ours<'a> {
+    pub fn new(stack: &'a str, run_id: &'a str) -> Ours<'a> {
+        let is_own = id_of_a_run(stack).is_some_and(|id| run_id.contains(id));
+        Ours { stack: Some(stack).filter(|_| is_own), run_id }
+    }
+
+    pub fn are(&self, name: &str, labels: &HashMap<String, String>) -> bool {
+        let label = |key: &str| labels.get(key).map(String::as_str);
+        let of_stack = |stack: &str| {
+            label(STACK_LABEL) == Some(stack) || name.strip_prefix(stack).is_some_and(|rest| rest.starts_with('_'))
+        };
+        label(RUN_LABEL) == Some(self.run_id) || self.stack.is_some_and(of_stack)
+    }
 }
 
 #[cfg(test)]

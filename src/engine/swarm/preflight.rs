@@ -14,13 +14,16 @@ use super::alive::while_alive;
 use super::endpoint::Endpoint;
 use super::inventory::{Object, everything};
 use super::publish::BRIDGE;
-use super::{STACK_LABEL, SwarmSpec, images, is_missing};
+use super::{NameTaken, STACK_LABEL, SwarmSpec, images, is_missing};
 use crate::fault::{Failure, Fault};
 use crate::process::Run;
 use crate::recipe::stack::Stack;
 
 /// The network that Co-op Cloud's Traefik listens on: created once per server, by hand.
 const PROXY: &str = "proxy";
+
+/// So many things that are in the way are named.
+const NAMED: usize = 5;
 
 /// What is going to be deployed.
 pub struct Wanted<'a> {
@@ -77,12 +80,11 @@ async fn examine(docker: &Docker, endpoint: Endpoint, wanted: &Wanted<'_>) -> Re
     let (node, data_root) = manager(docker, &endpoint).await?;
     let networks = docker.list_networks(None::<ListNetworksOptions>).await.context("failed to list the networks")?;
     let services = docker.list_services(None::<ListServicesOptions>).await.context("failed to list the services")?;
-    let mut problems = taken(wanted, &services);
+    let there = everything(docker).await?;
+    let mut problems = taken(wanted, &there);
     let (own_networks, traefik) = external(wanted, &networks, &services, &mut problems);
     let foreign = foreign(wanted);
-    if !foreign.is_empty() {
-        problems.extend(missing(&foreign, &everything(docker).await?));
-    }
+    problems.extend(missing(&foreign, &there));
     let images = look_at_images(docker, wanted).await;
     if !images.missing.is_empty() {
         return Err(Failure::new(Fault::Recipe, images.missing.join("; ")).into());
@@ -164,12 +166,32 @@ async fn manager(docker: &Docker, endpoint: &Endpoint) -> Result<(String, Option
     }
 }
 
-/// The stack's name is the run's own; when it is taken all the same, nothing of the other's must be touched.
-fn taken(wanted: &Wanted<'_>, services: &[Service]) -> Vec<String> {
+/// The stack's name is the run's own; when something is there under it all the same, that must not be touched.
+fn taken(wanted: &Wanted<'_>, there: &[Object]) -> Vec<String> {
     let names: BTreeSet<&str> = wanted.stacks.iter().map(|stack| stack.name.as_str()).collect();
-    let taken = stacks_of(services);
-    let taken = names.into_iter().filter(|name| taken.contains(*name));
-    taken.map(|name| format!("a stack `{name}` is deployed already: remove it, or start the run again")).collect()
+    names.into_iter().filter_map(|name| already_there(name, there)).collect()
+}
+
+/// What there is under a stack's name, as a problem.
+fn already_there(stack: &str, there: &[Object]) -> Option<String> {
+    let is_it = |object: &&Object| {
+        let label = object.labels.get(STACK_LABEL).is_some_and(|label| label == stack);
+        label || object.name.strip_prefix(stack).is_some_and(|rest| rest.starts_with('_'))
+    };
+    let things: Vec<String> =
+        there.iter().filter(is_it).map(|object| format!("{} `{}`", object.kind, object.name)).collect();
+    let named = things.get(..NAMED).unwrap_or(&things).join(", ");
+    (!things.is_empty()).then(|| {
+        format!("there is something under the name of the stack `{stack}` already: {named}: start the run again, which takes another name")
+    })
+}
+
+/// Fails when anything is there under a stack's name: a run that goes on would change it, and remove it at its end.
+pub(super) async fn nothing_there(docker: &Docker, stack: &str) -> Result<()> {
+    match already_there(stack, &everything(docker).await?) {
+        Some(problem) => Err(anyhow::Error::new(NameTaken(format!("`{stack}`"))).context(problem)),
+        None => Ok(()),
+    }
 }
 
 /// The stacks that have a service.
@@ -336,11 +358,21 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_that_is_deployed_already_is_refused() {
+    fn anything_under_the_name_of_the_stack_is_refused() {
         let stack = stack(&[]);
         let wanted = Wanted { stacks: vec![&stack, &stack], as_it_is: false };
-        let problems = taken(&wanted, &[service("nginx", "x", "s"), service("nginx", "x", "other")]);
-        assert_eq!(problems, ["a stack `s` is deployed already: remove it, or start the run again"]);
+        let object = |kind, name: &str, labels| Object { kind, name: name.into(), id: name.into(), labels };
+        let other = object(Kind::Volume, "s2_data", HashMap::new());
+        assert_eq!(taken(&wanted, &[other]), Vec::<String>::new());
+        for kind in [Kind::Service, Kind::Volume, Kind::Network, Kind::Secret, Kind::Config] {
+            let problem = format!(
+                "there is something under the name of the stack `s` already: {kind} `s_x`: start the run again, which \
+                 takes another name"
+            );
+            assert_eq!(taken(&wanted, &[object(kind, "s_x", HashMap::new())]), [problem]);
+        }
+        let labels = HashMap::from([(STACK_LABEL.to_owned(), "s".to_owned())]);
+        assert_eq!(taken(&wanted, &[object(Kind::Volume, "x", labels)]).len(), 1);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Teardown: services, containers, networks, configs, secrets, volumes, in that order, to a proven zero. A graceful
 //! stop is not waited for: what is about to be destroyed needs none.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,8 @@ use futures_util::future::join_all;
 
 use super::super::Kind;
 use super::alive::HANGS;
-use super::inventory::everything;
-use super::{RUN_LABEL, STACK_LABEL, Trace, is_missing, of_stack, status};
+use super::inventory::{Ours, everything};
+use super::{Trace, is_missing, of_stack, status};
 
 /// Docker's removals lag behind its answers: a network stays "in use" until the last container is really gone.
 const LIMIT: Duration = Duration::from_secs(45);
@@ -90,6 +90,17 @@ pub async fn left(docker: &Docker, stack: &str, run_id: &str) -> Result<Vec<(Kin
     Ok(things.into_iter().map(|(kind, name, _)| (kind, name)).collect())
 }
 
+/// The same from a daemon that may be being restarted just now.
+pub async fn left_in_the_end(docker: &Docker, stack: &str, run_id: &str) -> Result<Vec<(Kind, String)>> {
+    let start = Instant::now();
+    loop {
+        match left(docker, stack, run_id).await {
+            Err(_) if start.elapsed() < OUTAGE => tokio::time::sleep(PAUSE).await,
+            looked => return looked,
+        }
+    }
+}
+
 fn with_reason(name: String, reason: &Option<String>) -> String {
     reason.as_ref().map_or(name.clone(), |reason| format!("{name}` (Docker says: {reason}) `"))
 }
@@ -137,7 +148,7 @@ async fn inventory(docker: &Docker, stack: &str, run_id: &str) -> Result<Vec<Thi
 }
 
 async fn list(docker: &Docker, stack: &str, run_id: &str) -> Result<Vec<Thing>> {
-    let ours = Ours { stack, prefix: format!("{stack}_"), run_id };
+    let ours = Ours::new(stack, run_id);
     let tasks = ListTasksOptionsBuilder::default().filters(&of_stack(stack)).build();
     let tasks = async { docker.list_tasks(Some(tasks)).await.context("failed to list the tasks") };
     let (objects, tasks) = tokio::try_join!(everything(docker), tasks)?;
@@ -146,22 +157,6 @@ async fn list(docker: &Docker, stack: &str, run_id: &str) -> Result<Vec<Thing>> 
     let of_tasks = tasks.into_iter().filter_map(|task| task.id);
     things.extend(of_tasks.map(|id| (Kind::Process, format!("task {id}"), id)));
     Ok(things)
-}
-
-/// How a thing of the stack is recognised.
-struct Ours<'a> {
-    stack: &'a str,
-    prefix: String,
-    run_id: &'a str,
-}
-
-impl Ours<'_> {
-    fn are(&self, name: &str, labels: &HashMap<String, String>) -> bool {
-        let label = |key: &str| labels.get(key).map(String::as_str);
-        label(STACK_LABEL) == Some(self.stack)
-            || label(RUN_LABEL) == Some(self.run_id)
-            || name.starts_with(&self.prefix)
-    }
 }
 
 /// Removes what a dead run has left on its Swarm, if its engine's directory says that it was on one.
@@ -187,17 +182,33 @@ pub async fn sweep(dir: &Path) -> Result<Vec<(Kind, String)>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use super::super::{RUN_LABEL, STACK_LABEL};
     use super::*;
 
     #[test]
     fn a_thing_is_recognised_by_label_or_name_and_a_neighbours_is_not() {
-        let ours = Ours { stack: "s_x", prefix: "s_x_".into(), run_id: "run1" };
+        let ours = Ours::new("wiki-3fa9c1_x", "wiki-20261128t101112-3fa9c1");
         let label = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
-        assert!(ours.are("app", &label(STACK_LABEL, "s_x")));
-        assert!(ours.are("app", &label(RUN_LABEL, "run1")));
-        assert!(ours.are("s_x_app", &HashMap::new()));
-        assert!(!ours.are("s_x2_app", &label(STACK_LABEL, "s_x2")));
-        assert!(!ours.are("s_x", &HashMap::new()));
+        assert!(ours.are("app", &label(STACK_LABEL, "wiki-3fa9c1_x")));
+        assert!(ours.are("app", &label(RUN_LABEL, "wiki-20261128t101112-3fa9c1")));
+        assert!(ours.are("wiki-3fa9c1_x_app", &HashMap::new()));
+        assert!(!ours.are("wiki-3fa9c1_x2_app", &label(STACK_LABEL, "wiki-3fa9c1_x2")));
+        assert!(!ours.are("wiki-3fa9c1_x", &HashMap::new()));
+        assert!(!ours.are("app", &label(RUN_LABEL, "wiki-20261128t101112-3fa9c2")));
+    }
+
+    #[test]
+    fn a_stack_without_the_runs_own_digits_is_never_removed_by_its_name() {
+        for stack in ["attackold_example_org", "attackvictim", "wiki-3fa9c2_x", ""] {
+            let ours = Ours::new(stack, "wiki-20261128t101112-3fa9c1");
+            let of_stack = [(STACK_LABEL.to_owned(), stack.to_owned())].into();
+            assert!(!ours.are(&format!("{stack}_data"), &HashMap::new()), "{stack}");
+            assert!(!ours.are("anything", &of_stack), "{stack}");
+            let of_run = [(RUN_LABEL.to_owned(), "wiki-20261128t101112-3fa9c1".to_owned())].into();
+            assert!(ours.are(&format!("{stack}_data"), &of_run), "what this run made and labelled: {stack}");
+        }
     }
 
     #[tokio::test]

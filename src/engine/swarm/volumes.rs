@@ -16,7 +16,7 @@ use futures_util::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::super::{FileEntry, Kind};
+use super::super::{ArchiveBudget, FileEntry, Kind, disk};
 use super::{Core, RUN_LABEL, STACK_LABEL, files, is_missing};
 
 /// Where the volume is mounted in its helper.
@@ -45,9 +45,14 @@ pub async fn archive(core: &Core, volume: &str, paths: &[String], archive: &Path
     let file = std::fs::File::create(archive).with_context(|| format!("failed to create `{}`", archive.display()))?;
     let mut builder = tar::Builder::new(file);
     let mut held = Vec::new();
+    // Each part lies there twice for a while.
+    let room = archive.parent().and_then(disk::free).map(|free| free / 2);
+    let (mut budget, mut names) = (ArchiveBudget::new(room), ArchiveBudget::new(None));
     for path in paths {
-        download(core, &helper, path, &part).await?;
-        held.extend(append(&mut builder, path, &part).with_context(|| format!("failed to archive `{path}`"))?);
+        download(core, &helper, path, &part, &mut budget).await?;
+        held.extend(
+            append(&mut builder, path, &part, &mut names).with_context(|| format!("failed to archive `{path}`"))?,
+        );
     }
     std::fs::remove_file(&part).context("failed to remove a part of the archive")?;
     builder.into_inner().and_then(|file| file.sync_all()).context("failed to write the archive")?;
@@ -82,14 +87,19 @@ fn chunks(file: tokio::fs::File) -> impl futures_util::Stream<Item = std::io::Re
 }
 
 /// Fetches one path of the volume as Docker archives it. A path that is not there is an error.
-async fn download(core: &Core, helper: &str, path: &str, to: &Path) -> Result<()> {
+async fn download(core: &Core, helper: &str, path: &str, to: &Path, budget: &mut ArchiveBudget) -> Result<()> {
     let inside = below(path)?;
     let options = DownloadFromContainerOptionsBuilder::default().path(&inside).build();
     let mut stream = Box::pin(core.docker.download_from_container(helper, Some(options)));
     let mut file = tokio::fs::File::create(to).await.with_context(|| format!("failed to create `{}`", to.display()))?;
     while let Some(chunk) = stream.next().await {
         match chunk {
-            Ok(chunk) => file.write_all(&chunk).await.context("failed to write the archive")?,
+            Ok(chunk) => {
+                // Docker fills holes with zeros, and says nothing of them.
+                let hollow = if chunk.iter().all(|byte| *byte == 0) { chunk.len() } else { 0 };
+                budget.take_bytes(path, chunk.len() as u64, hollow as u64)?;
+                file.write_all(&chunk).await.context("failed to write the archive")?
+            }
             Err(error) if is_missing(&error) => return Err(anyhow!("there is no `{path}` in the volume")),
             Err(error) => return Err(error).context("the archive broke off"),
         }
@@ -99,7 +109,12 @@ async fn download(core: &Core, helper: &str, path: &str, to: &Path) -> Result<()
 
 /// Appends the entries of a part under names relative to the volume, reading each to its end: an archive that Docker
 /// cut off is an error here and not at the restore.
-fn append(builder: &mut tar::Builder<std::fs::File>, path: &str, part: &Path) -> Result<Vec<FileEntry>> {
+fn append(
+    builder: &mut tar::Builder<std::fs::File>,
+    path: &str,
+    part: &Path,
+    names: &mut ArchiveBudget,
+) -> Result<Vec<FileEntry>> {
     let mut held = Vec::new();
     let mut archive = tar::Archive::new(std::fs::File::open(part)?);
     // Docker names the entries by the last part of the path that was asked for.
@@ -113,6 +128,7 @@ fn append(builder: &mut tar::Builder<std::fs::File>, path: &str, part: &Path) ->
         let mut header = entry.header().clone();
         let kind = header.entry_type();
         let path = name.display().to_string();
+        names.take_name(&path)?;
         if kind.is_symlink() || kind.is_hard_link() {
             let mut target = entry.link_name()?.context("a link leads nowhere")?.into_owned();
             let mut linked = None;
@@ -200,6 +216,8 @@ pub async fn helper(core: &Core, key: &str) -> Result<String> {
     let id = created.with_context(|| format!("failed to create a container for the volume `{volume}`"))?.id;
     ledger.created(Kind::Container, &name, &id)?;
     helpers.insert(key.to_owned(), id.clone());
+    // Volumes come with the tasks that mount them, after the deployment.
+    core.look_around().await?;
     Ok(id)
 }
 

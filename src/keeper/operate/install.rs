@@ -44,7 +44,7 @@ async fn start(keeper: &Arc<Keeper>) -> Result<Engine, Failure> {
         dir: keeper.engine_dir(),
         image_cache: keeper.spec.state.join("images"),
         image_map: keeper.spec.images.clone(),
-        stack: keeper.spec.head.stack.name.clone(),
+        stack: keeper.spec.stack(),
         domain: keeper.spec.domain.clone(),
         monitor: keeper.spec.settings.settle.min(SWARMS_MONITOR),
         ledger: keeper.journal.clone(),

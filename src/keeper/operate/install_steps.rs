@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::engine::embedded::cage::{Given, How};
 use crate::fault::{Failure, Fault};
@@ -15,6 +15,7 @@ use crate::keeper::Keeper;
 use crate::keeper::read_back::read_back;
 use crate::mask::Masks;
 use crate::recipe::AppState;
+use crate::recipe::env::AppEnv;
 use crate::recipe::secret::SecretValue;
 use crate::script::run::{About, Stage, in_cage};
 use crate::script::{Code, INSTALL_STEPS};
@@ -66,7 +67,7 @@ async fn steps(keeper: &Arc<Keeper>, state: &AppState, code: &Code, env: String)
     let stage = Stage {
         dir: &keeper.dir,
         tree: &tree,
-        about: about(keeper, state),
+        about: about(keeper),
         door: None,
         hatch: None,
         deadline: keeper.spec.settings.assertion,
@@ -107,13 +108,13 @@ async fn masked(keeper: &Keeper, text: &str) -> Result<String> {
     Ok(Masks::new(app.secrets.values().map(|value| value.expose()))?.mask(text))
 }
 
-fn about(keeper: &Keeper, state: &AppState) -> About {
+fn about(keeper: &Keeper) -> About {
     About {
         recipe: keeper.spec.plan.recipe.to_string(),
         run_id: keeper.spec.run_id.clone(),
         tier: Tier::Install,
         domain: keeper.spec.domain.clone(),
-        stack: state.stack.name.clone(),
+        stack: keeper.spec.stack(),
         url: None,
         calls: None,
         tls_verify: keeper.spec.settings.https.verify,
@@ -149,13 +150,22 @@ async fn take_secrets(keeper: &Keeper, state: &AppState, work: &OwnedFd) -> Resu
     super::hide(keeper, &app)
 }
 
-/// The state again, with the `.env` as the scripts left it.
+/// The state again, with the `.env` as the scripts left it. Which app it is was not theirs to change.
 fn reload(keeper: &Keeper, env: &str) -> Result<AppState> {
-    let revision = keeper.spec.base_or_head();
-    let tree = keeper.spec.mirror.tree(&revision)?;
-    let env = crate::recipe::env::AppEnv::parse(env)?;
-    AppState::load(&keeper.spec.plan.recipe, &tree, env, &keeper.spec.form())
-        .context("failed to load the recipe with the `.env` that `install_steps.sh` left")
+    let (spec, revision) = (&keeper.spec, keeper.spec.base_or_head());
+    let tree = spec.mirror.tree(&revision)?;
+    let mut env =
+        AppEnv::parse(env).with_context(|| format!("failed to read the `.env` that `{INSTALL_STEPS}` left"))?;
+    if let Some((key, value)) = env.moves_from(&spec.domain) {
+        bail!(
+            "`{INSTALL_STEPS}` left `{key}={}` in the app's `.env`, which says which app this is: leave `{key}` as it was",
+            value.escape_debug()
+        );
+    }
+    env.pin(&spec.domain);
+    env.merge_abra_sh(tree.text_if_any("abra.sh")?.unwrap_or_default())?;
+    AppState::load(&spec.plan.recipe, &tree, &spec.domain, env, &spec.form())
+        .with_context(|| format!("failed to load the recipe with the `.env` that `{INSTALL_STEPS}` left"))
 }
 
 fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -61,7 +61,9 @@ pub fn load(call: &Call, domain: &str, form: Option<Form>) -> Result<App> {
         Some(form) => form,
         None => Form::Chaos { revision: head(&recipe)? },
     };
-    let state = AppState::load(&name, &tree, env, &form)?;
+    // A name that was cut off is that of a shorter domain.
+    let place = call.stack(domain).replace('_', ".");
+    let state = AppState::load(&name, &tree, &place, env, &form)?;
     Ok(App { state, recipe })
 }
 

@@ -92,7 +92,7 @@ impl Recipe {
         });
         let tree = Tree { files: files.collect(), submodules: Vec::new() };
         let env = AppEnv::new(&tree, &name, domain, &BTreeMap::new())?;
-        AppState::load(&name, &tree, env, &Form::Pinned { version: self.version.clone() })
+        AppState::load(&name, &tree, domain, env, &Form::Pinned { version: self.version.clone() })
     }
 
     /// What an engine is given.

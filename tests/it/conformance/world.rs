@@ -166,7 +166,7 @@ pub struct World {
 impl World {
     async fn start(case: &'static str, on: On, spec: EngineSpec) -> Result<World> {
         let (dir, notes) = (TempDir::new()?, Arc::new(Notes::default()));
-        let domain = format!("conf-{:08x}.test", RandomState::new().build_hasher().finish() as u32);
+        let domain = format!("conf-{:06x}.test", RandomState::new().build_hasher().finish() & 0xff_ffff);
         let context = EngineContext {
             run_id: domain.clone(),
             dir: dir.path().join("engine"),

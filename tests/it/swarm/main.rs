@@ -17,6 +17,7 @@ mod faults;
 mod full;
 mod green;
 mod hostile;
+mod neighbour;
 mod proxy;
 mod red;
 mod registry;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         faults::CASES,
         green::CASES,
         hostile::CASES,
+        neighbour::CASES,
         red::CASES,
         sabotage::CASES,
         teardown::CASES,
