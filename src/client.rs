@@ -276,7 +276,14 @@ impl Session {
     async fn after_keeper(&self, mut report: TeardownReport) -> TeardownReport {
         self.remember(report.secrets.0.clone());
         if !self.keeper_has_ended().await {
-            report.leftovers.push("the keeper's own process, which did not end after teardown".into());
+            // Everything is torn down: it would only take the machine's time, and hold the lock of its run.
+            self.kill();
+            report.leftovers.push(match self.keeper_has_ended().await {
+                true => "the keeper's own process, which did not end after teardown, so it was killed".into(),
+                false => {
+                    "the keeper's own process, which did not end after teardown, and not when it was killed".into()
+                }
+            });
         } else if report.leftovers.is_empty()
             && let Err(error) = RunLock::clear(&self.run_dir)
         {

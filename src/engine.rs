@@ -6,6 +6,7 @@
 
 pub mod abra;
 mod ages;
+mod budget;
 pub mod contents;
 pub mod disk;
 pub mod embedded;
@@ -36,10 +37,11 @@ use contents::Contents;
 use outside::Outside;
 
 pub use ages::Ages;
+pub use budget::ArchiveBudget;
 pub use exec::{CallError, Exec, ExecOutput, again};
 pub use ledger::{Kind, Ledger};
 pub use observation::{
-    FileEntry, Health, LONGEST_LINE, LogLine, ServiceState, TaskPhase, TaskState, UpdateState, UpdateStatus,
+    FileEntry, Health, LONGEST_LINE, LogLine, NO_ROOM, ServiceState, TaskPhase, TaskState, UpdateState, UpdateStatus,
     VolumeMount,
 };
 pub use proof::sweep;

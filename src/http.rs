@@ -45,6 +45,21 @@ impl fmt::Debug for Page {
     }
 }
 
+/// Bytes of a page: as many as of a file that is read from a container. An answer that never ends would take all memory.
+const LONGEST_PAGE: usize = 64 << 20;
+
+/// The answer has more bytes than a page may have: asking again would not change that.
+#[derive(Debug)]
+struct TooLong;
+
+impl fmt::Display for TooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the page has more than {} MiB, and no more of it is read", LONGEST_PAGE >> 20)
+    }
+}
+
+impl std::error::Error for TooLong {}
+
 /// Below this time an attempt is not cut short for the sake of another.
 const SHORTEST_ATTEMPT: Duration = Duration::from_secs(2);
 
@@ -73,6 +88,9 @@ pub async fn get_with(
         let attempt = if left > SHORTEST_ATTEMPT * 2 { left / 2 } else { left };
         let error = match send(with_headers(client.get(&address), headers), &address, domain, attempt).await {
             Ok(page) => return Ok(page),
+            Err(error) if error.is::<TooLong>() => {
+                return Err(error.context(format!("failed to read `{address}` (host `{domain}`)")));
+            }
             Err(error) => error,
         };
         pause = (pause * 2).min(Duration::from_millis(200));
@@ -88,8 +106,10 @@ pub async fn get_with(
 /// Asks once, and gives the status of the answer, whatever it is.
 pub async fn look(base: &str, domain: &str, https: &Https, path: &str, deadline: Duration) -> Result<u16> {
     let address = format!("{base}{path}");
-    let answer = send(client(base, domain, https)?.get(&address), &address, domain, deadline).await;
-    answer.map(|page| page.status).map_err(|error| anyhow!(root_cause(&error)))
+    // Its page is not looked at, however long it is.
+    let request = client(base, domain, https)?.get(&address).header(HOST, domain).timeout(deadline);
+    let answer = request.send().await.map_err(anyhow::Error::from);
+    answer.map(|answer| answer.status().as_u16()).map_err(|error| anyhow!(root_cause(&error)))
 }
 
 /// Sends a form to `path`, once. No answer is an error, for nobody knows whether the form has arrived.
@@ -144,9 +164,15 @@ fn root_cause(error: &anyhow::Error) -> String {
 }
 
 async fn send(request: RequestBuilder, address: &str, domain: &str, limit: Duration) -> Result<Page> {
-    let answer = request.header(HOST, domain).timeout(limit).send().await?;
+    let mut answer = request.header(HOST, domain).timeout(limit).send().await?;
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-    let body = answer.bytes().await?.to_vec();
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        body.extend_from_slice(&chunk);
+        if body.len() > LONGEST_PAGE {
+            return Err(TooLong.into());
+        }
+    }
     Ok(Page { status, headers, body, address: address.to_owned() })
 }
 

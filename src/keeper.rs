@@ -7,6 +7,7 @@ pub mod canary;
 pub mod contents;
 pub mod converge;
 pub mod facts;
+mod fetching;
 pub mod journal;
 pub mod leaks;
 mod lint;
@@ -48,6 +49,7 @@ use crate::recipe::checkout::Checkout;
 use crate::recipe::route::Rewrite;
 use crate::recipe::secret::SecretValue;
 use canary::Planted;
+use fetching::Fetching;
 use journal::{Event, Journal};
 use owner::Owner;
 use protocol::{Deployed, Losses, OperationReport, Place, Ran, Snapshot, TeardownReport};
@@ -64,6 +66,9 @@ pub const STACK: usize = 16 << 20;
 
 /// How long a keeper stays for the sweeping of dead runs once its own is over.
 const SWEEP: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// How long a keeper whose run is over waits for the work on its threads.
+const WORK: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// What a hook that runs before the install hears when it asks for the app.
 const NOT_DEPLOYED: &str = "nothing is deployed: before the install and after teardown there is no app to talk to";
@@ -85,7 +90,7 @@ pub struct Keeper {
     /// The operation under way, so that teardown can end it.
     pub operation: StdMutex<Option<AbortHandle>>,
     /// The pulling of the head's images beside the tiers before the upgrade.
-    pub fetching: StdMutex<Option<AbortHandle>>,
+    pub fetching: Fetching,
     /// The linting of the head beside the tiers.
     pub linting: StdMutex<Option<JoinHandle<()>>>,
     /// What is measured beside the assertions of a tier.
@@ -167,19 +172,38 @@ pub struct DeployedState {
 
 /// Runs a keeper to its end.
 pub fn main(run_dir: &Path) -> ExitCode {
+    if let Err(error) = harden() {
+        eprintln!("{error:#}");
+        return ExitCode::FAILURE;
+    }
     // A session of its own: neither Ctrl-C nor the end of a terminal reaches it.
     if let Err(error) = rustix::process::setsid() {
         eprintln!("failed to leave the session: {error}");
     }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).thread_stack_size(STACK).enable_all().build();
-    match runtime.context("failed to start the runtime").and_then(|runtime| runtime.block_on(run(run_dir))) {
+    let ended = runtime.context("failed to start the runtime").and_then(|runtime| {
+        let ended = runtime.block_on(run(run_dir));
+        // Work on a thread may still go on, and nobody waits for what it would come to.
+        runtime.shutdown_timeout(WORK);
+        ended
+    });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// The keeper makes the secrets, and starts the containers: first of all it leaves behind what is not theirs.
+fn harden() -> Result<()> {
+    use crate::process::harden::{close_inherited, leave_keys, no_core_file, undumpable};
+    close_inherited()?;
+    leave_keys();
+    no_core_file()?;
+    undumpable()
 }
 
 async fn run(run_dir: &Path) -> Result<()> {
@@ -250,7 +274,7 @@ impl Keeper {
             selected,
             changed: Notify::new(),
             operation: StdMutex::default(),
-            fetching: StdMutex::default(),
+            fetching: Fetching::default(),
             linting: StdMutex::default(),
             measuring: StdMutex::default(),
             photographing: Mutex::default(),
@@ -285,12 +309,6 @@ impl Keeper {
             work(&keeper)
         });
         joined.await.unwrap_or_else(|error| Err(anyhow::anyhow!("the work panicked: {error}")))
-    }
-
-    /// Ends the pulling ahead, which holds the engine: what is missing is pulled by whoever needs it.
-    pub fn stop_fetching(&self) {
-        let fetching = self.fetching.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
-        fetching.inspect(AbortHandle::abort);
     }
 
     /// Waits for what is still looked at beside the assertions, and journals it: the app is about to change, or a report

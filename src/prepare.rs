@@ -16,6 +16,7 @@ use crate::config::files::RecipeToml;
 use crate::config::{Config, Keep, Settings, state};
 use crate::engine::{EngineSpec, SWARMS_MONITOR};
 use crate::fault::{self, Blame as _, Failure, Fault};
+use crate::keeper::blame;
 use crate::keeper::facts::Facts;
 use crate::keeper::rig::cannot_be_planted;
 use crate::keeper::spec::{About, Client, RunSpec};
@@ -143,6 +144,7 @@ fn decide(cli: &Cli, recipe_name: &str, place: &Place, facts: &mut Facts) -> Res
     let scripts = overlay_scripts(config.recipe.as_str()).blame(Fault::Assertion)?;
     let scripts = scripts.into_iter().chain(own.scripts).collect();
     let (base_revision, base) = base.filter(|_| plan.base.is_some()).unzip();
+    let room = blame::room(&place.run_dir, &chosen.spec);
     let client = Client::look_up(std::process::id() as i32).context("failed to look this process up in /proc")?;
     let prepared = Prepared {
         short_names: cli.short_names(),
@@ -178,6 +180,7 @@ fn decide(cli: &Cli, recipe_name: &str, place: &Place, facts: &mut Facts) -> Res
                 arguments: facts.arguments.clone(),
                 junit: place.junit.clone(),
                 wants: config.wants,
+                room,
                 ..About::default()
             },
             secrets,

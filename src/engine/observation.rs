@@ -107,6 +107,9 @@ impl fmt::Display for UpdateState {
     }
 }
 
+/// How systems say that a disk is full, in small letters.
+pub const NO_ROOM: [&str; 2] = ["no space left on device", "disk quota exceeded"];
+
 /// One task: a container, past or present, of a service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskState {
@@ -149,10 +152,10 @@ impl TaskState {
         self.failed() && !self.ever_ready && for_its_health
     }
 
-    /// Whether the disk under the engine was full for it. The words are the system's, handed on by Docker; a program's
-    /// own output is not among them.
-    pub fn found_no_space(&self) -> bool {
-        self.error.contains("no space left on device") || self.error.contains("disk quota exceeded")
+    /// Whether its error has the words of a full disk. They are the system's, handed on by Docker, but may be those of the
+    /// recipe, too, which an error quotes: by themselves they prove nothing.
+    pub fn speaks_of_no_space(&self) -> bool {
+        NO_ROOM.iter().any(|words| self.error.to_lowercase().contains(words))
     }
 }
 
@@ -269,7 +272,7 @@ mod tests {
 
     #[test]
     fn what_docker_says_of_a_full_disk_is_known_from_what_a_program_ended_with() {
-        let with = |error: &str| TaskState { error: error.into(), ..task(1, TaskPhase::Rejected) }.found_no_space();
+        let with = |error: &str| TaskState { error: error.into(), ..task(1, TaskPhase::Rejected) }.speaks_of_no_space();
         assert!(with("write /var/lib/docker/overlay2/046b-init/link: no space left on device"));
         assert!(!with("No such image: nginx:99") && !with("task: non-zero exit (1)"));
     }

@@ -54,6 +54,9 @@ const NO_NESTS: [&str; 22] = [
     "migrations",
 ];
 
+/// Bytes of a file that are quoted.
+const QUOTED: usize = 200;
+
 /// A canary as it was planted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planted {
@@ -209,8 +212,21 @@ async fn look_at(keeper: &Keeper, engine: &Rig, mounts: &Mounts, canary: Planted
         // The data may still lie there, but no user of the app will ever see it again.
         None => ("nothing, for no service mounts the volume any more".to_owned(), None),
     };
-    let found = found.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let found = found.map(|bytes| quoted(&bytes, &canary.content));
     Ok(Canary { volume: canary.volume, seen_through, expected: canary.content, found })
+}
+
+/// What a file says now: whole if it is what it was, else its beginning. An app may have put megabytes into it.
+fn quoted(bytes: &[u8], expected: &str) -> String {
+    let text = String::from_utf8_lossy(bytes.get(..QUOTED).unwrap_or(bytes)).into_owned();
+    match bytes.len() {
+        _ if bytes == expected.as_bytes() => expected.to_owned(),
+        0..=QUOTED => text,
+        length => {
+            let digest = HEXLOWER.encode(&Sha256::digest(bytes)[..8]);
+            format!("{text}… ({length} bytes in all, SHA-256 {digest}…)")
+        }
+    }
 }
 
 async fn read_through(keeper: &Keeper, engine: &Rig, service: &str, path: &str) -> Result<Option<Vec<u8>>> {
@@ -339,5 +355,17 @@ mod tests {
         assert_eq!(nests(Some(&listed), Some(&vec!["keep/".into()])), ["", "keep", "a"]);
         assert!(is_backed_up("keep/x", &["keep/".into()]) && !is_backed_up("keeper/x", &["keep".into()]));
         assert!(is_backed_up("x", &[]));
+    }
+
+    #[test]
+    fn a_canary_is_quoted_whole_only_if_it_is_what_it_was() {
+        let long = "wiki-".repeat(100);
+        assert_eq!(quoted(long.as_bytes(), &long), long);
+        assert_eq!(quoted(b"short", &long), "short");
+        let overwritten = vec![b'x'; 30 << 20];
+        let said = quoted(&overwritten, "x");
+        assert!(said.starts_with(&format!("{}… (31457280 bytes in all, SHA-256 ", "x".repeat(200))), "{said}");
+        assert!(said.len() < 300 && said.ends_with("…)"), "{said}");
+        assert_ne!(quoted(&[0xff], "\u{fffd}"), "", "what is no text is shown as such");
     }
 }

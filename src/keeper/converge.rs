@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Keeper;
 use super::awaited::Awaited;
-use super::blame::blame;
+use super::blame::{blame, had_no_room};
 use super::outage::Outage;
 use crate::engine::{Ages, Health, ServiceState, TaskPhase, TaskState, UpdateState, UpdateStatus};
 use crate::fault::{Failure, Fault};
@@ -236,8 +236,13 @@ async fn unless_no_room(keeper: &Keeper, failure: Failure) -> Failure {
         return failure;
     }
     match observe(keeper).await {
-        Ok(services) if services.iter().flat_map(|it| &it.tasks).any(TaskState::found_no_space) => {
-            Failure { fault: Fault::Infrastructure, ..failure }
+        Ok(services) if services.iter().flat_map(|it| &it.tasks).any(TaskState::speaks_of_no_space) => {
+            let state = keeper.app.lock().await.deployed.state.clone();
+            let document = state.map(|state| state.document).unwrap_or_default();
+            match had_no_room(&keeper.spec.engine, &keeper.dir, &document) {
+                true => Failure { fault: Fault::Infrastructure, ..failure },
+                false => failure,
+            }
         }
         _ => failure,
     }

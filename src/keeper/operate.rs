@@ -50,7 +50,7 @@ pub async fn perform(keeper: &Arc<Keeper>, tier: Tier, what: String) -> Result<(
         Ok(()) => plant(keeper, tier).await,
         failed => failed,
     };
-    let result = masked(keeper, result).await.map_err(|failure| unless_full(failure, &keeper.dir, &keeper.spec.engine));
+    let result = masked(keeper, result).await.map_err(|failure| unless_full(failure, &keeper.dir, &keeper.spec));
     let took = start.elapsed();
     let finished = Event::OperationFinished { tier, millis: millis(took), failure: result.as_ref().err().cloned() };
     keeper.journal.write(finished).map_err(Failure::infrastructure)?;
@@ -197,7 +197,7 @@ async fn fetch(keeper: &Keeper, stack: &Stack) -> Result<(), Failure> {
     let mut images: Vec<String> = images(stack).into_values().collect();
     images.sort();
     images.dedup();
-    keeper.stop_fetching();
+    keeper.fetching.stop();
     let engine = keeper.engine().await?;
     let fetched = tokio::time::timeout(PULL, engine.fetch(&images)).await;
     let late =
@@ -216,13 +216,12 @@ async fn fetch(keeper: &Keeper, stack: &Stack) -> Result<(), Failure> {
 /// which then says so.
 pub fn fetch_ahead(keeper: &Arc<Keeper>) {
     let fetching = keeper.clone();
-    let fetching = tokio::spawn(async move {
+    keeper.fetching.begin(async move {
         let images: Vec<String> = images(&fetching.spec.head.stack).into_values().collect();
         if let Ok(engine) = fetching.engine().await {
             let _ = engine.fetch(&images).await;
         }
     });
-    *keeper.fetching.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(fetching.abort_handle());
 }
 
 /// Spec versions before a change, so that the state of the last update is not taken for that of this one.

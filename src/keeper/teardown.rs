@@ -123,7 +123,6 @@ fn note(leftovers: &mut Vec<String>, result: Result<()>) {
 
 /// Ends an operation that is under way, and waits until it is: it might still create something.
 async fn end_operation(keeper: &Arc<Keeper>) {
-    keeper.stop_fetching();
     let operation = keeper.operation.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
     if let Some(operation) = operation {
         operation.abort();
@@ -131,6 +130,8 @@ async fn end_operation(keeper: &Arc<Keeper>) {
             tokio::task::yield_now().await;
         }
     }
+    // After the operation, whose last act is to begin it: a pull that went on would hold the engine.
+    keeper.fetching.end();
     super::usage::settle(keeper).await;
     super::lint::end(keeper).await;
     let keeper = keeper.clone();
@@ -145,6 +146,7 @@ async fn remove_engine(keeper: &Keeper, notes: &mut Vec<String>) -> Vec<String> 
         note(&mut leftovers, keeper.journal.write(Event::Note { text: text.clone() }));
         notes.push(text);
     }
+    let vanished = vanished(&engine).await;
     match tokio::time::timeout(LIMIT, engine.remove()).await {
         Ok(Ok(left)) if left.is_empty() => leftovers.extend(second_look(&engine).await),
         Ok(Ok(left)) => leftovers.extend(named(left)),
@@ -154,7 +156,22 @@ async fn remove_engine(keeper: &Keeper, notes: &mut Vec<String>) -> Vec<String> 
     if leftovers.is_empty() {
         surroundings::compare(keeper, &engine).await;
     }
+    leftovers.extend(vanished);
     leftovers
+}
+
+/// A thing of this run that is gone before the run removes it was somebody else's doing: nobody knows what else they did,
+/// or whether a thing of theirs stands in its place.
+async fn vanished(engine: &Engine) -> Vec<String> {
+    let gone = |(kind, name)| format!("{kind} `{name}` was gone before teardown, and this run did not remove it");
+    match tokio::time::timeout(LIMIT, engine.vanished()).await {
+        Ok(Ok(vanished)) => vanished.into_iter().map(gone).collect(),
+        Ok(Err(error)) => vec![format!("nobody knows what was gone before teardown: {error:#}")],
+        Err(_) => vec![format!(
+            "nobody knows what was gone before teardown: no answer within {}",
+            humantime::format_duration(LIMIT)
+        )],
+    }
 }
 
 /// What a removal says about itself is no proof: the engine is asked once more what there is.

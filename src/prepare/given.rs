@@ -26,7 +26,7 @@ pub fn overlay_scripts(recipe: &str) -> Result<Vec<Script>> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if (find::is_code(&name) || name.ends_with(".rs") || odd::why(&name).is_some()) && path.is_file() {
             let executable = std::os::unix::fs::PermissionsExt::mode(&path.metadata()?.permissions()) & 0o100 != 0;
-            let bytes = std::fs::read(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
+            let bytes = crate::regular::read(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
             contents.push((name, bytes, executable));
         }
     }

@@ -37,8 +37,8 @@ impl Recipe {
         let mut fresh = Vec::new();
         for key in keys {
             let told = told(&tree, &old, &key);
-            let whole = AppState::load(&self.name, &tree, env.clone(), form)?;
-            let needed = match AppState::load(&self.name, &tree, env.without(&key), form) {
+            let whole = AppState::load(&self.name, &tree, domain, env.clone(), form)?;
+            let needed = match AppState::load(&self.name, &tree, domain, env.without(&key), form) {
                 Ok(state) => difference(&whole.stack, &state.stack),
                 Err(error) => Some(format!("the head cannot be deployed: {error:#}")),
             };

@@ -45,6 +45,26 @@ fn fills_up_at(world: &World, disk: &SmallDisk, record: usize) {
     });
 }
 
+/// The app itself writes until nothing more goes: its doing, and nobody else's.
+#[test]
+fn an_app_that_fills_the_disk_by_itself_is_the_recipes_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = dir.path().join("recipes/filler/head");
+    std::fs::create_dir_all(&recipe).unwrap();
+    let compose = "version: \"3.8\"\nservices:\n  app:\n    image: nginx:1.27.4\n    volumes: [\"content:/usr/share/nginx/html\"]\n    \
+                   command: [\"/bin/sh\", \"-c\", \"while :; do dd if=/dev/zero bs=64k >> /usr/share/nginx/html/filler 2>/dev/null; done\"]\n\
+                   volumes: {content: {}}\n";
+    std::fs::write(recipe.join("compose.yml"), compose).unwrap();
+    std::fs::copy(crate::runner::checkout().join("tests/data/hostile/harness.toml"), dir.path().join("harness.toml"))
+        .unwrap();
+    let world = World::new(dir.path().to_owned());
+    let Some(_disk) = SmallDisk::mount(&world.state()) else { return };
+    let ended = world.run(&["--recipe", "filler", "--tiers", "install"]);
+    assert_eq!(ended.code, 101, "{ended}");
+    assert!(ended.stdout.contains("the app has filled the disk: of "), "{ended}");
+    assert!(!ended.stdout.contains("infrastructure trouble, not the recipe's fault: the disk is full"), "{ended}");
+}
+
 /// What cannot be written any more is no part of the app: it is gone, and that is said.
 #[test]
 fn a_run_is_torn_down_by_name_on_a_full_disk_and_none_is_begun_there() {

@@ -4,6 +4,7 @@
 
 mod asked;
 mod begun;
+mod bounds;
 mod calls;
 mod chosen;
 mod clock;

@@ -5,6 +5,7 @@ mod dumps;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -98,7 +99,8 @@ async fn look_into(
     dumps::check_paths(paths, &files).with_context(|| format!("the backup of the volume `{volume}`"))?;
     if plan.services.iter().any(|service| service.pre_hook.is_some()) {
         let (archive, named) = (archive_path(dir, volume), dumps::named(plan, volume));
-        let checked = tokio::task::spawn_blocking(move || dumps::check(&archive, &named)).await;
+        let until = Instant::now() + keeper.spec.settings.backup;
+        let checked = tokio::task::spawn_blocking(move || dumps::check(&archive, &named, until)).await;
         let unknown =
             checked.context("failed to look at the dumps")?.with_context(|| format!("in the volume `{volume}`"))?;
         snapshot.unjudged.extend(unknown.into_iter().map(|path| format!("{volume}/{path}")));

@@ -174,6 +174,7 @@ fn taken() {
         image_map: BTreeMap::new(),
         stack: stack.clone(),
         domain: stack.replace('_', "."),
+        monitor: std::time::Duration::ZERO,
         ledger: std::sync::Arc::new(Silent),
     };
     let started = runtime.block_on(Engine::start(&EngineSpec::Swarm(checked.spec), context));

@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tar::{EntryType, Header};
 
-use super::super::super::FileEntry;
 use super::super::super::contents;
 use super::super::super::usage::content_size;
+use super::super::super::{ArchiveBudget, FileEntry};
 use super::super::wire::{self, Reply};
 use super::files::{open_regular, write};
 use super::{next_fd, request};
@@ -108,7 +108,9 @@ fn inside(path: &Path) -> Result<PathBuf> {
 }
 
 fn archive(paths: &[PathBuf], target: File) -> Result<Vec<FileEntry>> {
-    let mut archive = tar::Builder::new(io::BufWriter::new(target));
+    let room = rustix::fs::fstatvfs(&target).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    let tar = tar::Builder::new(io::BufWriter::new(target));
+    let mut archive = Archive { tar, budget: ArchiveBudget::new(room) };
     let mut held = Vec::new();
     let everything = [PathBuf::new()];
     for path in if paths.is_empty() { &everything } else { paths } {
@@ -116,7 +118,7 @@ fn archive(paths: &[PathBuf], target: File) -> Result<Vec<FileEntry>> {
         ensure!(Path::new("/").join(&path).symlink_metadata().is_ok(), "`{}` is not in the volume", path.display());
         add(&mut archive, &path, &mut held)?;
     }
-    let mut target = archive.into_inner().context("failed to finish the archive")?;
+    let mut target = archive.tar.into_inner().context("failed to finish the archive")?;
     target.flush().context("failed to write the archive")?;
     target.get_ref().sync_all().context("failed to sync the archive")?;
     held.sort_by(|one, other| one.path.cmp(&other.path));
@@ -125,7 +127,10 @@ fn archive(paths: &[PathBuf], target: File) -> Result<Vec<FileEntry>> {
     Ok(held)
 }
 
-type Archive = tar::Builder<io::BufWriter<File>>;
+struct Archive {
+    tar: tar::Builder<io::BufWriter<File>>,
+    budget: ArchiveBudget,
+}
 
 /// Adds a path and what is below it, in the order of names. Sockets, pipes and devices are not data.
 fn add(archive: &mut Archive, path: &Path, held: &mut Vec<FileEntry>) -> Result<()> {
@@ -136,25 +141,28 @@ fn add(archive: &mut Archive, path: &Path, held: &mut Vec<FileEntry>) -> Result<
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error).with_context(|| format!("failed to look at `{}`", path.display())),
     };
+    // What a file takes on the disk is counted in blocks of 512 bytes, whatever the file system's own are.
+    let size = if metadata.is_file() { metadata.size() } else { 0 };
+    let hollow = size.saturating_sub(metadata.blocks().saturating_mul(512));
+    archive.budget.take(&path.to_string_lossy(), size, hollow)?;
     let mut header = Header::new_gnu();
     header.set_metadata(&metadata);
     header.set_size(0);
     let sha256 = if metadata.is_dir() {
         if path != Path::new("") {
-            archive.append_data(&mut header, path, io::empty()).context("failed to archive a directory")?;
+            archive.tar.append_data(&mut header, path, io::empty()).context("failed to archive a directory")?;
         }
         String::new()
     } else if metadata.is_symlink() {
         let link = fs::read_link(&full).with_context(|| format!("failed to read `{}`", path.display()))?;
-        archive.append_link(&mut header, path, link).context("failed to archive a link")?;
+        archive.tar.append_link(&mut header, path, link).context("failed to archive a link")?;
         String::new()
     } else if metadata.is_file() {
-        add_file(archive, header, path)?
+        add_file(archive, header, path, size)?
     } else {
         return Ok(());
     };
     if path != Path::new("") {
-        let size = if metadata.is_file() { metadata.size() } else { 0 };
         held.push(FileEntry { path: path.to_string_lossy().into_owned(), size, sha256 });
     }
     if metadata.is_dir() {
@@ -172,15 +180,16 @@ fn add(archive: &mut Archive, path: &Path, held: &mut Vec<FileEntry>) -> Result<
 }
 
 /// Archives a file and returns the SHA-256 of what went into the archive.
-fn add_file(archive: &mut Archive, mut header: Header, path: &Path) -> Result<String> {
+fn add_file(archive: &mut Archive, mut header: Header, path: &Path, counted: u64) -> Result<String> {
     let file = open_regular(&Path::new("/").join(path))?;
     let size = file.metadata().with_context(|| format!("failed to look at `{}`", path.display()))?.size();
+    // One that has grown since it was looked at is taken as long as it was.
+    let size = size.min(counted);
     header.set_size(size);
     // A file that shrinks while it is read is filled up with zeros, as GNU tar does: the header is out already.
     let mut content = Hashed { inner: file.chain(io::repeat(0)).take(size), digest: Sha256::new() };
-    archive
-        .append_data(&mut header, path, &mut content)
-        .with_context(|| format!("failed to archive `{}`", path.display()))?;
+    let appended = archive.tar.append_data(&mut header, path, &mut content);
+    appended.with_context(|| format!("failed to archive `{}`", path.display()))?;
     Ok(HEXLOWER.encode(&content.digest.finalize()))
 }
 

@@ -4,11 +4,15 @@
 //! end them with a line of their own, and compressed files end with a checksum: both are looked for. A dump of no known
 //! format is said to be unjudged, and one that the hook has not written anew is of an earlier time.
 
+mod budget;
 mod formats;
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+
+use budget::{Beyond, Budget};
 
 use crate::engine::FileEntry;
 use crate::engine::contents::{Contents, Entry};
@@ -77,16 +81,19 @@ fn is_called_a_dump(path: &str) -> bool {
 }
 
 /// Looks at every file of an archive that is a dump. The named ones of no known format are returned.
-pub fn check(archive: &Path, named: &[String]) -> Result<Vec<String>> {
+pub fn check(archive: &Path, named: &[String], until: Instant) -> Result<Vec<String>> {
     let open = || anyhow::Ok(tar::Archive::new(std::fs::File::open(archive)?));
     let mut tar = open().with_context(|| format!("failed to open `{}`", archive.display()))?;
-    let mut unknown = Vec::new();
+    let (mut unknown, mut budget) = (Vec::new(), Budget::until(until));
     for entry in tar.entries().context("failed to read the snapshot")? {
         let entry = entry.context("failed to read the snapshot")?;
         if entry.header().entry_type().is_file() {
             let name = entry.path().context("failed to read the snapshot")?.display().to_string();
             let size = entry.size();
-            let is_known = formats::check(entry, size).with_context(|| format!("the dump `{name}` is cut off"))?;
+            let is_known = formats::check(entry, size, &mut budget).map_err(|error| match error.is::<Beyond>() {
+                true => error.context(format!("failed to look into the dump `{name}`")),
+                false => error.context(format!("the dump `{name}` is cut off")),
+            })?;
             if !is_known && size > 0 && named.contains(&name) {
                 unknown.push(name);
             }
@@ -111,7 +118,7 @@ mod tests {
         header.set_size(content.len() as u64);
         builder.append_data(&mut header, name, content).unwrap();
         builder.finish().unwrap();
-        check(&path, &[name.to_owned()])
+        check(&path, &[name.to_owned()], Instant::now() + std::time::Duration::from_secs(3600))
     }
 
     fn gzip(content: &str) -> Vec<u8> {

@@ -6,6 +6,8 @@ use std::io::Read;
 use anyhow::{Context as _, Result, bail, ensure};
 use flate2::read::MultiGzDecoder;
 
+use super::budget::Budget;
+
 /// What a dump begins with, and what its tool writes at the end. `mysqldump --skip-comments` writes neither.
 const KINDS: [(&str, &str, &str); 4] = [
     ("PostgreSQL", "-- PostgreSQL database dump\n", "-- PostgreSQL database dump complete"),
@@ -25,23 +27,23 @@ const REDIS: &[u8] = b"REDIS";
 const REDIS_END: u8 = 0xff;
 
 /// Whether a file is of a known format. One that is, and not whole, is an error.
-pub fn check(mut file: impl Read, size: u64) -> Result<bool> {
+pub fn check(mut file: impl Read, size: u64, budget: &mut Budget) -> Result<bool> {
     let mut start = [0; 512];
     let read = fill(&mut file, &mut start)?;
     let start = &start[..read];
     let whole = start.chain(file);
     if start.starts_with(GZIP) {
-        return compressed(MultiGzDecoder::new(whole));
+        return compressed(MultiGzDecoder::new(whole), budget);
     }
     if start.starts_with(ZSTD) {
         let decoder = ruzstd::decoding::StreamingDecoder::new(whole);
-        return compressed(decoder.map_err(|error| anyhow::anyhow!("{error}"))?);
+        return compressed(decoder.map_err(|error| anyhow::anyhow!("{error}"))?, budget);
     }
     if start.starts_with(SQLITE) {
         return sqlite(start, size).map(|()| true);
     }
     let is_redis = start.starts_with(REDIS);
-    let (kind, mut tail, _) = ends(whole)?;
+    let (kind, mut tail, _) = ends(whole, budget)?;
     let tail = tail.make_contiguous();
     if is_redis {
         let end = tail.len().checked_sub(9).and_then(|at| tail.get(at));
@@ -52,8 +54,8 @@ pub fn check(mut file: impl Read, size: u64) -> Result<bool> {
 }
 
 /// The content tells what it is; that it is all there tells the checksum.
-fn compressed(content: impl Read) -> Result<bool> {
-    let (kind, mut tail, read) = ends(content)?;
+fn compressed(content: impl Read, budget: &mut Budget) -> Result<bool> {
+    let (kind, mut tail, read) = ends(content, budget)?;
     ensure!(read > 0, "it is compressed, and there is nothing in it");
     text(kind, tail.make_contiguous()).map(|_| true)
 }
@@ -71,7 +73,7 @@ fn text(kind: Option<&Kind>, tail: &[u8]) -> Result<bool> {
 
 /// The kind of a text, its last bytes, and how many there are. An error of the reader is one of the compressed file: its
 /// end is missing, or its checksum is wrong.
-fn ends(mut file: impl Read) -> Result<(Option<&'static Kind>, VecDeque<u8>, u64)> {
+fn ends(mut file: impl Read, budget: &mut Budget) -> Result<(Option<&'static Kind>, VecDeque<u8>, u64)> {
     let mut head = vec![0; EDGE];
     let read = fill(&mut file, &mut head)?;
     head.truncate(read);
@@ -84,6 +86,7 @@ fn ends(mut file: impl Read) -> Result<(Option<&'static Kind>, VecDeque<u8>, u64
         if read == 0 {
             return Ok((kind, tail, total));
         }
+        budget.take(read)?;
         total += read as u64;
         tail.extend(&buffer[..read]);
         tail.drain(..tail.len().saturating_sub(EDGE));
@@ -124,7 +127,8 @@ mod tests {
     use super::*;
 
     fn checked(content: &[u8]) -> Result<bool> {
-        check(content, content.len() as u64)
+        let hour = std::time::Duration::from_secs(3600);
+        check(content, content.len() as u64, &mut Budget::until(std::time::Instant::now() + hour))
     }
 
     fn sqlite_of(pages: u8, bytes: usize) -> Vec<u8> {
