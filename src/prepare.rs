@@ -92,6 +92,7 @@ struct Place {
     run_dir: PathBuf,
     state: PathBuf,
     junit: Option<PathBuf>,
+    report_dir: Option<PathBuf>,
 }
 
 impl Place {
@@ -100,7 +101,8 @@ impl Place {
         let state = state::dir(&|key| std::env::var(key).ok())?;
         let run_id = run_id(name.as_str());
         let junit = cli.junit.as_deref().map(junit).transpose()?;
-        Ok(Place { run_dir: run_dir(cli, &state, &run_id)?, run_id, state, junit })
+        let report_dir = cli.report_dir.as_deref().map(|dir| report_dir(dir, &name)).transpose()?;
+        Ok(Place { run_dir: run_dir(cli, &state, &run_id)?, run_id, state, junit, report_dir })
     }
 }
 
@@ -181,6 +183,7 @@ fn decide(cli: &Cli, recipe_name: &str, place: &Place, facts: &mut Facts) -> Res
                 junit: place.junit.clone(),
                 wants: config.wants,
                 room,
+                report_dir: place.report_dir.clone(),
                 ..About::default()
             },
             secrets,
@@ -371,6 +374,15 @@ fn run_dir(cli: &Cli, state: &Path, run_id: &str) -> Result<PathBuf> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(dir),
         Err(error) => Err(error).with_context(|| format!("failed to use `--run-dir {}`", dir.display())),
     }
+}
+
+/// Where a recipe's reports go; that they cannot be written is better known before the run.
+fn report_dir(dir: &Path, recipe: &RecipeName) -> Result<PathBuf> {
+    if dir.exists() && !dir.is_dir() {
+        bail!("`--report-dir {}` is a file: name a folder", dir.display());
+    }
+    let path = std::path::absolute(dir).with_context(|| format!("failed to use `--report-dir {}`", dir.display()))?;
+    Ok(path.join(recipe.as_str()))
 }
 
 /// Where the JUnit file goes; that it cannot be written is better known before the run.

@@ -95,6 +95,10 @@ pub struct Cli {
     #[arg(long, value_name = "PATH", env = "HARNESS_JUNIT")]
     pub junit: Option<PathBuf>,
 
+    /// Copy each recipe's reports to a folder of its name in here, in the place of earlier ones: what CI collects
+    #[arg(long, value_name = "DIR", env = "HARNESS_REPORT_DIR")]
+    pub report_dir: Option<PathBuf>,
+
     /// Accepted and without effect: output is never captured
     #[arg(long = "no-capture", hide = true)]
     pub no_capture: bool,

@@ -82,6 +82,9 @@ pub struct About {
     pub room: BTreeMap<PathBuf, u64>,
     /// Where `--junit` wants its file, beside the run directory.
     pub junit: Option<PathBuf>,
+    /// Where `--report-dir` wants this recipe's reports, beside the run directory.
+    #[serde(default)]
+    pub report_dir: Option<PathBuf>,
 }
 
 /// A process, told apart from a later one with the same number by when it started.

@@ -89,6 +89,42 @@ pub fn write_junit(path: &Path, runs: &[(PathBuf, Results)]) -> Result<()> {
     put(path, junit::render(&runs)?.as_bytes())
 }
 
+/// Copies the reports of a run, with its logs and pictures, to where everybody may read them. Those of an earlier run go,
+/// and so do they where this one has left none: nobody should take them for this run's.
+pub fn copy_to(run_dir: &Path, place: &Path) -> Result<()> {
+    std::fs::create_dir_all(place).with_context(|| format!("failed to create `{}`", place.display()))?;
+    // A run that never began has no directory, and may not even have a name for one.
+    let left = |name: &str| run_dir.is_dir().then(|| run_dir.join(name));
+    for name in NAMES {
+        copy_file(left(name).as_deref(), &place.join(name))?;
+    }
+    for folder in ["logs", "pictures"] {
+        let to = place.join(folder);
+        if to.exists() {
+            std::fs::remove_dir_all(&to).with_context(|| format!("failed to remove `{}`", to.display()))?;
+        }
+        for entry in left(folder).and_then(|from| std::fs::read_dir(from).ok()).into_iter().flatten().flatten() {
+            std::fs::create_dir_all(&to).with_context(|| format!("failed to create `{}`", to.display()))?;
+            copy_file(Some(&entry.path()), &to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// A plain file, or nothing where there is none.
+fn copy_file(from: Option<&Path>, to: &Path) -> Result<()> {
+    if let Some(from) = from.filter(|from| from.symlink_metadata().is_ok_and(|it| it.is_file())) {
+        let bytes = std::fs::read(from).with_context(|| format!("failed to read `{}`", from.display()))?;
+        return put(to, &bytes);
+    }
+    match std::fs::remove_file(to) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("failed to remove `{}`", to.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The summary in Markdown.
 pub fn summary(results: &Results) -> String {
     markdown::render(results)

@@ -29,8 +29,12 @@ pub fn of_keeper(run_dir: &Path) -> Result<()> {
         // The process that left the app has written every file it was asked for.
         return Ok(());
     }
-    if let Some(path) = RunSpec::read(run_dir)?.about.junit {
+    let about = RunSpec::read(run_dir)?.about;
+    if let Some(path) = about.junit {
         files::write_junit(&path, &[(run_dir.to_owned(), results.clone())])?;
+    }
+    if let Some(dir) = about.report_dir {
+        files::copy_to(run_dir, &dir)?;
     }
     if nextest::is_here() {
         append_summary(&results)?;
@@ -64,6 +68,10 @@ fn write_all(cli: &Cli, runs: &[(PathBuf, Results)]) -> Result<()> {
     }
     if let Some(path) = &cli.junit {
         files::write_junit(path, runs)?;
+    }
+    for (dir, results) in runs.iter().filter(|_| cli.report_dir.is_some()) {
+        let place = cli.report_dir.iter().map(|place| place.join(&results.recipe));
+        place.into_iter().try_for_each(|place| files::copy_to(dir, &place))?;
     }
     runs.iter().try_for_each(|(_, results)| append_summary(results))
 }

@@ -7,6 +7,7 @@ mod begun;
 mod bounds;
 mod calls;
 mod chosen;
+mod ci;
 mod clock;
 mod command_line;
 mod compose;

@@ -214,3 +214,23 @@ fn it_says_how_much_lies_there_and_removes_what_nobody_needs() {
     assert_eq!(refused.code, 2, "{refused}");
     assert!(refused.stderr.contains("invalid value 'soon' for '--older-than"), "{refused}");
 }
+
+/// Ten minutes of somebody without Rust, as a script.
+#[test]
+fn the_walk_of_ten_minutes_leads_to_a_report() {
+    let desk = Desk::new();
+    let (bin, place) = (desk.path("bin"), desk.path("walk"));
+    std::fs::create_dir(&bin).unwrap();
+    std::fs::create_dir(&place).unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_harness-command"), bin.join("harness")).unwrap();
+    let run = desk.command(&place, &[]);
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    // What is opened is printed; the browser is one that any machine has.
+    let run = run.env("PATH", path).env("BROWSER", "/bin/true");
+    let ended =
+        finish(&Run { program: crate::runner::checkout().join("scripts/walk").into(), args: Vec::new(), ..run });
+    assert_eq!(ended.code, 0, "{ended}");
+    let report = ended.stdout.lines().last().and_then(|line| line.strip_prefix("file://")).unwrap_or_default();
+    let page = std::fs::read_to_string(report).unwrap_or_else(|error| panic!("`{report}`: {error}\n{ended}"));
+    assert!(page.contains("overlays::notes::restore::data_page"), "{ended}");
+}
