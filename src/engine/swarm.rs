@@ -107,11 +107,18 @@ struct Core {
 }
 
 impl Swarm {
-    /// Connects, and leaves a trace in the engine's directory by which a sweep finds the stack. Nothing is created.
+    /// Connects, and leaves a trace in the engine's directory by which a sweep finds the stack. Nothing is created, and
+    /// it is an error if there is something of the stack's name already.
     pub async fn start(context: EngineContext, spec: &SwarmSpec) -> Result<Swarm> {
         let docker = spec.endpoint.connect().await?;
         // Before the trace, by which a sweep would remove it.
         preflight::nothing_there(&docker, &context.stack).await?;
+        Swarm::attach(context, spec).await
+    }
+
+    /// The same for a stack that may be there: `abra` is called anew for every step of one app.
+    pub async fn attach(context: EngineContext, spec: &SwarmSpec) -> Result<Swarm> {
+        let docker = spec.endpoint.connect().await?;
         let trace =
             Trace { stack: context.stack.clone(), run_id: context.run_id.clone(), endpoint: spec.endpoint.clone() };
         trace.write(&context.dir)?;

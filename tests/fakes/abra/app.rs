@@ -222,7 +222,7 @@ async fn roll_out(call: &Call, domain: &str, state: &AppState) -> Result<()> {
         monitor: std::time::Duration::ZERO,
         ledger: Arc::new(Silent),
     };
-    let swarm = Swarm::start(context, &checked.spec).await?;
+    let swarm = Swarm::attach(context, &checked.spec).await?;
     let mut stack = state.stack.clone();
     // They are there by now, and the document names them as what exists.
     let external = std::mem::take(&mut stack.secrets);
