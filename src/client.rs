@@ -2,11 +2,12 @@
 
 mod down;
 pub mod look;
+mod runtime;
 mod watchdog;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{LazyLock, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -30,6 +31,7 @@ use crate::process;
 use crate::tier::Tier;
 use down::Replaced;
 pub use down::{Down, down};
+pub use runtime::runtime;
 use watchdog::Watched;
 
 /// A keeper that lives and has not answered by then never will. It is long, because many runs may start at once.
@@ -391,17 +393,4 @@ impl Session {
 fn log_of(run_dir: &Path) -> String {
     let log = std::fs::read_to_string(run_dir.join("keeper.log")).unwrap_or_default();
     if log.trim().is_empty() { String::new() } else { format!("; its log says: {}", log.trim()) }
-}
-
-/// The runtime of the test process. More threads than cores, because an assertion may block one of them for good.
-pub fn runtime() -> &'static tokio::runtime::Runtime {
-    static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(8)
-            .thread_stack_size(keeper::STACK)
-            .enable_all()
-            .build();
-        runtime.expect("threads can be started")
-    });
-    &RUNTIME
 }

@@ -126,6 +126,8 @@ pub struct AppRecord {
     pub noted: BTreeSet<String>,
     /// When the last operation ended.
     pub operated: Option<std::time::Instant>,
+    /// Tasks that had ended when it did, by their ids: the assertions of its tier speak of them.
+    pub ended: BTreeSet<String>,
     /// What became of what the volumes held, by the listings before and after the upgrade.
     pub losses: Losses,
     pub operations: BTreeMap<crate::tier::Tier, OperationReport>,
@@ -152,6 +154,7 @@ impl Default for AppRecord {
             ran_before: BTreeMap::new(),
             noted: BTreeSet::new(),
             operated: None,
+            ended: BTreeSet::new(),
             losses: Losses::default(),
             operations: BTreeMap::new(),
             failures_before: BTreeMap::new(),

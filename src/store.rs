@@ -102,7 +102,7 @@ mod tests {
         assert!((1 << 20..1 << 21).contains(&of("runs").bytes), "{amounts:?}");
         assert_eq!((of("mirrors").entries, of("mirrors").bytes), (0, 0));
         let table = table(state.path(), &amounts);
-        assert!(table.starts_with("runs       1.0 MiB      2  journals, logs and reports\n"), "{table}");
+        assert!(table.starts_with("runs        1.0 MiB      2  journals, logs and reports\n"), "{table}");
         assert!(table.ends_with(&format!("in `{}`\n", state.path().display())), "{table}");
     }
 

@@ -47,7 +47,7 @@ pub async fn perform(keeper: &Arc<Keeper>, tier: Tier, what: String) -> Result<(
     let deadline = if swallows { AT_ONCE } else { deadline(keeper, tier) };
     let (result, looks) = usage::during(keeper, within(deadline, swallows, operation(keeper, tier))).await;
     let result = match result {
-        Ok(()) => plant(keeper, tier).await,
+        Ok(()) => plant(keeper, tier).await.and(remember_ended(keeper).await),
         failed => failed,
     };
     let result = masked(keeper, result).await.map_err(|failure| unless_full(failure, &keeper.dir, &keeper.spec));
@@ -158,7 +158,7 @@ async fn deploy(keeper: &Arc<Keeper>, state: &AppState, form: Deployed, what: &s
     converge::wait(keeper, expect, converge_deadline(keeper, stack)).await?;
     publish(keeper, state).await?;
     converge::ready(keeper, converge_deadline(keeper, stack)).await?;
-    note_failures(keeper, &BTreeSet::new()).await
+    note_failures(keeper, |_| true).await
 }
 
 /// For an engine that reads the recipe itself: what has to lie in the checkout.
@@ -271,10 +271,22 @@ pub fn way(keeper: &Keeper, stack: &Stack) -> Way {
     route::way(stack, asked)
 }
 
+/// The assertions of this operation's tier speak of what has ended by now.
+async fn remember_ended(keeper: &Keeper) -> Result<(), Failure> {
+    let ended = ended(keeper).await?;
+    keeper.app.lock().await.ended = ended;
+    Ok(())
+}
+
+/// Tasks that have ended, by their ids.
+async fn ended(keeper: &Keeper) -> Result<BTreeSet<String>, Failure> {
+    let services = keeper.engine().await?.services().await.map_err(Failure::infrastructure)?;
+    Ok(services.iter().flat_map(|service| service.failures()).map(|task| task.id.clone()).collect())
+}
+
 /// Remembers which tasks failed on the way here, so that assertions can tell a bumpy start from a restart afterwards. By
-/// their ids: the Swarm forgets old tasks, so that a count would stop growing. What is forgiven is said. A task that had
-/// `ended` before the operation began was none of its doing, and is not forgiven.
-async fn note_failures(keeper: &Keeper, ended: &BTreeSet<String>) -> Result<(), Failure> {
+/// their ids: the Swarm forgets old tasks, so that a count would stop growing. What is forgiven is said.
+async fn note_failures(keeper: &Keeper, is_forgiven: impl Fn(&str) -> bool) -> Result<(), Failure> {
     let services = {
         let engine = keeper.engine().await?;
         engine.services().await.map_err(Failure::infrastructure)?
@@ -282,7 +294,7 @@ async fn note_failures(keeper: &Keeper, ended: &BTreeSet<String>) -> Result<(), 
     let mut app = keeper.app.lock().await;
     for service in &services {
         let known = app.failures_before.entry(service.name.clone()).or_default();
-        let of_it = service.failures().filter(|task| !ended.contains(&task.id));
+        let of_it = service.failures().filter(|task| is_forgiven(&task.id));
         let new: Vec<&TaskState> = of_it.filter(|task| known.insert(task.id.clone())).collect();
         if let Some(last) = new.first() {
             let text = format!(

@@ -14,8 +14,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use crate::engine::outside::Outside;
 use crate::engine::{
     CallError, Deployment, Engine, Exec, ExecOutput, FileEntry, Kind, LogLine, ServiceState, TaskPhase, UpdateState,
+    is_out_of_reach,
 };
 use crate::keeper::outage::Outage;
 use crate::poll::{Look, Poll};
@@ -145,6 +147,17 @@ impl Rig {
         let services = self.engine.services().await?;
         let old = self.is(Sabotage::OldContainerAnswers);
         Ok(if old { with_old_container(services, self.memory().upgraded) } else { services })
+    }
+
+    /// What lies outside of volumes, through a short outage. It may take long, which says nothing of the daemon.
+    pub async fn outside(&self) -> Result<Vec<Outside>> {
+        match self.engine.outside().await {
+            Err(error) if is_out_of_reach(&error) => {
+                self.services().await?;
+                self.engine.outside().await
+            }
+            seen => seen,
+        }
     }
 
     pub async fn exec(&self, exec: &Exec) -> Result<ExecOutput, CallError> {

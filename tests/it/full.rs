@@ -52,8 +52,9 @@ fn an_app_that_fills_the_disk_by_itself_is_the_recipes_fault() {
     let recipe = dir.path().join("recipes/filler/head");
     std::fs::create_dir_all(&recipe).unwrap();
     let compose = "version: \"3.8\"\nservices:\n  app:\n    image: nginx:1.27.4\n    volumes: [\"content:/usr/share/nginx/html\"]\n    \
-                   command: [\"/bin/sh\", \"-c\", \"while :; do dd if=/dev/zero bs=64k >> /usr/share/nginx/html/filler 2>/dev/null; done\"]\n\
-                   volumes: {content: {}}\n";
+                   command: [\"/bin/sh\", \"-c\", \"while :; do dd if=/dev/zero bs=64k >> /usr/share/nginx/html/filler 2>/dev/null; done\"]\n    \
+                   deploy: {labels: [\"traefik.http.services.${STACK_NAME}.loadbalancer.server.port=80\", \
+                   \"traefik.http.routers.${STACK_NAME}.rule=Host(`${DOMAIN}`)\"]}\nvolumes: {content: {}}\n";
     std::fs::write(recipe.join("compose.yml"), compose).unwrap();
     std::fs::copy(crate::runner::checkout().join("tests/data/hostile/harness.toml"), dir.path().join("harness.toml"))
         .unwrap();

@@ -189,7 +189,7 @@ fn a_run_that_cannot_begin_is_one_failure_and_leaves_nothing() {
     assert_eq!(ended.code, 3, "{ended}");
     assert_eq!(ended.with_outcome("FAILED").len(), 1, "{ended}");
     let message = ended.message(ended.with_outcome("FAILED")[0]);
-    assert!(message.starts_with("infrastructure trouble, not the recipe's fault: failed to create `"), "{message}");
+    assert!(message.starts_with("infrastructure trouble, not the recipe's fault: failed to look at `"), "{message}");
     assert_eq!(ended.outcome("tier::upgrade"), Some("ignored (because the run could not begin)"), "{ended}");
     assert_eq!(world.processes(), Vec::<String>::new());
 }

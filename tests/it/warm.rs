@@ -362,7 +362,7 @@ fn runs_does_not_wait_for_a_keeper_that_answers_nothing() {
     let listed = harness(&world, &["runs"]);
     let took = asked.elapsed();
     kill_process(crate::running::keeper(&run), Signal::CONT).unwrap();
-    let silent = "its keeper does not answer: nothing came within 3s: `cargo harness down` ends it";
+    let silent = "its keeper does not answer: nothing came within 3s: `harness down` ends it";
     assert_eq!((listed.code, listed.stdout), (0, format!("{}  {silent}\n", id(&run))));
     assert!(took.as_secs() >= 3 && took.as_secs() < 20, "{took:?}");
     assert!(harness(&world, &["runs"]).stdout.contains("  warm for 9m "), "one that answers again");

@@ -1,12 +1,10 @@
 //! Restore: that very snapshot, by its id, over the running app.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 
 use super::backup::{archive_path, hook, missing, plan, volumes_of};
-use crate::engine::ServiceState;
 use crate::fault::Failure;
 use crate::keeper::blame::blame;
 use crate::keeper::canary::Dump;
@@ -19,7 +17,8 @@ pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     let snapshot = keeper.app.lock().await.snapshot.clone().ok_or_else(missing)?;
     canary::change(keeper).await?;
     let plan = plan(keeper).await;
-    let ended = ended(keeper).await?;
+    let told = keeper.app.lock().await.ended.clone();
+    let ended = super::ended(keeper).await?;
     let dumps = canary::ruin_dumps(keeper, &plan, &snapshot).await?;
     put_back(keeper, &plan, &snapshot, dumps).await.map_err(blame)?;
     let state = keeper.app.lock().await.deployed.state.clone().ok_or_else(missing)?;
@@ -28,18 +27,12 @@ pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     let expect = converge::Expect { stack: &state.stack, before: &before, ended: ended.clone(), ages };
     converge::wait(keeper, expect, deadline).await?;
     converge::ready(keeper, deadline).await?;
-    // Without a hook nothing was restarted: what ended meanwhile ended by itself.
+    // The backup's assertions have told what ended before it was over. Without a hook nothing was restarted since: what
+    // ended meanwhile ended by itself.
     let hooked = |service: &BackupService| service.restore_pre_hook.is_some() || service.restore_post_hook.is_some();
-    if plan.services.iter().any(hooked) {
-        super::note_failures(keeper, &ended).await?;
-    }
-    Ok(())
-}
-
-/// Tasks that had ended before the restore, by their ids.
-async fn ended(keeper: &Keeper) -> Result<BTreeSet<String>, Failure> {
-    let services = keeper.engine().await?.services().await.map_err(blame)?;
-    Ok(services.iter().flat_map(ServiceState::failures).map(|task| task.id.clone()).collect())
+    let hooked = plan.services.iter().any(hooked);
+    let is_forgiven = |task: &str| told.contains(task) || (hooked && !ended.contains(task));
+    super::note_failures(keeper, is_forgiven).await
 }
 
 async fn put_back(keeper: &Keeper, plan: &BackupPlan, snapshot: &Snapshot, dumps: Vec<Dump>) -> Result<()> {

@@ -63,7 +63,7 @@ fn a_run_that_cannot_begin() {
     assert_eq!(ended.code, 3, "{ended}");
     is_valid(&file);
     let text = std::fs::read_to_string(&file).unwrap();
-    let error = r#"<error message="infrastructure trouble, not the recipe's fault: failed to create "#;
+    let error = r#"<error message="infrastructure trouble, not the recipe's fault: failed to look at "#;
     assert_eq!(
         (text.matches(&error.replace('\'', "&apos;")).count(), text.matches("<failure ").count()),
         (1, 0),

@@ -97,8 +97,8 @@ fn a_docker_command_that_is_not_there() {
     let git = std::env::split_paths(&path).map(|dir| dir.join("git")).find(|file| file.is_file()).unwrap();
     std::os::unix::fs::symlink(git, bin.path().join("git")).unwrap();
     let line = refused("silent-rollback", &[("PATH", bin.path().to_str().unwrap())]);
-    let start = "error: failed to use the engine `swarm`: there is no `docker` command that works, and stacks are deployed \
-                 with it: failed to start `docker`: ";
+    let start = "error: failed to use the engine `swarm`: Docker answers, but there is no `docker` command that works, and stacks \
+                 are deployed with it: failed to start `docker`: ";
     assert!(line.starts_with(start), "{line}");
 }
 
@@ -106,7 +106,7 @@ fn a_daemon_that_is_not_there() {
     let line = refused("silent-rollback", &[("DOCKER_HOST", "unix:///nowhere/docker.sock")]);
     assert_eq!(
         line,
-        "error: failed to use the engine `swarm`: failed to connect to Docker at `unix:///nowhere/docker.sock` \
+        "error: failed to use the engine `swarm`: there is no Docker here: failed to connect to Docker at `unix:///nowhere/docker.sock` \
          (DOCKER_HOST): there is no socket `/nowhere/docker.sock`: is Docker installed, and does it run"
     );
 }

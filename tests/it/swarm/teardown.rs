@@ -31,11 +31,11 @@ fn a_lent_secret_is_neither_made_nor_removed() {
     let recipe = dir.path().join("recipes/lent/head");
     std::fs::create_dir_all(&recipe).unwrap();
     let compose = format!(
-        "version: \"3.8\"\nservices:\n  app:\n    image: nginx:1.27.4\n    secrets: [token]\n    deploy:\n      \
+        "version: \"3.8\"\nservices:\n  app:\n    image: nginx:1.27.4\n    secrets: [token]\n    networks: [proxy]\n    deploy:\n      \
          labels:\n        - traefik.enable=true\n        - \
          traefik.http.routers.${{STACK_NAME}}.rule=Host(`${{DOMAIN}}`)\n        - \
-         traefik.http.services.${{STACK_NAME}}.loadbalancer.server.port=80\nsecrets:\n  token: {{external: true, name: \
-         {secret}}}\n"
+         traefik.http.services.${{STACK_NAME}}.loadbalancer.server.port=80\nnetworks:\n  proxy: {{external: true}}\nsecrets:\n  token: \
+         {{external: true, name: {secret}}}\n"
     );
     std::fs::write(recipe.join("compose.yml"), compose).unwrap();
     let harness = std::fs::read_to_string(checkout().join("tests/data/hostile/harness.toml")).unwrap();
@@ -57,7 +57,7 @@ fn a_lent_secret_is_neither_made_nor_removed() {
     docker(vec!["secret", "rm", &secret]);
     assert_eq!(ended.code, 0, "{ended}");
     let line = format!(
-        "allowed  `secrets.token.name` is `{secret}` (`compose.yml` line 12): the policy's `secrets` allows it"
+        "allowed  `secrets.token.name` is `{secret}` (`compose.yml` line 15): the policy's `secrets` allows it"
     );
     assert!(ended.stderr.contains(&line), "{ended}");
     assert_eq!(inspected.trim(), format!("{} {{}}", id.trim()), "it is what it was");
