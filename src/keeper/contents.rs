@@ -13,6 +13,7 @@ use super::blame::blame;
 use super::journal::Event;
 use super::protocol::Losses;
 use crate::engine::contents::{Contents, Entry};
+use crate::engine::is_out_of_reach;
 use crate::fault::Failure;
 use crate::recipe::stack::Stack;
 use stores::{bytes, directories};
@@ -33,7 +34,11 @@ pub async fn list(keeper: &Arc<Keeper>) -> Result<Listing, Failure> {
     let engine = keeper.engine().await?;
     let mut listing = Listing::new();
     for volume in mounted(&stack) {
-        let listed = engine.list_volume(&volume).await.map_err(|error| format!("{error:#}"));
+        let listed = match engine.list_volume(&volume).await {
+            // The other volumes could not be listed either, and each would be waited for.
+            Err(error) if is_out_of_reach(&error) => return Err(Failure::infrastructure(error)),
+            listed => listed.map_err(|error| format!("{error:#}")),
+        };
         listing.insert(volume, listed);
     }
     Ok(listing)

@@ -25,7 +25,8 @@ const NO_FILE: u32 = 1 << 31 | 1 << 27;
 
 impl Swarm {
     pub async fn outside(&self) -> Result<Vec<Outside>> {
-        look(&self.core).await.context("failed to look at what containers wrote outside of their volumes")
+        let seen = self.while_alive(Box::pin(look(&self.core))).await;
+        seen.context("failed to look at what containers wrote outside of their volumes")
     }
 }
 

@@ -29,7 +29,8 @@ impl Swarm {
     }
 
     pub async fn list_volume(&self, volume: &str) -> Result<Contents> {
-        list(&self.core, volume).await.with_context(|| format!("failed to list volume `{volume}`"))
+        let listed = self.while_alive(Box::pin(list(&self.core, volume))).await;
+        listed.with_context(|| format!("failed to list volume `{volume}`"))
     }
 
     pub async fn image_size(&self, image: &str) -> Result<u64> {
