@@ -14,7 +14,7 @@ pub fn schemas() -> [(&'static str, Value); 2] {
 }
 
 /// What is read of the environment: the variable, its short name, and what it is for.
-const VARIABLES: [(&str, &str, &str); 19] = [
+const VARIABLES: [(&str, &str, &str); 21] = [
     ("HARNESS_RECIPE", "RECIPE", "`--recipe`; several with commas between them"),
     ("HARNESS_RECIPE_DIR", "", "`--recipe-dir`"),
     ("HARNESS_REF", "REF", "`--ref`"),
@@ -23,6 +23,8 @@ const VARIABLES: [(&str, &str, &str); 19] = [
     ("HARNESS_TIERS", "STAGES", "`--tiers`"),
     ("HARNESS_ENGINE", "", "`--engine`; comes before `engine` in `harness.toml`"),
     ("HARNESS_JUNIT", "", "`--junit`"),
+    ("HARNESS_REPORT_DIR", "", "`--report-dir`"),
+    ("HARNESS_STRICT", "", "`--strict`; see [the exit codes](exit-codes.md)"),
     ("HARNESS_WARM", "", "`warm`, as `10m`; `0` for not at all"),
     ("HARNESS_SCREENSHOTS", "", "`screenshots`: `1` or `0`"),
     ("HARNESS_CHROMIUM", "", "`chromium`"),
@@ -35,8 +37,8 @@ const VARIABLES: [(&str, &str, &str); 19] = [
     (
         "HARNESS_ROOT",
         "",
-        "The folder that holds `harness.toml`, `recipes` and `overlays`; the checkout that the harness was \
-                         built in when not given",
+        "The folder that holds `harness.toml`, `recipes` and `overlays`; when not given the checkout, and for `harness test` \
+                         the nearest folder upwards that has a `harness.toml`",
     ),
     ("HARNESS_SECRET_<NAME>", "", "The value of a secret, as `--secret name=@file` gives it"),
     ("CCCI_SKIP_GENERIC", "", "`--skip-generic`, with `1`"),

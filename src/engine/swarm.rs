@@ -112,7 +112,7 @@ impl Swarm {
     pub async fn start(context: EngineContext, spec: &SwarmSpec) -> Result<Swarm> {
         let docker = spec.endpoint.connect().await?;
         // Before the trace, by which a sweep would remove it.
-        preflight::nothing_there(&docker, &context.stack).await?;
+        alive::while_alive(&docker, Box::pin(preflight::nothing_there(&docker, &context.stack))).await??;
         Swarm::attach(context, spec).await
     }
 
@@ -338,7 +338,7 @@ impl Core {
 
     /// Remembers what is there of the run, containers and tasks excepted: they come and go.
     async fn look_around(&self) -> Result<()> {
-        let there = remove::left(&self.docker, &self.context.stack, &self.context.run_id).await?;
+        let there = remove::left_in_the_end(&self.docker, &self.context.stack, &self.context.run_id).await?;
         self.seen().extend(there.into_iter().filter(|(kind, _)| !matches!(kind, Kind::Container | Kind::Process)));
         Ok(())
     }

@@ -188,7 +188,8 @@ fn already_there(stack: &str, there: &[Object]) -> Option<String> {
 
 /// Fails when anything is there under a stack's name: a run that goes on would change it, and remove it at its end.
 pub(super) async fn nothing_there(docker: &Docker, stack: &str) -> Result<()> {
-    match already_there(stack, &everything(docker).await?) {
+    let there = super::remove::patiently(|| everything(docker)).await?;
+    match already_there(stack, &there) {
         Some(problem) => Err(anyhow::Error::new(NameTaken(format!("`{stack}`"))).context(problem)),
         None => Ok(()),
     }

@@ -92,9 +92,17 @@ pub async fn left(docker: &Docker, stack: &str, run_id: &str) -> Result<Vec<(Kin
 
 /// The same from a daemon that may be being restarted just now.
 pub async fn left_in_the_end(docker: &Docker, stack: &str, run_id: &str) -> Result<Vec<(Kind, String)>> {
+    patiently(|| left(docker, stack, run_id)).await
+}
+
+/// Looks until the daemon answers, or its outage takes too long.
+pub(super) async fn patiently<T, F>(mut look: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
     let start = Instant::now();
     loop {
-        match left(docker, stack, run_id).await {
+        match look().await {
             Err(_) if start.elapsed() < OUTAGE => tokio::time::sleep(PAUSE).await,
             looked => return looked,
         }
