@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Keeper;
-use super::blame::blame;
 use super::journal::Event;
 use super::protocol::Losses;
 use crate::engine::contents::{Contents, Entry};
@@ -81,11 +80,6 @@ pub async fn compare(keeper: &Arc<Keeper>, before: Listing) -> Result<(), Failur
     }
     keeper.app.lock().await.losses = losses;
     Ok(())
-}
-
-/// What the volumes hold right before the upgrade. A volume that cannot be listed is the engine's trouble, and said.
-pub async fn before(keeper: &Arc<Keeper>) -> Result<Listing, Failure> {
-    list(keeper).await.map_err(|failure| blame(failure.into()))
 }
 
 /// Whether `upgrade.drops` gives a path up: by its volume, or by `volume/path`.

@@ -187,7 +187,7 @@ async fn deployed(keeper: &Keeper) -> Result<Stack, Failure> {
 
 /// What goes with its container. A note of it is journalled once.
 async fn scattered(keeper: &Keeper) -> Result<Scattered, Failure> {
-    let seen = keeper.engine().await?.outside().await.map_err(blame)?;
+    let seen = keeper.engine().await?.outside().await.map_err(Failure::infrastructure)?;
     let scattered = outside::judge(&seen, &keeper.spec.settings.recipe_toml.upgrade.ephemeral);
     for text in &scattered.notes {
         let is_new = keeper.app.lock().await.noted.insert(text.clone());

@@ -11,7 +11,7 @@ use crate::tier::Tier;
 
 /// Lists what the volumes hold and plants canaries there, checks the head out again, redeploys, and lists once more.
 pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
-    let listing = contents::before(keeper).await?;
+    let listing = contents::list(keeper).await?;
     canary::plant(keeper, &listing).await?;
     mounts::remember(keeper).await?;
     switch(keeper).await.context("failed to check the head out").map_err(Failure::infrastructure)?;
