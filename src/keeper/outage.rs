@@ -13,6 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(25);
 /// A look that takes longer than this has met a daemon that does not answer.
 const ANSWER: Duration = Duration::from_secs(15);
 
+/// The same for a daemon that everybody has given up: each trial that asks would wait as long once more.
+const ANSWER_LATER: Duration = Duration::from_secs(5);
 /// Between two looks at a daemon that is away.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -25,7 +27,8 @@ pub struct Outage {
 impl Outage {
     /// Looks. The inner error says that the daemon is away, which may pass; the outer one ends the wait.
     pub async fn look<T>(&self, look: impl Future<Output = Result<T>>) -> Result<Result<T, String>> {
-        self.look_within(look, ANSWER, PATIENCE).await
+        let is_given_up = self.since().is_some_and(|since| since.elapsed() > PATIENCE);
+        self.look_within(look, if is_given_up { ANSWER_LATER } else { ANSWER }, PATIENCE).await
     }
 
     /// Looks until there is something to see, through an outage that passes.
