@@ -81,16 +81,20 @@ fn panics_at(record: usize) -> bool {
     let run = world.command(&["--recipe", "whole"]).env("RECIPE_HARNESS_TEST_HALT", format!("panic:{record}"));
     let ended = crate::runner::finish(&run);
     // What only tells how a trial went can be told again by the client.
-    assert!([0, 3].contains(&ended.code), "record {record}: the harness's own fault: {ended}");
-    assert_eq!(ended.stdout.matches("\ntest result: ").count(), 1, "record {record}: {ended}");
+    assert!([0, 3].contains(&ended.code), "{ended}\nrecord {record}: the harness's own fault");
+    assert_eq!(
+        ended.stdout.matches("\ntest result: ").count(),
+        1,
+        "{ended}\nrecord {record}: the end is not told once"
+    );
     let panic = format!("a panic that is planted at record {record}");
     let is_named = format!("{}{}", ended.stdout, ended.stderr).contains(&panic);
-    assert!(is_named || ended.code == 0, "record {record}: {ended}");
+    assert!(is_named || ended.code == 0, "{ended}\nrecord {record}: the panic is not named");
     let left = world.leftovers();
-    assert!(left.iter().all(|it| it.ends_with("/lock")), "record {record}: {left:?}: {ended}");
+    assert!(left.iter().all(|it| it.ends_with("/lock")), "{ended}\nrecord {record}: {left:?}");
     let swept = crate::crash::sweep(&world);
-    assert!(swept.iter().all(|run| run.leftovers.is_empty()), "record {record}: {swept:?}");
-    assert_eq!(world.leftovers(), Vec::<String>::new(), "record {record}: {ended}");
+    assert!(swept.iter().all(|run| run.leftovers.is_empty()), "{ended}\nrecord {record}: {swept:?}");
+    assert_eq!(world.leftovers(), Vec::<String>::new(), "{ended}\nrecord {record}: left after a sweep");
     is_named
 }
 

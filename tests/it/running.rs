@@ -52,7 +52,10 @@ impl Running {
     }
 
     pub fn wait_for(&self, text: &str) {
-        wait(text, || self.said.lock().unwrap().contains(text));
+        wait_saying(text, || {
+            let said = self.said.lock().unwrap();
+            if said.contains(text) { Ok(()) } else { Err(format!("not among what was said:\n{said}")) }
+        });
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -105,13 +108,23 @@ pub fn is_stopped(pid: i32) -> bool {
 
 /// Waits until something is so, for as long as a slow machine may need.
 pub fn wait(what: &str, mut until: impl FnMut() -> bool) {
+    wait_saying(what, || if until() { Ok(()) } else { Err("not yet".into()) });
+}
+
+/// The same, with what is seen for as long as it is not so.
+fn wait_saying(what: &str, mut until: impl FnMut() -> Result<(), String>) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let poll = harness::poll::Poll::within(Duration::from_secs(100));
     let look = || {
-        let look = if until() { harness::poll::Look::Ready(()) } else { harness::poll::Look::NotYet("not yet".into()) };
+        let look = match until() {
+            Ok(()) => harness::poll::Look::Ready(()),
+            Err(seen) => harness::poll::Look::NotYet(seen),
+        };
         async { Ok(look) }
     };
-    runtime.block_on(poll.until(what, look)).unwrap();
+    if let Err(error) = runtime.block_on(poll.until(what, look)) {
+        panic!("{error:#}");
+    }
 }
 
 /// Takes every byte that is left on a disk, with the file `filler`, which grows if it is there.
