@@ -342,6 +342,14 @@ impl Engine {
             Engine::Abra(engine) => engine.remove().await,
         }
     }
+
+    /// Ends what would go on by itself in this process, before a [`sweep`] removes what is there. A Swarm keeps what is
+    /// there going by itself, and a sweep removes it there.
+    pub async fn let_go(&self) {
+        if let Engine::Embedded(engine) = self {
+            engine.let_go().await;
+        }
+    }
 }
 
 /// Whether an error says that the engine's daemon could not be asked at all.

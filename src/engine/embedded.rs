@@ -232,6 +232,11 @@ impl Embedded {
         remove::remove(&self.core).await
     }
 
+    /// Ends everything and removes nothing.
+    pub async fn let_go(&self) {
+        remove::let_go(&self.core).await;
+    }
+
     /// What is there now: processes, mounts, and whatever lies in the engine's directory.
     pub fn left(&self) -> Result<Vec<(Kind, String)>> {
         remove::left(&self.core)

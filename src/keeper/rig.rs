@@ -230,6 +230,10 @@ impl Rig {
         Ok(left)
     }
 
+    pub async fn let_go(&self) {
+        self.engine.let_go().await;
+    }
+
     /// Kills the app's container, and waits until that shows and the app is back.
     async fn flap(&self) -> Result<()> {
         let app = async || {

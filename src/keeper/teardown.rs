@@ -1,7 +1,7 @@
 //! Teardown: services first, everything else after, and a look at the end that proves nothing is left.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -37,19 +37,23 @@ pub async fn run(keeper: &Arc<Keeper>, reason: &str) -> TeardownReport {
         return report.clone();
     }
     // On a task of its own: whoever asked may be cut off, and a panic must not end in a keeper that lives on for nothing.
+    let leaving = Leaving::default();
     let task = tokio::spawn({
-        let (keeper, reason) = (keeper.clone(), reason.to_owned());
-        async move { tear_down(&keeper, &reason).await }
+        let (keeper, leaving, reason) = (keeper.clone(), leaving.clone(), reason.to_owned());
+        async move { tear_down(&keeper, &leaving, &reason).await }
     });
     let report = match task.await {
         Ok(report) => report,
-        Err(error) => after_panic(keeper, &panic_text(error)).await,
+        Err(error) => after_panic(keeper, leaving, &panic_text(error)).await,
     };
     *done = Some(report.clone());
     report
 }
 
-async fn tear_down(keeper: &Arc<Keeper>, reason: &str) -> TeardownReport {
+/// The engine from the moment on at which nobody else may ask it anything.
+type Leaving = Arc<OnceLock<Rig>>;
+
+async fn tear_down(keeper: &Arc<Keeper>, leaving: &Leaving, reason: &str) -> TeardownReport {
     if reason == ENDED {
         photo::settle(keeper).await;
     }
@@ -62,7 +66,7 @@ async fn tear_down(keeper: &Arc<Keeper>, reason: &str) -> TeardownReport {
     photo::settle(keeper).await;
     end_operation(keeper).await;
     let mut notes = Vec::new();
-    leftovers.extend(remove_engine(keeper, &mut notes).await);
+    leftovers.extend(remove_engine(keeper, leaving, &mut notes).await);
     let engine_is_clean = leftovers.is_empty();
     leftovers
         .extend(remove_directories(&keeper.dir, engine_is_clean, |dir| keeper.journal.removed(Kind::Directory, dir)));
@@ -81,8 +85,10 @@ async fn tear_down(keeper: &Arc<Keeper>, reason: &str) -> TeardownReport {
 }
 
 /// What a teardown that panicked has not removed is removed as a sweep would; that it panicked fails the run.
-async fn after_panic(keeper: &Arc<Keeper>, panicked: &str) -> TeardownReport {
+async fn after_panic(keeper: &Arc<Keeper>, leaving: Leaving, panicked: &str) -> TeardownReport {
     let start = Instant::now();
+    // On a task of its own as well: whatever panics next, the sweep takes place.
+    let _ = tokio::spawn(let_go(keeper.clone(), leaving)).await;
     let mut leftovers = engine::sweep(&keeper.engine_dir()).await;
     let engine_is_clean = leftovers.is_empty();
     leftovers
@@ -98,6 +104,17 @@ async fn after_panic(keeper: &Arc<Keeper>, panicked: &str) -> TeardownReport {
         expected_deploys: expected(keeper, deploys),
         took,
         ..TeardownReport::default()
+    }
+}
+
+/// Ends what a teardown that panicked has not ended: it would go on creating what the sweep removes.
+async fn let_go(keeper: Arc<Keeper>, leaving: Leaving) {
+    end_operation(&keeper).await;
+    if let Some(engine) = keeper.engine.write().await.take() {
+        let _ = leaving.set(engine);
+    }
+    if let Some(engine) = leaving.get() {
+        engine.let_go().await;
     }
 }
 
@@ -139,22 +156,23 @@ async fn end_operation(keeper: &Arc<Keeper>) {
     let _ = tokio::task::spawn_blocking(move || drop(keeper.disk.lock())).await;
 }
 
-async fn remove_engine(keeper: &Keeper, notes: &mut Vec<String>) -> Vec<String> {
+async fn remove_engine(keeper: &Keeper, leaving: &Leaving, notes: &mut Vec<String>) -> Vec<String> {
     let Some(engine) = keeper.engine.write().await.take() else { return engine::sweep(&keeper.engine_dir()).await };
+    let engine = leaving.get_or_init(|| engine);
     let mut leftovers = Vec::new();
-    if let Some(text) = save_logs(keeper, &engine).await {
+    if let Some(text) = save_logs(keeper, engine).await {
         note(&mut leftovers, keeper.journal.write(Event::Note { text: text.clone() }));
         notes.push(text);
     }
-    let vanished = vanished(&engine).await;
+    let vanished = vanished(engine).await;
     match tokio::time::timeout(LIMIT, engine.remove()).await {
-        Ok(Ok(left)) if left.is_empty() => leftovers.extend(second_look(&engine).await),
+        Ok(Ok(left)) if left.is_empty() => leftovers.extend(second_look(engine).await),
         Ok(Ok(left)) => leftovers.extend(named(left)),
         Ok(Err(error)) => leftovers.push(format!("{error:#}")),
         Err(_) => leftovers.push(format!("the engine did not end within {}", humantime::format_duration(LIMIT))),
     }
     if leftovers.is_empty() {
-        surroundings::compare(keeper, &engine).await;
+        surroundings::compare(keeper, engine).await;
     }
     leftovers.extend(vanished);
     leftovers

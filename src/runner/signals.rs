@@ -3,6 +3,7 @@
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -36,25 +37,39 @@ pub fn watch(sessions: Vec<Arc<Session>>) {
     }
     watch_cargo(tell);
     tokio::spawn(async move {
-        let Some((why, code)) = told.recv().await else { return };
+        let Some(first) = told.recv().await else { return };
+        let (why, code) = reason(first, &mut told).await;
         INTERRUPTED.store(true, Ordering::SeqCst);
         eprintln!("\n{why}: tearing down (once more to leave it to the keeper in the background)");
         tokio::select! {
             clean = tear_down(sessions, why) => end(if clean { code } else { Code::Trouble.number().into() }),
-            () = again(&mut told) => end(code),
+            () = again(&mut told, why) => end(code),
         }
     });
 }
 
 const CARGO_IS_GONE: &str = "cargo is gone";
 
-/// Waits for a second signal. That cargo ends after the first one is none: Ctrl-C reaches it as well, and whoever pressed it
-/// once wants to be told that everything is gone.
-async fn again(told: &mut mpsc::Receiver<(&'static str, i32)>) {
+/// How long a signal may come after the end of cargo and still be what ended it.
+const SAME_KEY: Duration = Duration::from_millis(250);
+
+/// Ctrl-C reaches cargo and this process, and cargo may be gone before the signal is seen here: then the signal is why.
+async fn reason(first: (&'static str, i32), told: &mut mpsc::Receiver<(&'static str, i32)>) -> (&'static str, i32) {
+    if first.0 != CARGO_IS_GONE {
+        return first;
+    }
+    tokio::time::timeout(SAME_KEY, told.recv()).await.ok().flatten().unwrap_or(first)
+}
+
+/// Waits for a second signal. The end of cargo is none, and no signal is a second one to it: Ctrl-C reaches both, in any order,
+/// and whoever pressed it once wants to be told that everything is gone.
+async fn again(told: &mut mpsc::Receiver<(&'static str, i32)>, first: &str) {
+    let mut awaited = if first == CARGO_IS_GONE { 2 } else { 1 };
     loop {
         match told.recv().await {
             Some((CARGO_IS_GONE, _)) => {}
-            Some(_) => return,
+            Some(_) if awaited == 1 => return,
+            Some(_) => awaited -= 1,
             None => std::future::pending().await,
         }
     }

@@ -52,17 +52,10 @@ fn sigterm_tears_down() {
 #[test]
 fn sigterm_to_cargo_alone_tears_down() {
     let world = World::of_checkout();
-    // What cargo is known by is its name; a shell of that name starts the runner as cargo does.
-    let cargo = world.dir.path().join("cargo");
-    std::fs::copy("/bin/sh", &cargo).unwrap();
-    let run = world.command(&["--recipe", "custom-html"]);
-    let mut command = process::command(&cargo);
-    command.args(["-c", "\"$0\" \"$@\"; true"]).arg(&run.program).args(&run.args);
-    let mut running = Running::start(command, &run);
-    running.wait_for("install  done in");
-    running.signal(Signal::TERM);
-    running.end();
-    running.wait_for("cargo is gone: tearing down");
+    let (mut cargo, _) = under_cargo(&world);
+    cargo.signal(Signal::TERM);
+    cargo.end();
+    cargo.wait_for("cargo is gone: tearing down");
     world.expect_nothing_left();
 }
 
@@ -71,23 +64,42 @@ fn sigterm_to_cargo_alone_tears_down() {
 #[test]
 fn ctrl_c_under_cargo_tears_down_and_says_so() {
     let world = World::of_checkout();
+    let (mut cargo, runner) = under_cargo(&world);
+    kill_process(runner, Signal::INT).unwrap();
+    cargo.signal(Signal::KILL);
+    cargo.end();
+    cargo.wait_for("custom-html is torn down, nothing is left (");
+    assert!(!cargo.said.lock().unwrap().contains("cargo is gone"));
+    world.expect_nothing_left();
+    let results: serde_json::Value = serde_json::from_str(&world.file_of_run("results.json")).unwrap();
+    assert_eq!((&results["verdict"], &results["counts"]["failed"]), (&"broken_off".into(), &0.into()), "{results}");
+}
+
+/// The end of cargo may be seen before the signal that ended it, however long before.
+#[test]
+fn a_signal_after_the_end_of_cargo_is_no_second_one() {
+    let world = World::of_checkout();
+    let (mut cargo, runner) = under_cargo(&world);
+    cargo.signal(Signal::KILL);
+    cargo.end();
+    cargo.wait_for("cargo is gone: tearing down");
+    kill_process(runner, Signal::INT).unwrap();
+    cargo.wait_for("custom-html is torn down, nothing is left (");
+    world.expect_nothing_left();
+}
+
+/// A run below a process that is called as cargo is, once it has deployed, and the number of its own process. A shell of that
+/// name starts it as cargo does.
+fn under_cargo(world: &World) -> (Running, Pid) {
     let cargo = world.dir.path().join("cargo");
     std::fs::copy("/bin/sh", &cargo).unwrap();
     let run = world.command(&["--recipe", "custom-html"]);
     let mut command = process::command(&cargo);
     command.args(["-c", "\"$0\" \"$@\"; true"]).arg(&run.program).args(&run.args);
-    let mut running = Running::start(command, &run);
+    let running = Running::start(command, &run);
     running.wait_for("install  done in");
     let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", running.id())).unwrap();
-    let runner = Pid::from_raw(children.trim().parse().unwrap()).unwrap();
-    kill_process(runner, Signal::INT).unwrap();
-    running.signal(Signal::KILL);
-    running.end();
-    running.wait_for("custom-html is torn down, nothing is left (");
-    assert!(!running.said.lock().unwrap().contains("cargo is gone"));
-    world.expect_nothing_left();
-    let results: serde_json::Value = serde_json::from_str(&world.file_of_run("results.json")).unwrap();
-    assert_eq!((&results["verdict"], &results["counts"]["failed"]), (&"broken_off".into(), &0.into()), "{results}");
+    (running, Pid::from_raw(children.trim().parse().unwrap()).unwrap())
 }
 
 #[test]

@@ -35,13 +35,7 @@ pub struct Swept {
 
 /// Removes everything, services first, and returns what is still there.
 pub async fn remove(core: &Core) -> Result<Vec<(Kind, String)>> {
-    core.close();
-    let stopped = core.wait_for(|state| {
-        let mut tasks = state.services.values().flat_map(|record| &record.tasks);
-        tasks.all(Task::ended).then_some(())
-    });
-    // What does not stop is reported below, by what it left.
-    let _ = tokio::time::timeout(STOP, stopped).await;
+    stop(core).await;
     let dir = &core.context.dir;
     for (_, name) in DIRECTORIES {
         // Files of sub-ids can only be removed from inside; what fails here fails below, and is reported there.
@@ -53,6 +47,24 @@ pub async fn remove(core: &Core) -> Result<Vec<(Kind, String)>> {
     left.extend(files_left(dir)?);
     report(core, &left)?;
     Ok(left)
+}
+
+/// Ends the pod and every task that watches over a container, and removes nothing: for a sweep beside a living engine, whose
+/// tasks would start again what the sweep ends.
+pub async fn let_go(core: &Core) {
+    stop(core).await;
+    // What does not end is killed by the sweep.
+    let _ = core.pod.end().await;
+}
+
+async fn stop(core: &Core) {
+    core.close();
+    let stopped = core.wait_for(|state| {
+        let mut tasks = state.services.values().flat_map(|record| &record.tasks);
+        tasks.all(Task::ended).then_some(())
+    });
+    // What does not stop is found by what it leaves.
+    let _ = tokio::time::timeout(STOP, stopped).await;
 }
 
 /// What is there of the pod now, by a look that removes nothing.
