@@ -17,7 +17,11 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::super::{ArchiveBudget, FileEntry, Kind, disk};
-use super::{Core, RUN_LABEL, STACK_LABEL, files, is_missing};
+use super::{Core, RUN_LABEL, STACK_LABEL, files, is_missing, status};
+use crate::poll::{Look, Poll};
+
+/// How long Docker may be at the making of a container that nobody waits for any more.
+const MAKING: Duration = Duration::from_secs(30);
 
 /// Where the volume is mounted in its helper.
 const ROOT: &str = "/volume";
@@ -212,13 +216,39 @@ pub async fn helper(core: &Core, key: &str) -> Result<String> {
     let ledger = &core.context.ledger;
     ledger.creating(Kind::Container, &name)?;
     let options = CreateContainerOptionsBuilder::default().name(&name).build();
-    let created = core.docker.create_container(Some(options), body(core, &volume).await?).await;
-    let id = created.with_context(|| format!("failed to create a container for the volume `{volume}`"))?.id;
+    let id = match core.docker.create_container(Some(options), body(core, &volume).await?).await {
+        Ok(created) => created.id,
+        Err(error) => made_before(core, &name, error)
+            .await
+            .with_context(|| format!("failed to create a container for the volume `{volume}`"))?,
+    };
     ledger.created(Kind::Container, &name, &id)?;
     helpers.insert(key.to_owned(), id.clone());
     // Volumes come with the tasks that mount them, after the deployment.
     core.look_around().await?;
     Ok(id)
+}
+
+/// The container that this run made of that name, when a call that was cut off has not heard the answer. What the name belongs
+/// to otherwise is not touched.
+async fn made_before(core: &Core, name: &str, error: bollard::errors::Error) -> Result<String> {
+    if status(&error) != Some(409) {
+        return Err(error.into());
+    }
+    // Docker reserves the name before there is a container to be seen.
+    let found = Poll::within(MAKING).until(format!("container `{name}`"), async || {
+        match core.docker.inspect_container(name, None).await {
+            Ok(found) => Ok(Look::Ready(found)),
+            Err(missing) if is_missing(&missing) => Ok(Look::NotYet(missing.to_string())),
+            Err(error) => Err(error.into()),
+        }
+    });
+    let found = found.await?;
+    let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+    match found.id {
+        Some(id) if labels.get(RUN_LABEL) == Some(&core.context.run_id) => Ok(id),
+        _ => Err(error.into()),
+    }
 }
 
 /// Any image will do, for nothing of it runs: one of the stack's is certainly there.

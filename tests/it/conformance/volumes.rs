@@ -1,5 +1,7 @@
 //! Volumes, whoever mounts them and how.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use harness::engine::{FileEntry, UpdateState};
 
@@ -8,6 +10,7 @@ use crate::world::{World, error_of};
 
 crate::cases! {
     "volumes::files_go_straight_in_and_out" => read_and_write,
+    "volumes::a_call_that_is_cut_off_leaves_the_next_one_able" => cut_off,
     "volumes::a_read_only_mount_does_not_keep_the_engine_out" => read_only,
     "volumes::an_archive_says_what_it_holds" => archive,
     "volumes::a_restore_brings_content_back_and_leaves_the_rest" => restore,
@@ -46,6 +49,23 @@ async fn read_and_write(world: &World) -> Result<()> {
         [error_of(engine.read_volume("none", "x").await)?, error_of(engine.write_volume("none", "x", b"").await)?]
     {
         ensure!(error.ends_with("there is no volume `none`"), "{error}");
+    }
+    Ok(())
+}
+
+/// Whoever asked may stop waiting while the engine is at it: what it has begun by then is in nobody's way.
+async fn cut_off(world: &World) -> Result<()> {
+    let volumes: String = (0..8).map(|number| format!("      - v{number}:/v{number}\n")).collect();
+    let names: String = (0..8).map(|number| format!("  v{number}:\n")).collect();
+    let recipe =
+        format!("services:\n  app:\n    <<: *idle\n    volumes:\n{volumes}    deploy: *quick\nvolumes:\n{names}");
+    world.deployed(&Recipe::new(&recipe)).await?;
+    for number in 0..8 {
+        let (volume, patience) = (format!("v{number}"), Duration::from_millis(4 * number));
+        // Whether it was cut off, and where, is a matter of luck, and what was begun may still come to its end.
+        let _ = tokio::time::timeout(patience, world.engine.write_volume(&volume, "x", b"first")).await;
+        world.engine.write_volume(&volume, "y", b"second").await?;
+        ensure!(world.engine.read_volume(&volume, "y").await?.as_deref() == Some(b"second".as_slice()));
     }
     Ok(())
 }
