@@ -1,6 +1,6 @@
 //! Keeps secret values out of everything people read. A net, not a boundary: it knows values and their usual encodings.
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use anyhow::{Context as _, Result};
 use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
 
@@ -25,7 +25,9 @@ impl Masks {
         if patterns.is_empty() {
             return Ok(Masks { automaton: None });
         }
-        let automaton = AhoCorasick::builder().match_kind(MatchKind::Standard).build(&patterns);
+        // A table for every byte would take longer to make than most texts to search.
+        let kind = Some(AhoCorasickKind::ContiguousNFA);
+        let automaton = AhoCorasick::builder().match_kind(MatchKind::Standard).kind(kind).build(&patterns);
         Ok(Masks { automaton: Some(automaton.context("failed to prepare the masks")?) })
     }
 
