@@ -38,6 +38,7 @@ use crate::config::state::create_private;
 use crate::config::{environment, paths};
 use crate::fault::{Blame as _, Failure, Fault};
 use crate::plain::printed;
+use crate::process::harden;
 use crate::recipe::suggest::did_you_mean;
 use crate::report::results::Results;
 use crate::report::{header, summary, verdict};
@@ -56,7 +57,10 @@ pub fn main() -> ExitCode {
         return code;
     }
     // This process is told the secrets, too. Nothing is proven by it, so that a machine which refuses is no reason to fail.
-    let _ = crate::process::harden::no_core_file();
+    let _ = harden::no_core_file();
+    // What it starts, git and a browser among them, is not whoever started it.
+    harden::keep_inherited();
+    harden::leave_keys();
     match parse_and_run() {
         Ok(code) => code,
         Err(error) => {

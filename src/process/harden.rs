@@ -37,6 +37,12 @@ pub fn close_inherited() -> Result<()> {
     Ok(())
 }
 
+/// Keeps what this process was started with to itself: it stays open here, where it may be a lock that somebody wants held,
+/// and nothing that is started from here gets it. To be called before there is a second thread.
+pub fn keep_inherited() {
+    close_fds::set_fds_cloexec(3, &[]);
+}
+
 /// Leaves the keys of the session that this process was started in to that session. A kernel without keys has none.
 pub fn leave_keys() {
     let _ = keyutils::Keyring::join_anonymous_session();

@@ -222,6 +222,41 @@ fn the_keeper_leaves_no_core_file_and_holds_nothing_that_it_was_started_with() {
     assert_eq!(world.leftovers(), Vec::<String>::new(), "{swept}");
 }
 
+/// Stands before git: it writes down what it has got, and goes on as git.
+const LOOKING_GIT: &str =
+    "#!/bin/sh\n{ cat /proc/keys; ls -l /proc/$$/fd; } >>\"$0.seen\" 2>&1\nPATH='REAL' exec git \"$@\"\n";
+
+#[test]
+fn what_the_client_starts_gets_neither_descriptors_nor_keys_of_whoever_started_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (dir, world) = world(&[(HEAD, &compose(""))]);
+    let (held, bin) = (dir.path().join("held-by-the-shell"), dir.path().join("bin"));
+    std::fs::write(&held, "").unwrap();
+    std::fs::create_dir(&bin).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    std::fs::write(bin.join("git"), LOOKING_GIT.replace("REAL", &path)).unwrap();
+    std::fs::set_permissions(bin.join("git"), PermissionsExt::from_mode(0o755)).unwrap();
+    // Of this thread alone, and of what it starts.
+    let key = keyutils::Keyring::join_anonymous_session().and_then(|mut ring| {
+        let mut key = ring.add_key::<keyutils::keytypes::User, _, _>("key-of-the-shell", b"secret".as_slice())?;
+        key.set_permissions(keyutils::Permission::POSSESSOR_ALL)
+    });
+    let run = world.command(&["--recipe", "greedy", "--plan"]);
+    let started = |program: &[&str]| {
+        let mut shell = command("sh");
+        shell.args(["-c", "exec 9<\"$1\"; shift; exec \"$@\"", "sh"]).arg(&held).args(program);
+        shell.env_clear().envs(run.env.iter().cloned()).env("PATH", format!("{}:{path}", bin.display()));
+        assert!(shell.stdout(std::process::Stdio::null()).status().unwrap().success());
+        let seen = std::fs::read_to_string(bin.join("git.seen")).expect("git was not started");
+        std::fs::remove_file(bin.join("git.seen")).unwrap();
+        (seen.contains("held-by-the-shell"), seen.contains("key-of-the-shell"))
+    };
+    // By itself it has both, or nothing would be shown; a kernel without keys has none to hide.
+    assert_eq!(started(&["git", "--version"]), (true, key.is_ok()));
+    let words: Vec<&str> = [&run.program].into_iter().chain(&run.args).map(|word| word.to_str().unwrap()).collect();
+    assert_eq!(started(&words), (false, false));
+}
+
 #[test]
 fn state_and_mirrors_are_private_whatever_the_umask() {
     use std::os::unix::fs::PermissionsExt as _;
