@@ -31,6 +31,15 @@ pub(super) fn object(finder: &mut Finder<'_>, at: &Spot<'_>, list: List) {
     }
 }
 
+/// Whether a network, by its key, is the app's own: `default` is, and what is declared under the stack's name.
+pub(super) fn is_own_network(finder: &Finder<'_>, key: &str) -> bool {
+    let top = Spot::top(&finder.compose.document);
+    let Some(network) = top.section("networks").find(|network| network.name() == key) else { return key == "default" };
+    let external = network.get("external").is_some_and(|external| external.value == true);
+    let name = network.get("name").map(|name| name.text()).or_else(|| external.then(|| key.to_owned()));
+    name.is_none_or(|name| name.starts_with(&format!("{}_", finder.stack)))
+}
+
 /// A bridge is an interface of the host: its addresses become the host's routes, whoever has them elsewhere.
 fn subnets(finder: &mut Finder<'_>, at: &Spot<'_>) {
     let Some(ipam) = at.get("ipam") else { return };

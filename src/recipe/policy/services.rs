@@ -2,7 +2,7 @@
 
 use super::demand::{Demand, Limit, List};
 use super::spot::Spot;
-use super::{Finder, images, labels};
+use super::{Finder, images, labels, objects, rule};
 
 pub(super) fn service(finder: &mut Finder<'_>, at: &Spot<'_>) {
     at.get("image").into_iter().for_each(|image| images::image(finder, &image));
@@ -16,6 +16,7 @@ pub(super) fn service(finder: &mut Finder<'_>, at: &Spot<'_>) {
         finder.entry(&setting, List::Sysctls, entry, "the setting may be the whole machine's");
     }
     at.get("logging").into_iter().for_each(|logging| self::logging(finder, &logging));
+    at.section("networks").for_each(|network| aliases(finder, &network));
     at.section("labels").for_each(|label| labels::label(finder, &label));
     at.get("stop_grace_period").into_iter().for_each(|grace| finder.duration(&grace, Limit::StopGrace));
     at.get("healthcheck").into_iter().for_each(|check| durations(finder, &check));
@@ -43,6 +44,20 @@ fn mount(finder: &mut Finder<'_>, at: &Spot<'_>) {
             finder.entry(&source, List::Binds, source.text(), "a bind mount reads the host's files");
         }
         Some(_) => finder.add(at, "only volumes and tmpfs are mounted", Demand::Never),
+    }
+}
+
+/// On a network that others share, a name is everybody's: who looks for it there finds whoever has taken it.
+fn aliases(finder: &mut Finder<'_>, network: &Spot<'_>) {
+    if objects::is_own_network(finder, network.name()) {
+        return;
+    }
+    for alias in network.section("aliases") {
+        let name = alias.text();
+        if !rule::is_own(&name, finder.domain) && !name.to_lowercase().starts_with(&finder.stack.to_lowercase()) {
+            let why = "other apps of that network would look for somebody else by this name, and find this service";
+            finder.entry(&alias, List::Hosts, name, why);
+        }
     }
 }
 
