@@ -67,9 +67,10 @@ impl Neighbour {
 
 impl Drop for Neighbour {
     fn drop(&mut self) {
-        // A network is in use until its service's containers are gone.
-        let script = "docker service rm $1_app; for i in $(seq 100); do docker network rm $1_inner && docker volume rm $1_data && break; \
-                      sleep 0.2; done; docker secret rm $1_token_v1; docker config rm $1_page_v1";
+        // Network and volume are in use until the service's containers are gone, and each for a while of its own.
+        let script = "docker service rm $1_app; for thing in 'network rm '$1_inner 'volume rm '$1_data; do \
+                      for i in $(seq 100); do docker $thing && break; sleep 0.2; done; done; \
+                      docker secret rm $1_token_v1; docker config rm $1_page_v1";
         let _ = harness::process::command("sh").args(["-c", script, "sh", &self.name]).output();
     }
 }
