@@ -226,7 +226,8 @@ impl Engine {
     pub fn take_notes(&self) -> Vec<String> {
         match self {
             Engine::Abra(engine) => engine.take_notes(),
-            Engine::Embedded(_) | Engine::Swarm(_) => Vec::new(),
+            Engine::Embedded(engine) => engine.take_notes(),
+            Engine::Swarm(_) => Vec::new(),
         }
     }
 

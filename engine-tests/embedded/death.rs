@@ -81,6 +81,14 @@ async fn until_gone(user_namespace: u64) -> Result<()> {
     Poll { interval: Duration::from_millis(2), deadline: Duration::from_secs(5) }.until("the last process", look).await
 }
 
+/// Control groups that the record of the pod names, and that are there.
+fn groups_of(dir: &Path) -> Result<Vec<PathBuf>> {
+    let record = std::fs::read_to_string(dir.join("engine/pod.json"))?;
+    let record: serde_json::Value = serde_json::from_str(&record)?;
+    let named = record["groups"].as_array().context("no control groups are recorded")?.iter();
+    Ok(named.filter_map(|it| it.as_str()).map(PathBuf::from).collect())
+}
+
 fn processes_in(user_namespace: u64) -> Vec<PathBuf> {
     let of_pod = |path: &PathBuf| {
         let namespace = std::fs::read_link(path.join("ns/user")).unwrap_or_default();
@@ -134,7 +142,11 @@ async fn dropped() -> Result<()> {
     world.converged("app").await?;
     let World { engine, dir, .. } = world;
     drop(engine);
-    no_process_left(dir.path()).await
+    no_process_left(dir.path()).await?;
+    // What is no process stays for the sweep, and some of it is not in the directory.
+    let swept = sweep(&dir.path().join("engine")).await?;
+    ensure!(swept.left.is_empty(), "{swept:?}");
+    Ok(())
 }
 
 async fn keeper_killed() -> Result<()> {
@@ -149,8 +161,13 @@ async fn keeper_killed() -> Result<()> {
     keeper.wait()?;
     no_process_left(dir.path()).await?;
     ensure!(killed.elapsed() < Duration::from_secs(2), "it took {:?}", killed.elapsed());
+    let groups = groups_of(dir.path())?;
+    ensure!(groups.iter().all(|group| group.is_dir()), "they go with the sweep alone: {groups:?}");
     let engine = dir.path().join("engine");
     let swept = sweep(&engine).await?;
+    ensure!(groups.iter().all(|group| !group.exists()), "{groups:?}: {swept:?}");
+    let told = swept.removed.iter().filter(|(kind, _)| *kind == Kind::ControlGroup).count();
+    ensure!(told == groups.len(), "{groups:?}: {swept:?}");
     ensure!(swept.left.is_empty() && swept.removed.contains(&(Kind::Volume, "s_data".into())), "{swept:?}");
     ensure!(swept.removed.iter().filter(|(kind, _)| *kind == Kind::Container).count() == 2, "{swept:?}");
     ensure!(!engine.exists());

@@ -9,7 +9,8 @@
 //! - Health checks run at once and often while a container starts (see [`health`]).
 //! - An update watches new tasks for 500 ms where Swarm's default is 5 s (`update_config.monitor` is honoured), unless
 //!   its policy names a failure action and the run takes its time.
-//! - There are no limits of memory and processor time, no devices, no added capabilities, and nothing of the host is
+//! - Memory, processes and processor time of containers are bounded by control groups where they can be had, and else
+//!   looked at (see [`groups`] and [`limits`]); there are no devices, no added capabilities, and nothing of the host is
 //!   mounted into a container.
 //! - A stop takes 60 s at most, and no time at all when the whole app is removed.
 //! - A secret or config is mounted as a file even where its directory is a volume; archives of volumes keep modes,
@@ -22,9 +23,11 @@ mod container;
 mod core;
 mod dns;
 mod fault;
+mod groups;
 pub mod health;
 mod idmap;
 pub mod image;
+mod limits;
 mod logs;
 mod names;
 mod outside;
@@ -48,10 +51,12 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
 
 use self::core::Core;
+use self::groups::Groups;
 use self::pod::Pod;
 use self::publish::Published;
 use self::traces::{Facts, Process};
@@ -74,6 +79,8 @@ pub use self::stage::stage;
 pub struct Embedded {
     core: Arc<Core>,
     published: tokio::sync::Mutex<BTreeMap<(String, u16), Published>>,
+    /// Its only note was taken.
+    told: AtomicBool,
 }
 
 impl Drop for Embedded {
@@ -89,19 +96,29 @@ impl Embedded {
     /// leaves nothing.
     pub async fn start(context: EngineContext) -> Result<Embedded> {
         context.ledger.creating(Kind::Process, &context.run_id)?;
-        match start_pod(&context).await {
+        let mut groups = Groups::find(&context.run_id);
+        match start_pod(&context, &mut groups).await {
             Ok((program, pod)) => {
                 context.ledger.created(Kind::Process, &context.run_id, &pod.pids[0].to_string())?;
-                Ok(Embedded { core: Core::new(context, program, pod), published: Default::default() })
+                let core = Core::new(context, program, pod, groups);
+                tokio::spawn(limits::watch(Arc::clone(&core)));
+                Ok(Embedded { core, published: Default::default(), told: AtomicBool::new(false) })
             }
             Err(error) => {
                 // What cannot be removed is found by the next sweep.
-                if remove::files_left(&context.dir).is_ok_and(|left| left.is_empty()) {
+                let busy = Groups::remove_all(&groups.dirs()).await;
+                if busy.is_empty() && remove::files_left(&context.dir).is_ok_and(|left| left.is_empty()) {
                     context.ledger.removed(Kind::Process, &context.run_id)?;
                 }
                 Err(error)
             }
         }
+    }
+
+    /// That containers are bounded by less than was said, once.
+    pub fn take_notes(&self) -> Vec<String> {
+        let lost = self.core.groups.lost().filter(|_| !self.told.swap(true, Ordering::Relaxed));
+        lost.into_iter().collect()
     }
 
     /// Creates what is missing and updates in place what changed. Nothing is changed when anything in the deployment
@@ -244,7 +261,7 @@ impl Embedded {
 }
 
 /// Makes the engine's directories and starts the pod, with the record that recognises it written before and after.
-async fn start_pod(context: &EngineContext) -> Result<(PathBuf, Pod)> {
+async fn start_pod(context: &EngineContext, groups: &mut Groups) -> Result<(PathBuf, Pod)> {
     let dir = &context.dir;
     for name in ["volumes", "containers", "logs"] {
         // Nobody else has any business in it: containers may leave programs there that run as their owner.
@@ -259,12 +276,19 @@ async fn start_pod(context: &EngineContext) -> Result<(PathBuf, Pod)> {
     idmap::let_through(images)?;
     let program = pod::executable(dir)?;
     let mut facts = Facts::new(&context.run_id)?;
+    facts.groups = groups.dirs();
     facts.write(dir)?;
+    groups.make();
     let pod = Pod::start(&program, vec![dir.clone(), images.clone()], &dir.join("logs/pod.log")).await?;
     facts.processes = pod.pids.into_iter().filter_map(Process::find).collect();
     facts.user_namespace = Some(pod.namespace_number()?);
     facts.write(dir)?;
     Ok((program, pod))
+}
+
+/// How what containers use is bounded on this machine, for the header of a run.
+pub fn bounds() -> String {
+    Groups::find("header").sentence()
 }
 
 /// One line for every image of the stacks that something else stands in for.

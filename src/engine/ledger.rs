@@ -28,6 +28,8 @@ pub enum Kind {
     /// A process tree with its namespaces, as the embedded engine's pod.
     Process,
     Mount,
+    /// What the kernel counts an app's processes in, under one name in every hierarchy.
+    ControlGroup,
     /// A directory outside the deployment proper: a checkout, a snapshot.
     Directory,
 }
@@ -43,6 +45,7 @@ impl fmt::Display for Kind {
             Kind::Config => "config",
             Kind::Process => "process",
             Kind::Mount => "mount",
+            Kind::ControlGroup => "control group",
             Kind::Directory => "directory",
         };
         f.write_str(name)

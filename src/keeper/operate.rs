@@ -144,7 +144,8 @@ async fn deploy(keeper: &Arc<Keeper>, state: &AppState, form: Deployed, what: &s
     let mut document = state.document.clone();
     // For an engine that hands it on; what the recipe says stays as it is where it is looked at.
     keeper.spec.settings.policy.cap(&mut document);
-    let deployment = Deployment { stack: stack.clone().with_own_secrets(), document, secrets: supplied, origin };
+    let own = keeper.spec.settings.policy.capped_stack(stack.clone().with_own_secrets());
+    let deployment = Deployment { stack: own, document, secrets: supplied, origin };
     {
         let engine = keeper.engine_mut().await?;
         let made = engine.prepare(&deployment).await;

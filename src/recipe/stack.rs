@@ -88,6 +88,20 @@ pub struct Deploy {
     pub update: UpdateConfig,
     pub rollback: UpdateConfig,
     pub restart: RestartPolicy,
+    /// `resources.limits`
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// What each task of a service may use; `None` where the recipe says nothing, or nothing but zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes
+    pub memory: Option<u64>,
+    /// Processors, in thousandths.
+    pub cpus: Option<u64>,
+    /// Processes, with their threads.
+    pub pids: Option<u64>,
 }
 
 /// How many tasks a service runs.

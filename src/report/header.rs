@@ -32,8 +32,12 @@ pub fn lines(prepared: &Prepared) -> Vec<(&'static str, String)> {
     lines.extend(prepared.short_names.iter().map(|line| ("env", line.clone())));
     lines.extend(spec.about.stand_ins.iter().map(|line| ("images", line.clone())));
     lines.extend(prepared.allowed.iter().map(|line| ("allowed", line.clone())));
-    if let EngineSpec::Swarm(_) = spec.engine {
-        lines.extend(spec.settings.policy.capped(&spec.head.document).map(|line| ("limits", line)));
+    match spec.engine {
+        EngineSpec::Swarm(_) => {
+            lines.extend(spec.settings.policy.capped(&spec.head.document).map(|line| ("limits", line)));
+        }
+        EngineSpec::Embedded => lines.push(("limits", crate::engine::embedded::bounds())),
+        EngineSpec::Abra(_) => {}
     }
     lines.extend(prepared.approved.iter().map(|line| ("approved", line.clone())));
     lines.extend(prepared.ignored.iter().map(|line| ("ignored", line.clone())));

@@ -106,7 +106,22 @@ impl World {
             }
         }
         left.extend(self.processes().into_iter().map(|process| format!("process {process}")));
+        left.extend(self.control_groups());
         left
+    }
+
+    /// Control groups of this world's runs, wherever this machine has them.
+    fn control_groups(&self) -> Vec<String> {
+        let runs = std::fs::read_dir(self.state().join("runs")).into_iter().flatten().flatten();
+        let names: Vec<String> = runs.map(|run| format!("harness-{}-", run.file_name().display())).collect();
+        let (mut found, mut open) = (Vec::new(), vec![PathBuf::from("/sys/fs/cgroup")]);
+        while let Some(dir) = open.pop() {
+            let inside = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+            open.extend(inside.filter(|it| it.file_type().is_ok_and(|it| it.is_dir())).map(|it| it.path()));
+            let name = dir.file_name().unwrap().to_string_lossy().into_owned();
+            found.extend(names.iter().any(|run| name.starts_with(run)).then(|| format!("control group {name}")));
+        }
+        found
     }
 
     /// The domain of the only run of this world.

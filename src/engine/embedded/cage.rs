@@ -33,6 +33,7 @@ use super::stage::pod::{Bridge, Scratch};
 use super::state::{self, PREFIX};
 pub use watch::Limits;
 use watch::Watch;
+pub(super) use watch::used;
 
 /// Of the output only the end is kept: what went wrong stands there.
 const KEPT: usize = 64 * 1024;
@@ -200,7 +201,7 @@ impl Cage {
         let exit = async {
             match events.reply::<ContainerEvent>().await.context("lost the cage")?.0 {
                 ContainerEvent::Exited { code } => Ok(code),
-                ContainerEvent::Started => bail!("a container started twice"),
+                ContainerEvent::Started { .. } => bail!("a container started twice"),
             }
         };
         tokio::pin!(exit);

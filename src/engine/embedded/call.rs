@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,9 +81,13 @@ pub async fn run(
     for stream in [their_in.as_fd(), their_out.as_fd(), their_err.as_fd()] {
         idmap::give_stream(stream)?;
     }
+    // One that is about to end takes the command along, with or without its group.
+    let groups = core.groups.entrances(container.task()).unwrap_or_default();
     let fds = [container.process.as_fd(), their_in.as_fd(), their_out.as_fd(), their_err.as_fd()];
+    let fds: Vec<_> = fds.into_iter().chain(groups.iter().map(AsFd::as_fd)).collect();
     let socket = core.pod.stage(Stage::Exec, &spec, &fds).await?;
-    drop((their_in, their_out, their_err));
+    drop(fds);
+    drop((groups, their_in, their_out, their_err));
     let (mut out, mut err) = (Captured::new(our_out.into())?, Captured::new(our_err.into())?);
     let mut input = pipe::Sender::from_owned_fd(our_in.into()).context("failed to open standard input")?;
     let feed = async move {

@@ -1,6 +1,8 @@
 //! The keeper's side of one container: what it is started with, and how it is reached while it runs.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +18,12 @@ use super::logs::{self, Log};
 use super::spec::{NamedMount, Spec};
 use super::stage::Stage;
 use super::stage::container::{
-    Builtin, ContainerEvent, ContainerSpec, FileSpec, Interface, LIMITS, MountSource, MountSpec, RootSpec,
+    Builtin, ContainerEvent, ContainerSpec, FileSpec, Interface, LIMITS, MountSource, MountSpec, PROCESSES, RootSpec,
 };
 use super::state::PREFIX;
 use super::wire::Socket;
 use super::{dns, idmap, state};
-use crate::recipe::stack::MountKind;
+use crate::recipe::stack::{Limits, MountKind, Service};
 
 /// A container that writes on after its end is not waited for longer than this.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -38,6 +40,8 @@ pub struct Container {
     pub working_dir: Option<String>,
     /// Where it may write that is no named volume.
     pub scratch: Vec<Scratch>,
+    /// What all its processes may use together.
+    pub limits: Limits,
 }
 
 /// A place that goes with the container.
@@ -90,6 +94,11 @@ pub struct Plan {
 }
 
 impl Container {
+    /// The task that it is of.
+    pub fn task(&self) -> &str {
+        self.dir.file_name().and_then(OsStr::to_str).unwrap_or_default()
+    }
+
     /// Sends a signal to pid 1; one that is gone needs none.
     pub fn signal(&self, signal: Signal) {
         let _ = rustix::process::pidfd_send_signal(&self.process, signal);
@@ -111,9 +120,16 @@ pub async fn start(core: &Arc<Core>, plan: &Plan, image: &Image) -> Result<Runni
     idmap::give_stream(&stderr)?;
     let pumps = [("stdout", out), ("stderr", err)]
         .map(|(stream, reader)| tokio::spawn(logs::pump(stream, reader.into(), Arc::clone(&log))));
-    let events = core.pod.stage(Stage::Container, &spec, &[stdout.as_fd(), stderr.as_fd()]).await?;
-    drop((stdout, stderr));
-    let (_, fds) = events.reply::<ContainerEvent>().await?;
+    let limits = limits(&plan.spec.service);
+    let groups = enter_groups(core, &plan.task, &limits);
+    let fds: Vec<_> = [stdout.as_fd(), stderr.as_fd()].into_iter().chain(groups.iter().map(AsFd::as_fd)).collect();
+    let events = core.pod.stage(Stage::Container, &spec, &fds).await?;
+    drop(fds);
+    drop((groups, stdout, stderr));
+    let (event, fds) = events.reply::<ContainerEvent>().await?;
+    if let ContainerEvent::Started { refused: Some(why) } = event {
+        core.groups.lose(why);
+    }
     let Ok([process, resolver]) = <[OwnedFd; 2]>::try_from(fds) else {
         bail!("the container came without its process")
     };
@@ -126,6 +142,7 @@ pub async fn start(core: &Arc<Core>, plan: &Plan, image: &Image) -> Result<Runni
         env: spec.env,
         user: spec.user,
         working_dir: spec.working_dir,
+        limits,
     });
     Ok(Running { container, events, resolver, pumps })
 }
@@ -136,7 +153,7 @@ impl Running {
     pub async fn exit(&self) -> Result<i32> {
         match self.events.reply::<ContainerEvent>().await.context("lost the container")?.0 {
             ContainerEvent::Exited { code } => Ok(code),
-            ContainerEvent::Started => bail!("a container started twice"),
+            ContainerEvent::Started { .. } => bail!("a container started twice"),
         }
     }
 
@@ -151,6 +168,19 @@ impl Running {
             }
         }
     }
+}
+
+/// The groups of a new container. One that cannot be made is no reason not to start it.
+fn enter_groups(core: &Core, task: &str, limits: &Limits) -> Vec<File> {
+    let groups = core.groups.container(task, limits);
+    groups.inspect_err(|error| core.groups.lose(format!("{error:#}"))).unwrap_or_default()
+}
+
+/// What a service's containers may use, each: as the recipe says, or as many processes as any app has. What the policy
+/// gives of memory and processors stands there already.
+fn limits(service: &Service) -> Limits {
+    let limits = service.deploy.limits;
+    Limits { pids: limits.pids.or(Some(PROCESSES)), ..limits }
 }
 
 fn container_spec(core: &Core, plan: &Plan, image: &Image, dir: &Path) -> Result<ContainerSpec> {

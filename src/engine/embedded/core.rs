@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use tokio::sync::watch;
 
 use super::super::{EngineContext, Kind};
+use super::groups::Groups;
 use super::pod::Pod;
 use super::stage::pod::Bridge;
 use super::state::{self, PREFIX, State, Task};
@@ -24,6 +25,7 @@ pub struct Core {
     /// This executable, as containers can mount it.
     pub program: PathBuf,
     pub pod: Pod,
+    pub groups: Groups,
     state: Mutex<State>,
     changed: watch::Sender<()>,
     cables: AtomicU32,
@@ -32,11 +34,12 @@ pub struct Core {
 }
 
 impl Core {
-    pub fn new(context: EngineContext, program: PathBuf, pod: Pod) -> Arc<Core> {
+    pub fn new(context: EngineContext, program: PathBuf, pod: Pod, groups: Groups) -> Arc<Core> {
         Arc::new(Core {
             context,
             program,
             pod,
+            groups,
             state: Mutex::default(),
             changed: watch::Sender::new(()),
             cables: AtomicU32::new(0),

@@ -10,6 +10,7 @@ use super::super::disk::{FULL, free};
 use super::super::{EngineContext, Kind, Ledger};
 use super::container::{self, Plan};
 use super::fault::{Fault, Step, errno};
+use super::groups::TRIAL;
 use super::image::{Image, ImageConfig, Root};
 use super::spec::Spec;
 use super::{Embedded, state};
@@ -23,7 +24,7 @@ pub async fn preflight(place: &Path) -> Result<()> {
     let dir = tempfile::tempdir_in(place)
         .with_context(|| format!("failed to create a directory in `{}`", place.display()))?;
     let context = EngineContext {
-        run_id: "preflight".into(),
+        run_id: TRIAL.into(),
         dir: dir.path().join("engine"),
         image_cache: dir.path().join("images"),
         image_map: Default::default(),

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 
 use super::super::Kind;
 use super::core::Core;
+use super::groups::{self, Groups};
 use super::pod::{Pod, executable};
 use super::state::Task;
 use super::traces::{self, Facts};
@@ -44,6 +45,7 @@ pub async fn remove(core: &Core) -> Result<Vec<(Kind, String)>> {
     // An error here is a process that is left, and counted below.
     let _ = core.pod.end().await;
     let mut left = processes_left(core.pod.namespace_number()?).await?;
+    left.extend(groups_left(&core.groups.dirs()).await);
     left.extend(files_left(dir)?);
     report(core, &left)?;
     Ok(left)
@@ -73,6 +75,7 @@ pub fn left(core: &Core) -> Result<Vec<(Kind, String)>> {
     let mut left: Vec<(Kind, String)> = processes.into_iter().map(|pid| (Kind::Process, pid.to_string())).collect();
     let mounts = traces::mounts_below(&core.context.dir)?;
     left.extend(mounts.into_iter().map(|point| (Kind::Mount, point.display().to_string())));
+    left.extend(groups::present(&core.groups.dirs()).iter().map(group));
     left.extend(present(&core.context.dir)?);
     Ok(left)
 }
@@ -84,16 +87,34 @@ pub async fn sweep(dir: &Path) -> Result<Swept> {
     if !dir.exists() {
         return Ok(swept);
     }
-    // A directory without a record never had a pod.
-    for process in Facts::read(dir)?.map(|facts| facts.alive()).unwrap_or_default() {
+    // A directory without a record never had a pod, nor groups.
+    let facts = Facts::read(dir)?;
+    for process in facts.iter().flat_map(Facts::alive) {
         let list = if end(process).await { &mut swept.removed } else { &mut swept.left };
         list.push((Kind::Process, process.pid.to_string()));
+    }
+    let groups = facts.map(|facts| facts.groups).unwrap_or_default();
+    let (there, busy) = (groups::present(&groups), groups_left(&groups).await);
+    swept.removed.extend(there.iter().map(group).filter(|it| !busy.contains(it)));
+    if !busy.is_empty() {
+        // The next sweep finds them by the record, which has to stay for that.
+        swept.left.extend(busy);
+        return Ok(swept);
     }
     let before = present(dir)?;
     let left = files_left_after_help(dir).await?;
     swept.removed.extend(before.into_iter().filter(|thing| !left.contains(thing)));
     swept.left.extend(left);
     Ok(swept)
+}
+
+/// Removes groups, and returns those that resist.
+async fn groups_left(dirs: &[PathBuf]) -> Vec<(Kind, String)> {
+    Groups::remove_all(dirs).await.iter().map(group).collect()
+}
+
+fn group(dir: impl AsRef<Path>) -> (Kind, String) {
+    (Kind::ControlGroup, dir.as_ref().display().to_string())
 }
 
 /// Kills a process of a dead pod, which may be about to end by itself, and waits until it is gone.

@@ -89,6 +89,8 @@ pub struct Task {
     pub container: Option<Arc<Container>>,
     /// What its host table says.
     pub hosts: String,
+    /// What it was killed for, where that was seen from here.
+    pub beyond: Option<String>,
 }
 
 impl Task {
@@ -273,6 +275,7 @@ impl State {
             holds_slot,
             container: None,
             hosts: String::new(),
+            beyond: None,
         };
         record.tasks.insert(0, task);
         record.prune();

@@ -51,6 +51,14 @@ impl End {
         }
     }
 
+    /// Adds what lies behind it, where that is known.
+    fn because(mut self, why: Option<String>) -> End {
+        if let (Some(why), TaskPhase::Failed) = (why, self.phase) {
+            self.error = format!("{}: {why}", self.error);
+        }
+        self
+    }
+
     /// As in Swarm, a container that stops with code 0 when its health is the reason has simply come to its end.
     fn unhealthy(code: i32) -> End {
         if code == 0 {
@@ -82,6 +90,7 @@ async fn run(core: Arc<Core>, service: String, id: String, delay: Duration) {
     }
     // What a dead pod leaves behind, teardown removes.
     let _ = core.pod.remove_dir(&core.dir("containers").join(&id)).await;
+    core.groups.remove_container(&id).await;
 }
 
 async fn live(core: &Arc<Core>, service: &str, id: &str, delay: Duration, stop: &mut watch::Receiver<bool>) -> End {
@@ -164,12 +173,18 @@ async fn supervise(
         }
     };
     let end = tokio::select! {
-        exit = running.exit() => exit.map(End::exited),
+        exit = running.exit() => exit.map(|code| End::exited(code).because(beyond(core, plan, &running))),
         () = stopped(stop) => halt(core, &running, plan, image).await.map(|code| End::shutdown(Some(code))),
         () = unhealthy => halt(core, &running, plan, image).await.map(End::unhealthy),
     };
     running.finish().await;
     end.unwrap_or_else(|error| End { phase: TaskPhase::Failed, exit_code: None, error: format!("{error:#}") })
+}
+
+/// What a container did, or wanted, beyond its limits.
+fn beyond(core: &Core, plan: &Plan, running: &Running) -> Option<String> {
+    let seen = core.read(|state| state.task(&plan.service, &plan.task).and_then(|task| task.beyond.clone()));
+    seen.or_else(|| core.groups.told(&plan.task, &running.container.limits))
 }
 
 fn started(state: &mut State, plan: &Plan, running: &Running, has_check: bool) {

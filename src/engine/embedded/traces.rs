@@ -19,6 +19,9 @@ pub struct Facts {
     /// Empty until the pod was started.
     pub processes: Vec<Process>,
     pub user_namespace: Option<u64>,
+    /// The directories of its control groups, whether they were made or not.
+    #[serde(default)]
+    pub groups: Vec<PathBuf>,
 }
 
 /// A process that cannot be confused with a later one of the same number.
@@ -32,7 +35,13 @@ pub struct Process {
 
 impl Facts {
     pub fn new(run_id: &str) -> Result<Facts> {
-        Ok(Facts { run_id: run_id.to_owned(), boot_id: boot_id()?, processes: Vec::new(), user_namespace: None })
+        Ok(Facts {
+            run_id: run_id.to_owned(),
+            boot_id: boot_id()?,
+            processes: Vec::new(),
+            user_namespace: None,
+            groups: Vec::new(),
+        })
     }
 
     /// The record of a directory; `None` when there never was one.

@@ -15,17 +15,13 @@ use super::container::Container;
 use super::core::Core;
 use super::image::{self, Root};
 use super::stage::volume::VolumeAction;
+use super::state::State;
 use super::volumes;
 
 /// Every container that runs, the old ones of an update under way included.
 pub async fn tasks(core: &Core) -> Result<Vec<TaskUsage>> {
     core.pod.check()?;
-    let running = core.read(|state| {
-        let services = state.services.iter();
-        let tasks = services.flat_map(|(name, record)| record.tasks.iter().map(move |task| (name, task)));
-        let tasks = tasks.filter_map(|(name, task)| Some((name.clone(), task.id.clone(), task.container.clone()?)));
-        tasks.collect::<Vec<(String, String, Arc<Container>)>>()
-    });
+    let running = core.read(running);
     let look = tokio::task::spawn_blocking(move || {
         let processes = processes()?;
         Ok(running
@@ -57,8 +53,17 @@ pub async fn image(core: &Core, reference: &str) -> Result<u64> {
     look.await.context("the look at the files panicked")?.with_context(attempt)
 }
 
+/// A container that runs, and the service and task that it is of.
+pub type Running = (String, String, Arc<Container>);
+
+/// All that run.
+pub fn running(state: &State) -> Vec<Running> {
+    let tasks = state.services.iter().flat_map(|(name, record)| record.tasks.iter().map(move |task| (name, task)));
+    tasks.filter_map(|(name, task)| Some((name.clone(), task.id.clone(), task.container.clone()?))).collect()
+}
+
 /// Processes by their pid namespace.
-fn processes() -> Result<BTreeMap<u64, Vec<i32>>> {
+pub fn processes() -> Result<BTreeMap<u64, Vec<i32>>> {
     let mut found: BTreeMap<u64, Vec<i32>> = BTreeMap::new();
     for entry in fs::read_dir("/proc").context("failed to list processes")? {
         let entry = entry.context("failed to list processes")?;
@@ -73,19 +78,34 @@ fn processes() -> Result<BTreeMap<u64, Vec<i32>>> {
 
 /// What all processes of a container use; `None` when it has ended meanwhile.
 fn used(container: &Container, processes: &BTreeMap<u64, Vec<i32>>) -> Result<Option<Used>> {
-    let Some(init) = pid(container)? else { return Ok(None) };
-    let namespace = match fs::metadata(format!("/proc/{init}/ns/pid")) {
-        Err(error) if is_gone(&error) => return Ok(None),
-        other => other.context("failed to look at its first process")?.ino(),
-    };
+    let Some(pids) = pids(container, processes)? else { return Ok(None) };
     let (mut used, mut seen) = (Used { memory: 0, cpu: Duration::ZERO }, false);
-    for pid in processes.get(&namespace).into_iter().flatten() {
+    for pid in pids {
         if let Some(one) = of_process(*pid)? {
             (used.memory, used.cpu, seen) = (used.memory + one.memory, used.cpu + one.cpu, true);
         }
     }
     ensure!(seen || pid_is_gone(container)?, "its processes cannot be seen in `/proc`");
     Ok(seen.then_some(used))
+}
+
+/// The processes of a container among those; `None` when it has ended meanwhile.
+pub fn pids<'a>(container: &Container, processes: &'a BTreeMap<u64, Vec<i32>>) -> Result<Option<&'a [i32]>> {
+    let Some(init) = pid(container)? else { return Ok(None) };
+    let namespace = match fs::metadata(format!("/proc/{init}/ns/pid")) {
+        Err(error) if is_gone(&error) => return Ok(None),
+        other => other.context("failed to look at its first process")?.ino(),
+    };
+    Ok(Some(processes.get(&namespace).map_or(&[], Vec::as_slice)))
+}
+
+/// Processes with their threads, as the kernel counts them in a control group.
+pub fn threads(pids: &[i32]) -> u64 {
+    let of = |pid: &i32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("Threads:"))?.trim().parse::<u64>().ok()
+    };
+    pids.iter().filter_map(of).sum()
 }
 
 fn pid_is_gone(container: &Container) -> Result<bool> {

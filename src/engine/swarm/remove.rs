@@ -144,7 +144,7 @@ async fn remove_one(docker: &Docker, kind: Kind, id: &str) -> Result<(), Error> 
         Kind::Secret => docker.delete_secret(id).await,
         Kind::Volume => docker.remove_volume(id, None::<RemoveVolumeOptions>).await,
         // A task goes by itself once its service and its container are gone.
-        Kind::Process | Kind::Mount | Kind::Directory => Ok(()),
+        Kind::Process | Kind::Mount | Kind::ControlGroup | Kind::Directory => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use super::at::At;
 use super::typed::{DEFAULT, duration, flag, int, pairs, text, texts, word};
 use crate::recipe::stack::{
-    Deploy, FailureAction, FileMount, FileObject, HealthTest, Healthcheck, Mode, Mount, MountKind, Port,
+    Deploy, FailureAction, FileMount, FileObject, HealthTest, Healthcheck, Limits, Mode, Mount, MountKind, Port,
     RestartCondition, RestartPolicy, Service, Stack, UpdateConfig, UpdateOrder,
 };
 use crate::recipe::suggest::did_you_mean;
@@ -69,6 +69,24 @@ fn deploy(service: &At<'_>) -> Result<Deploy> {
         update: at.get("update_config").map(|at| update(&at)).transpose()?.unwrap_or_default(),
         rollback: at.get("rollback_config").map(|at| update(&at)).transpose()?.unwrap_or_default(),
         restart: at.get("restart_policy").map(|at| restart_policy(&at)).transpose()?.unwrap_or(restart),
+        limits: at
+            .get("resources")
+            .and_then(|at| at.get("limits"))
+            .map(|at| limits(&at))
+            .transpose()?
+            .unwrap_or_default(),
+    })
+}
+
+/// As the document has them once it is in Docker's form: bytes and processors as text. Docker reads zero as no limit.
+fn limits(at: &At<'_>) -> Result<Limits> {
+    let memory = at.get("memory").map(|at| at.text()?.parse().map_err(|_| at.expected("a size"))).transpose()?;
+    let cpus = at.get("cpus").map(|at| at.text()?.parse::<f64>().map_err(|_| at.expected("a number"))).transpose()?;
+    let pids: Option<i64> = int(at, "pids")?;
+    Ok(Limits {
+        memory: memory.filter(|bytes| *bytes > 0),
+        cpus: cpus.map(|cpus| (cpus * 1000.0).ceil() as u64).filter(|thousandths| *thousandths > 0),
+        pids: pids.and_then(|pids| u64::try_from(pids).ok()).filter(|pids| *pids > 0),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::stack::Stack;
 use super::{Limit, Policy};
 
 /// Log files of a task that together may have what the policy allows.
@@ -18,6 +19,15 @@ impl Policy {
             default(service, &["deploy", "resources", "limits"], "memory", memory.into());
             logs(service, Limit::Logs.of(self));
         }
+    }
+
+    /// The same for the engine that reads the stack: the most of memory and processors.
+    pub fn capped_stack(&self, mut stack: Stack) -> Stack {
+        for limits in stack.services.values_mut().map(|service| &mut service.deploy.limits) {
+            limits.memory = limits.memory.or(Some(Limit::Memory.of(self).saturating_mul(1 << 20)));
+            limits.cpus = limits.cpus.or(Some(Limit::Cpus.of(self)));
+        }
+        stack
     }
 
     /// What the header of a run says of a document's services that get a limit; `None` when each states its own.

@@ -6,7 +6,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot get at what it looks at has failed")]
 
 mod around;
+mod bombs;
 mod calls;
+mod declared;
 mod files;
 mod race;
 mod reach;
@@ -42,6 +44,8 @@ pub enum By {
     InContainer(&'static str),
     /// A test of its own.
     Test(fn() -> Trial),
+    /// A recipe that asks for it, which has to be refused.
+    Declared(declared::Asks),
 }
 
 /// What `docs/security.md` promises.
@@ -58,10 +62,22 @@ pub enum Promise {
     Files,
     Powers,
     Network,
+    Bounds,
+    Declared,
+    OtherApps,
 }
 
 fn attempts() -> Vec<Attempt> {
-    [calls::ATTEMPTS, files::ATTEMPTS, reach::ATTEMPTS, around::ATTEMPTS, race::ATTEMPTS].concat()
+    [
+        calls::ATTEMPTS,
+        files::ATTEMPTS,
+        reach::ATTEMPTS,
+        around::ATTEMPTS,
+        race::ATTEMPTS,
+        bombs::ATTEMPTS,
+        declared::ATTEMPTS,
+    ]
+    .concat()
 }
 
 fn main() -> ExitCode {
@@ -83,6 +99,7 @@ fn trials_of(attempt: Attempt) -> Vec<Trial> {
         }
         By::InContainer(program) => vec![container(program)],
         By::Test(test) => vec![test()],
+        By::Declared(asks) => vec![declared::trial(name, asks)],
     }
 }
 

@@ -23,6 +23,9 @@ const PROMISES: &[(Promise, &str)] = &[
     (Promise::Files, "no file of the machine but its programs, and these read-only"),
     (Promise::Powers, "no power over processes, priorities or users of the machine"),
     (Promise::Network, "no route but to the app's own services"),
+    (Promise::Bounds, "no more memory, processes and processor time than a container may have"),
+    (Promise::Declared, "nothing of the machine is given to a recipe that asks for it, on any engine"),
+    (Promise::OtherApps, "nothing of another app is used, made or renamed, on any engine"),
 ];
 
 /// Fails when the document says something else; with `BLESS=1` it is written again.
@@ -63,6 +66,6 @@ fn table() -> String {
 fn runs(by: By) -> usize {
     2 * match by {
         By::Program(_) => 2,
-        By::InContainer(_) | By::Test(_) => 1,
+        By::InContainer(_) | By::Test(_) | By::Declared(_) => 1,
     }
 }

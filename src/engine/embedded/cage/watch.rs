@@ -124,7 +124,7 @@ fn roughly_used(pids: &[i32]) -> u64 {
 }
 
 /// The same, with what several processes share counted once.
-fn used(pids: &[i32]) -> u64 {
+pub fn used(pids: &[i32]) -> u64 {
     let of = |pid: &i32, names: &[&str]| sum(&format!("/proc/{pid}/smaps_rollup"), names);
     let total = |names: &[&str]| pids.iter().filter_map(|pid| of(pid, names)).sum::<u64>();
     // A file without a place may be mapped, and is then among the shared memory, too.

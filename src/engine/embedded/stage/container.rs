@@ -1,6 +1,7 @@
 //! `__ctr`: one process per container, outside its pid namespace, which makes its network and reports its end.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -21,7 +22,8 @@ pub const FIRST_INTERFACE: u32 = 10;
 /// Where containers ask for names, as under Docker.
 pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
-/// A container to run. With it come the writing ends of its standard output and standard error.
+/// A container to run. With it come the writing ends of its standard output and standard error, and whatever control
+/// groups it is to be in, as the files by which a process enters them.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ContainerSpec {
     pub hostname: String,
@@ -58,7 +60,8 @@ pub enum Limit {
 
 /// The limits of every process of an app. Processes are counted in the pod, for each user: more than any app has, and
 /// few enough for the machine to go on.
-pub const LIMITS: [Limit; 1] = [Limit::Processes(4096)];
+pub const LIMITS: [Limit; 1] = [Limit::Processes(PROCESSES)];
+pub const PROCESSES: u64 = 4096;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum RootSpec {
@@ -121,7 +124,10 @@ pub struct Interface {
 pub enum ContainerEvent {
     /// The program runs. Beside it come a pidfd of the container's pid 1 and its resolver's socket, bound to
     /// [`RESOLVER`] port 53.
-    Started,
+    Started {
+        /// Why it is in no control group of its own, although there is one.
+        refused: Option<String>,
+    },
     /// Every process of the container is gone.
     Exited { code: i32 },
 }
@@ -130,12 +136,15 @@ pub fn run(socket: &OwnedFd) -> Result<()> {
     let (spec, fds) = request::<ContainerSpec>(socket)?;
     let mut fds = fds.into_iter();
     let output = [next_fd(&mut fds, "standard output")?, next_fd(&mut fds, "standard error")?];
+    // Before anything of the image's is run, and for whatever is started from here on.
+    let refused = enter_groups(fds).err().map(|error| format!("{error:#}"));
     let interfaces = spec.interfaces.clone();
     let mut pod_network = Netlink::open()?;
-    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID).context(Step::Namespaces)?;
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWCGROUP)
+        .context(Step::Namespaces)?;
     let code = connect(&interfaces, &mut pod_network)
         .context(Step::Network)
-        .and_then(|resolver| run_program(socket, spec, output, resolver));
+        .and_then(|resolver| run_program(socket, spec, output, resolver, refused));
     // The address is free for the next container only when this one no longer answers for it. The kernel would remove
     // the cables with the namespace, but in its own time.
     for interface in &interfaces {
@@ -145,12 +154,32 @@ pub fn run(socket: &OwnedFd) -> Result<()> {
 }
 
 /// Runs the container to its end, and returns its exit code.
-fn run_program(socket: &OwnedFd, spec: ContainerSpec, output: [OwnedFd; 2], resolver: UdpSocket) -> Result<i32> {
+fn run_program(
+    socket: &OwnedFd,
+    spec: ContainerSpec,
+    output: [OwnedFd; 2],
+    resolver: UdpSocket,
+    refused: Option<String>,
+) -> Result<i32> {
     let (mut init, pidfd) = start_init(spec, output)?;
-    wire::send(socket, &Reply::Ok(ContainerEvent::Started), &[pidfd.as_fd(), resolver.as_fd()])?;
+    wire::send(socket, &Reply::Ok(ContainerEvent::Started { refused }), &[pidfd.as_fd(), resolver.as_fd()])?;
     drop((pidfd, resolver));
     let status = init.wait().context("failed to wait for the container")?;
     Ok(crate::process::exit_code(status))
+}
+
+/// Enters control groups. The kernel asks what whoever opened the files may do, which is the keeper.
+pub fn enter_groups(files: impl Iterator<Item = OwnedFd>) -> Result<()> {
+    for file in files {
+        File::from(file).write_all(b"0").context("failed to enter a control group")?;
+    }
+    Ok(())
+}
+
+/// Lets the kernel end this process, and what it starts, before any other when there is no memory left: an app is no
+/// reason to end the harness, or whatever else runs on the machine.
+pub fn first_to_go() {
+    let _ = fs::write("/proc/self/oom_score_adj", "500");
 }
 
 /// Gives this network namespace its interfaces, and binds the resolver's socket in it.

@@ -14,13 +14,13 @@ use rustix::process::PidfdFlags;
 use serde::{Deserialize, Serialize};
 
 use super::super::wire::{self, Reply};
-use super::container::LIMITS;
+use super::container::{LIMITS, enter_groups, first_to_go};
 use super::init::limit;
 use super::user::Identity;
 use super::{next_fd, request};
 
-/// A command. With it come the pidfd of the container's pid 1, and the command's three standard streams. The answer
-/// is its exit code; the command is killed when the socket is closed before.
+/// A command. With it come the pidfd of the container's pid 1, the command's three standard streams, and the container's
+/// control groups as for [`super::container::ContainerSpec`]. The answer is its exit code; the command is killed when the socket is closed before.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ExecSpec {
     pub argv: Vec<String>,
@@ -36,6 +36,9 @@ pub fn run(socket: &OwnedFd) -> Result<()> {
     let container = next_fd(&mut fds, "container")?;
     let (stdin, stdout) = (next_fd(&mut fds, "standard input")?, next_fd(&mut fds, "standard output")?);
     let stderr = next_fd(&mut fds, "standard error")?;
+    first_to_go();
+    // A command has no more than its container, where there are groups at all.
+    let _ = enter_groups(fds);
     enter(&container)?;
     let identity = Identity::find(spec.user.as_deref())?;
     identity.own([&stdin, &stdout, &stderr]);

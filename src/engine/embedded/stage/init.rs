@@ -34,6 +34,7 @@ pub fn run(socket: &OwnedFd) -> Result<()> {
     let mut fds = fds.into_iter();
     let (stdout, stderr) = (next_fd(&mut fds, "standard output")?, next_fd(&mut fds, "standard error")?);
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("failed to tie the container to its parent")?;
+    super::container::first_to_go();
     // The mount namespace must be this process's alone: pivoting moves every process that shares it.
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC).context(Step::Namespaces)?;
     nix::unistd::sethostname(&spec.hostname).context("failed to set the host name")?;
