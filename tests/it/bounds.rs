@@ -228,7 +228,7 @@ const LOOKING_GIT: &str =
 
 #[test]
 fn what_the_client_starts_gets_neither_descriptors_nor_keys_of_whoever_started_it() {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::PermissionsExt;
     let (dir, world) = world(&[(HEAD, &compose(""))]);
     let (held, bin) = (dir.path().join("held-by-the-shell"), dir.path().join("bin"));
     std::fs::write(&held, "").unwrap();
