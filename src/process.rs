@@ -3,6 +3,7 @@
 
 pub mod harden;
 pub mod orphans;
+mod talk;
 mod terminal;
 
 use std::ffi::{OsStr, OsString};
@@ -11,7 +12,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use process_wrap::tokio::{CommandWrap, KillOnDrop, ProcessGroup};
+use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop, ProcessGroup};
+pub use talk::Talk;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// A command to run to its end, within a deadline.
@@ -70,15 +72,7 @@ impl Run {
     /// whatever its exit code.
     pub async fn output(&self) -> Result<Output> {
         let name = self.program.to_string_lossy().into_owned();
-        let mut command = CommandWrap::with_new(&self.program, |command| {
-            command.args(&self.args).env_clear().envs(self.env.iter().cloned());
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            if let Some(dir) = &self.cwd {
-                command.current_dir(dir);
-            }
-        });
-        command.wrap(ProcessGroup::leader()).wrap(KillOnDrop);
-        let mut child = command.spawn().with_context(|| format!("failed to start `{name}`"))?;
+        let mut child = self.spawn()?;
         if let Some(most) = self.largest_file {
             limit_files(child.id(), most).with_context(|| format!("failed to limit the files of `{name}`"))?;
         }
@@ -105,6 +99,19 @@ impl Run {
                 bail!("`{name}` did not end within {}{}", humantime::format_duration(self.deadline), tail(&stderr))
             }
         }
+    }
+
+    /// Starts the command in its own process group, with a pipe to each of its streams. It ends with what is returned.
+    fn spawn(&self) -> Result<Box<dyn ChildWrapper>> {
+        let mut command = CommandWrap::with_new(&self.program, |command| {
+            command.args(&self.args).env_clear().envs(self.env.iter().cloned());
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            if let Some(dir) = &self.cwd {
+                command.current_dir(dir);
+            }
+        });
+        command.wrap(ProcessGroup::leader()).wrap(KillOnDrop);
+        command.spawn().with_context(|| format!("failed to start `{}`", self.program.to_string_lossy()))
     }
 
     /// Runs the command and fails, with the end of its output, unless it exits with 0.

@@ -26,6 +26,7 @@ mod preflight;
 mod publish;
 mod remove;
 mod trace;
+mod tunnel;
 mod usage;
 mod versions;
 mod volumes;

@@ -15,6 +15,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::alive::HANGS;
+use super::tunnel;
 use crate::recipe::suggest::listed;
 
 /// The socket of a Docker on this machine.
@@ -118,7 +119,7 @@ impl Endpoint {
                 Docker::connect_with_ssl(host, &key, &cert, &ca, TIMEOUT, version)?
             }
             (Some(("tcp" | "http", _)), None) => Docker::connect_with_http(host, TIMEOUT, version)?,
-            (Some(("ssh", _)), _) => Docker::connect_with_ssh(host, TIMEOUT, version, None)?,
+            (Some(("ssh", _)), _) => tunnel::client(host, TIMEOUT, version)?,
             _ => bail!("`{host}` is no address of a Docker: expected `unix://…`, `tcp://…` or `ssh://…`"),
         })
     }
@@ -126,6 +127,9 @@ impl Endpoint {
     /// The environment under which the docker CLI talks to the same Docker.
     pub fn cli_env(&self) -> Vec<(&'static str, String)> {
         let mut env = vec![("DOCKER_HOST", self.host.clone())];
+        if let (true, Ok(agent)) = (self.host.starts_with("ssh://"), std::env::var("SSH_AUTH_SOCK")) {
+            env.push(("SSH_AUTH_SOCK", agent));
+        }
         if let Some(dir) = &self.tls {
             env.push(("DOCKER_TLS_VERIFY", "1".into()));
             env.push(("DOCKER_CERT_PATH", dir.display().to_string()));
@@ -290,6 +294,14 @@ mod tests {
         assert_eq!(error, expected);
         let odd = Endpoint { host: "docker.example.org".into(), ..Endpoint::local() };
         assert!(format!("{:#}", odd.connect().await.unwrap_err()).contains("is no address of a Docker"));
+        // Nobody listens there, and `ssh` itself says so: user, host and port have reached it.
+        let ssh = Endpoint { host: "ssh://someone@127.0.0.1:1".into(), ..Endpoint::local() };
+        let error = format!("{:#}", ssh.connect().await.unwrap_err());
+        assert!(
+            error.starts_with("failed to connect to Docker at `ssh://someone@127.0.0.1:1` (the default socket): "),
+            "{error}"
+        );
+        assert!(error.ends_with("connect to host 127.0.0.1 port 1: Connection refused"), "{error}");
         let tls = Endpoint { host: "tcp://127.0.0.1:1".into(), tls: Some("/nowhere".into()), ..Endpoint::local() };
         assert!(format!("{:#}", tls.connect().await.unwrap_err()).contains("failed to read `/nowhere/key.pem`"));
     }

@@ -104,13 +104,14 @@ fn an_image_that_cannot_be_asked_for() {
         let ended = run(&world, &recipe, &root, "auto");
         assert_eq!(ended.code, 0, "{ended}");
         let engine = format!(
-            "engine   embedded (no Swarm here can be used: failed to find the image `{registry}/nginx:9.9.9` in "
+            "engine   embedded (no Swarm here can be used: 1 image is not here, and cannot be had: `{registry}/nginx:9.9.9` ("
         );
         assert!(ended.stderr.contains(&engine), "{ended}");
         let named = run(&world, &recipe, &root, "swarm");
         assert_ne!(named.code, 0, "{named}");
-        let said = format!("failed to find the image `{registry}/nginx:9.9.9` in its registry: ");
+        let said = format!("1 image is not here, and cannot be had: `{registry}/nginx:9.9.9` (");
         assert!(format!("{named}").contains(&said), "{named}");
+        assert!(named.stderr.contains("\n    or (c) put something in its place: `--engine embedded`"), "{named}");
     }
 }
 

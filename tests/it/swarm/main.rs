@@ -35,6 +35,7 @@ mod sabotage;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 #[path = "../sample.rs"]
 mod sample;
+mod ssh;
 mod teardown;
 mod traefik;
 
@@ -66,7 +67,9 @@ fn main() -> ExitCode {
     .concat();
     let mut trials: Vec<Trial> = cases.into_iter().map(|case| trial(case, missing.clone())).collect();
     // Some need more than a Swarm.
-    for (cases, missing_too) in [(registry::CASES, registry::missing as fn() -> _), (full::CASES, full::missing)] {
+    for (cases, missing_too) in
+        [(registry::CASES, registry::missing as fn() -> _), (full::CASES, full::missing), (ssh::CASES, ssh::missing)]
+    {
         let missing = missing.clone().or_else(|| if arguments.list { None } else { missing_too() });
         trials.extend(cases.iter().map(|case| trial(*case, missing.clone())));
     }

@@ -72,8 +72,8 @@ fn a_task_that_no_node_takes_is_named_with_its_state() {
 
 fn an_image_that_cannot_be_had_is_said_before_anything() {
     let line = refused("no-image", &[]);
-    let start = "error: failed to use the engine `swarm`: failed to find the image `127.0.0.1:1/nobody/nothing:1` in its \
-                 registry: ";
+    let start = "error: failed to use the engine `swarm`: 1 image is not here, and cannot be had: \
+                 `127.0.0.1:1/nobody/nothing:1` (";
     assert!(line.starts_with(start) && line.contains("connection refused"), "{line}");
 }
 

@@ -25,7 +25,7 @@ fn a_remote_swarm() {
     let proxy = Proxy::start(NETWORK);
     let daemon = Daemon::start();
     let world = World::new(proxy.root("remote", "verify_certificates = false")).on("swarm");
-    let recipe = recipe(world.dir.path());
+    let recipe = recipe(world.dir.path(), NETWORK);
     let run = world.command(&["--recipe", "behind-traefik", "--recipe-dir", recipe.to_str().unwrap()]);
     let with = |host: &str, certificates: PathBuf| {
         let run = run.clone().env("DOCKER_HOST", host).env("DOCKER_TLS_VERIFY", "1");
@@ -47,11 +47,11 @@ fn a_remote_swarm() {
     assert!(none.stderr.contains("key.pem`: No such file or directory"), "{none}");
 }
 
-/// The recipe behind a Traefik, on this test's network.
-fn recipe(dir: &Path) -> PathBuf {
+/// The recipe behind a Traefik, on a test's own network.
+pub fn recipe(dir: &Path, network: &str) -> PathBuf {
     let (source, recipe) = (checkout().join("tests/data/swarm/recipes/behind-traefik/head"), dir.join("recipe"));
     let script = format!(
-        "git init -q '{1}' && cd '{1}' && sed 's/harness-test-public/{NETWORK}/' '{0}/compose.yml' >compose.yml && \
+        "git init -q '{1}' && cd '{1}' && sed 's/harness-test-public/{network}/' '{0}/compose.yml' >compose.yml && \
          git add -A && git -c user.name=m -c user.email=m@example.org commit -qm 'First release'",
         source.display(),
         recipe.display()
