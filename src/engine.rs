@@ -12,6 +12,7 @@ pub mod disk;
 pub mod embedded;
 mod exec;
 mod ledger;
+mod not_here;
 mod observation;
 pub mod outside;
 mod proof;

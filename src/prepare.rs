@@ -35,6 +35,7 @@ use crate::sabotage::drill::CANNOT_BE_PLANTED;
 use crate::script::Script;
 use crate::script::approved::{Approval, Sorted};
 use crate::script::find;
+pub use again::quoted;
 use given::{check_data, secrets_from_outside};
 pub use given::{overlay_data, overlay_scripts};
 
@@ -69,6 +70,8 @@ pub struct Unbegun {
     pub run_dir: PathBuf,
     pub state: PathBuf,
     pub failure: Failure,
+    /// What would be done, where that is known in spite of the failure.
+    pub plan: Option<Plan>,
 }
 
 /// Decides the run of one recipe. An error is one of usage: nobody can tell what is meant, and nothing is begun. Whatever
@@ -77,11 +80,12 @@ pub fn prepare(cli: &Cli, recipe: &str) -> Result<Result<Prepared, Box<Unbegun>>
     let place = Place::new(cli, recipe).usage()?;
     let mut facts = Facts::unknown(&place.run_id, recipe);
     facts.arguments = again::arguments(cli, recipe);
-    match decide(cli, recipe, &place, &mut facts) {
+    let mut plan = None;
+    match decide(cli, recipe, &place, &mut facts, &mut plan) {
         Ok(prepared) => Ok(Ok(prepared)),
         Err(error) => {
             let failure = fault::failure(error)?;
-            Ok(Err(Box::new(Unbegun { facts, run_dir: place.run_dir, state: place.state, failure })))
+            Ok(Err(Box::new(Unbegun { facts, run_dir: place.run_dir, state: place.state, failure, plan })))
         }
     }
 }
@@ -106,8 +110,15 @@ impl Place {
     }
 }
 
-/// What becomes known on the way is noted in `facts`, for the reports of a run that gets no further.
-fn decide(cli: &Cli, recipe_name: &str, place: &Place, facts: &mut Facts) -> Result<Prepared> {
+/// What becomes known on the way is noted in `facts` and `early`, for the reports of a run that gets no further, and for
+/// `--plan`.
+fn decide(
+    cli: &Cli,
+    recipe_name: &str,
+    place: &Place,
+    facts: &mut Facts,
+    early: &mut Option<Plan>,
+) -> Result<Prepared> {
     let sabotage = cli.sabotage.as_deref().map(str::parse).transpose().usage()?;
     let config = Config::resolve(cli, &|key| std::env::var(key).ok(), &root(), recipe_name).usage()?;
     facts.will(&config.tiers);
@@ -122,12 +133,6 @@ fn decide(cli: &Cli, recipe_name: &str, place: &Place, facts: &mut Facts) -> Res
     let allowed = judge(&config.settings.policy, &head, &recipe.head, base.as_ref()).blame(Fault::Recipe)?;
     check(&states).blame(Fault::Recipe)?;
     let stacks: Vec<&Stack> = states.iter().map(|state| &state.stack).collect();
-    let chosen = engine::choose(&config, &stacks).blame(Fault::Infrastructure)?;
-    facts.runs_on(chosen.spec.name(), &chosen.why, &chosen.stand_ins);
-    notes.extend(chosen.notes);
-    notes.extend(patience(&config.settings, &chosen.spec, &head.stack));
-    let (secrets, unused) = secrets_from_outside(cli, &states).usage()?;
-    notes.extend(unused);
     let plan = Plan::make(plan::Facts {
         recipe: &config.recipe,
         source: &recipe.source,
@@ -137,9 +142,19 @@ fn decide(cli: &Cli, recipe_name: &str, place: &Place, facts: &mut Facts) -> Res
         tiers: &config.tiers,
         declared_skips: &config.settings.recipe_toml.skip,
         skip_generic: &config.skip_generic,
-        notes,
+        notes: Vec::new(),
     });
-    let plan = plan.usage()?;
+    let plan = early.insert(plan.usage()?).clone();
+    let chosen = engine::choose(&config, &stacks).blame(Fault::Infrastructure)?;
+    facts.runs_on(chosen.spec.name(), &chosen.why, &chosen.stand_ins);
+    notes.extend(chosen.notes);
+    notes.extend(patience(&config.settings, &chosen.spec, &head.stack));
+    if cli.plan {
+        notes.extend(engine::not_looked_at(&chosen.spec, &stacks, &config.images));
+    }
+    let (secrets, unused) = secrets_from_outside(cli, &states).usage()?;
+    notes.extend(unused);
+    let plan = Plan { notes, ..plan };
     let toml = &config.settings.recipe_toml;
     check_data(toml, &head, base.as_ref().filter(|_| plan.base.is_some())).blame(Fault::Assertion)?;
     let own = own_code(&config, &recipe).blame(Fault::Assertion)?;

@@ -30,13 +30,16 @@ use crate::prepare::Prepared;
 
 /// What `--plan` answers, on standard output: no tests are run, so nothing else is written there.
 pub fn print_plan(prepared: &Prepared) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    // Which recipe, and what is skipped, is in the plan already.
-    let lines =
-        header::lines(prepared).into_iter().skip(2).filter(|(label, _)| !["skipped", "untested"].contains(label));
+    // Which recipe, and what is skipped, is in the plan already; a domain and a directory this run will never have.
+    let is_new = |label: &str| !["skipped", "untested", "domain", "run"].contains(&label);
+    let lines = header::lines(prepared).into_iter().skip(2).filter(|(label, _)| is_new(label));
     let lines = lines.map(|(label, text)| format!("{label:<9}{text}\n"));
-    let plan = printed(&format!("{}{}", prepared.spec.plan, lines.collect::<String>()));
-    out.write_all(plan.as_bytes()).context("failed to print the plan")
+    print(&format!("{}{}", prepared.spec.plan, lines.collect::<String>()))
+}
+
+/// Prints a plan, on standard output.
+pub fn print(plan: &str) -> Result<()> {
+    std::io::stdout().lock().write_all(printed(plan).as_bytes()).context("failed to print the plan")
 }
 
 /// `1 trial`, `2 trials`

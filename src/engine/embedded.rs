@@ -23,6 +23,7 @@ mod container;
 mod core;
 mod dns;
 mod fault;
+mod fetch;
 mod groups;
 pub mod health;
 mod idmap;
@@ -158,9 +159,10 @@ impl Embedded {
         Ok(())
     }
 
-    /// Images are resolved by each task: there is no registry's trouble that a layout on this machine could have.
-    pub async fn fetch(&self, _images: &[String]) -> Result<BTreeMap<String, String>, FetchError> {
-        Ok(BTreeMap::new())
+    /// Tasks resolve their images themselves; what is wrong with one is better known before there is any.
+    pub async fn fetch(&self, images: &[String]) -> Result<BTreeMap<String, String>, FetchError> {
+        let context = &self.core.context;
+        fetch::all(images, &context.image_map, &context.image_cache).await
     }
 
     /// A look costs microseconds here: there is nothing to be told of.
@@ -296,6 +298,11 @@ pub fn stand_ins<'a>(stacks: impl Iterator<Item = &'a Stack>, map: &BTreeMap<Str
     let stand_in = |image: &&str| Some((image.to_string(), image::stand_in(image, map)?));
     let lines = images(stacks).into_iter().filter_map(|image| stand_in(&image));
     lines.map(|(image, stand_in)| format!("`{image}` is not what runs: `{stand_in}` stands in for it")).collect()
+}
+
+/// Images of the stacks that a registry has to be asked for.
+pub fn to_pull<'a>(stacks: impl Iterator<Item = &'a Stack>, map: &BTreeMap<String, String>) -> Vec<String> {
+    images(stacks).into_iter().filter(|image| image::is_pulled(image, map)).map(str::to_owned).collect()
 }
 
 /// Images of the stacks that this build cannot have, each as one sentence.

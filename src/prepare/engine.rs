@@ -1,5 +1,7 @@
 //! Which engine a run uses: the one that was asked for, else a Swarm of this machine, else the embedded one, and why.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result, bail};
 
 use crate::config::{Config, EngineChoice};
@@ -36,6 +38,19 @@ pub fn choose(config: &Config, stacks: &[&Stack]) -> Result<Chosen> {
         }
         EngineChoice::Auto => auto(config, stacks),
     }
+}
+
+/// What a plan says although nobody has looked: a registry is asked when its image is pulled.
+pub fn not_looked_at(engine: &EngineSpec, stacks: &[&Stack], images: &BTreeMap<String, String>) -> Option<String> {
+    let EngineSpec::Embedded = engine else { return None };
+    let pulled = embedded::to_pull(stacks.iter().copied(), images);
+    (!pulled.is_empty()).then(|| {
+        let them = if pulled.len() == 1 { "it" } else { "them" };
+        format!(
+            "whether `{}` can be pulled is not known yet: `--plan` asks no registry, and a run without {them} is none",
+            pulled.join("`, `")
+        )
+    })
 }
 
 /// A Swarm of this machine, else the embedded engine. What is somewhere else may be in production: nobody who has not
@@ -78,7 +93,10 @@ fn briefly(error: &anyhow::Error) -> String {
     match (error.downcast_ref::<swarm::NotHere>(), error.downcast_ref::<Failure>()) {
         (Some(reason), _) => reason.to_string(),
         (None, Some(failure)) => failure.message.clone(),
-        (None, None) => format!("no Swarm here can be used: {error:#}"),
+        // Remedies stand on further lines, and nobody needs them who goes on without.
+        (None, None) => {
+            format!("no Swarm here can be used: {}", format!("{error:#}").lines().next().unwrap_or_default())
+        }
     }
 }
 

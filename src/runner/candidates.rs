@@ -18,6 +18,7 @@ use crate::keeper::facts::{Facts, TrialFact};
 use crate::keeper::journal::{Event, Journal, Outcome, Record, Trial as Ended};
 use crate::keeper::sweep;
 use crate::plain::printed;
+use crate::plan::Plan;
 use crate::prepare::{self, Prepared, Unbegun};
 use crate::recipe::name::RecipeName;
 use crate::report::results::Results;
@@ -41,6 +42,8 @@ pub struct Stopped {
     pub misnamed: bool,
     pub run_dir: PathBuf,
     state: PathBuf,
+    /// What would be done, where that is known.
+    pub plan: Option<Plan>,
 }
 
 impl Candidate {
@@ -96,7 +99,7 @@ pub fn decide(cli: &Cli, registry: &Arc<Registry>, recipes: &[String]) -> Result
 impl Stopped {
     /// A run of which `prepare` has found out that it cannot begin.
     pub fn new(unbegun: Unbegun, registry: &Registry, cli: &Cli, several: bool) -> Self {
-        let Unbegun { mut facts, run_dir, state, failure } = unbegun;
+        let Unbegun { mut facts, run_dir, state, failure, plan } = unbegun;
         let recipe = facts.recipe.clone();
         // That they cannot be read is known already.
         let scripts = prepare::overlay_scripts(&recipe).unwrap_or_default();
@@ -107,7 +110,7 @@ impl Stopped {
         facts.trials = trials.iter().map(Selected::fact).collect();
         facts.selected =
             Some(trials.iter().filter(|it| asked.takes(&it.name, false)).map(|it| it.name.clone()).collect());
-        Stopped::with(facts, failure, run_dir, state, several)
+        Stopped { plan, ..Stopped::with(facts, failure, run_dir, state, several) }
     }
 
     fn misnamed(recipe: &str, error: &Error, registry: &Registry, cli: &Cli) -> Self {
@@ -116,6 +119,7 @@ impl Stopped {
             run_dir: PathBuf::new(),
             state: PathBuf::new(),
             failure: Failure::new(Fault::Infrastructure, format!("{error:#}")),
+            plan: None,
         };
         Stopped { misnamed: true, ..Stopped::new(unbegun, registry, cli, true) }
     }
@@ -131,7 +135,7 @@ impl Stopped {
         let first = facts.trials.iter().filter(|it| it.tier.is_some()).find(is_asked_for);
         let first = first.or_else(|| facts.trials.iter().find(|it| is_asked_for(it)));
         let blamed = first.map_or_else(|| super::selection::operation_name(Tier::Install), |it| it.name.clone());
-        Stopped { blamed, facts, several, failure, misnamed: false, run_dir, state }
+        Stopped { blamed, facts, several, failure, misnamed: false, run_dir, state, plan: None }
     }
 
     /// What is said on standard error before anything runs.

@@ -1,6 +1,7 @@
 //! Which engine a run takes when nobody has named one: none on another machine, and none that makes up for what is wrong
 //! with the recipe.
 
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use harness::process::Run;
 
-use crate::runner::{Ended, World, checkout, finish};
+use crate::runner::{Ended, World, checkout, finish, working_copy};
 
 const PLAN: [&str; 3] = ["--recipe", "no-backup", "--plan"];
 
@@ -186,4 +187,81 @@ fn a_tag_that_is_never_set_is_the_recipes_failure_on_every_engine() {
     let run = world.command(&["--recipe", "image-tag-unset", "--tiers", "install,upgrade"]);
     let ended = finish(&run.env("HARNESS_ROOT", &root));
     assert_eq!(ended.code, 0, "{ended}");
+}
+
+/// A working copy whose image would have to be pulled, and a root that lets it.
+fn with_image(world: &World, image: &str) -> (PathBuf, PathBuf) {
+    let (dir, recipe) = (world.dir.path(), world.dir.path().join("notes"));
+    working_copy(&recipe, "git tag -a -m x");
+    let compose = recipe.join("compose.yml");
+    let text = std::fs::read_to_string(&compose).unwrap();
+    let other = |line: &str| if line.contains("image: ") { format!("    image: {image}") } else { line.to_owned() };
+    std::fs::write(&compose, text.lines().map(other).collect::<Vec<_>>().join("\n") + "\n").unwrap();
+    let root = root_with(dir, "");
+    std::fs::create_dir_all(root.join("overlays/notes")).unwrap();
+    let registry = image.split('/').next().unwrap();
+    let policy = format!("[policy]\nregistries = [\"{registry}\"]\n");
+    std::fs::write(root.join("overlays/notes/recipe.toml"), policy).unwrap();
+    (recipe, root)
+}
+
+/// What `--plan` has not looked at it says, and what it cannot find out keeps nobody from reading the rest.
+#[test]
+fn a_plan_says_what_it_could_not_look_at() {
+    let world = World::of_test_data();
+    let (recipe, root) = with_image(&world, "127.0.0.1:1/team/notes:1.0.1");
+    let plan = |engine: &str| {
+        let arguments = ["--recipe", "notes", "--recipe-dir", recipe.to_str().unwrap(), "--plan", "--engine", engine];
+        let run = world.command(&arguments).env("HARNESS_ROOT", &root);
+        finish(&run.env("DOCKER_HOST", "unix:///nowhere/docker.sock"))
+    };
+    let ended = plan("embedded");
+    assert_eq!(ended.code, 0, "{ended}");
+    let note = "whether `127.0.0.1:1/team/notes:1.0.1` can be pulled is not known yet: `--plan` asks no registry, and a run \
+                without it is none";
+    assert!(ended.stdout.contains(note), "{ended}");
+    assert!(!ended.stdout.contains("\nrun      ") && !ended.stdout.contains("\ndomain   "), "{ended}");
+    let ended = plan("swarm");
+    assert_eq!(ended.code, 3, "{ended}");
+    assert!(ended.stdout.contains("\ninstall  deploy 1.0.0+1.27.4\nupgrade  redeploy the head "), "{ended}");
+    let refusal =
+        "error: failed to use the engine `swarm`: failed to connect to Docker at `unix:///nowhere/docker.sock`";
+    assert!(ended.stderr.contains(refusal), "{ended}");
+    // Nothing is said of what has no need of a registry.
+    assert!(!world.run(&PLAN).stdout.contains("is not known yet"));
+}
+
+/// A registry that nobody can reach says nothing about the recipe; one that answers does.
+#[test]
+fn an_image_that_cannot_be_pulled_is_the_registrys_trouble_or_the_recipes() {
+    let world = World::of_test_data();
+    let run = |image: &str| {
+        let (recipe, root) = with_image(&world, image);
+        let arguments = ["--recipe", "notes", "--recipe-dir", recipe.to_str().unwrap(), "--tiers", "install,upgrade"];
+        let ended = finish(&world.command(&arguments).env("HARNESS_ROOT", &root));
+        std::fs::remove_dir_all(&recipe).unwrap();
+        assert_eq!(world.leftovers(), Vec::<String>::new(), "{ended}");
+        ended
+    };
+    let ended = run("127.0.0.1:1/team/notes:1.0.1");
+    assert_eq!(ended.code, 3, "{ended}");
+    let said = ended.message("tier::upgrade");
+    let first = "infrastructure trouble, not the recipe's fault: 1 image is not here, and cannot be had: \
+                 `127.0.0.1:1/team/notes:1.0.1` (registry `127.0.0.1:1` cannot be reached: ";
+    assert!(said.starts_with(first), "{said}");
+    assert!(said.contains("\neither (a) let this machine reach the registry"), "{said}");
+    assert!(said.contains("\n    or (c) put something in its place: `[embedded.images]`, docs/images.md"), "{said}");
+
+    let registry = TcpListener::bind("127.0.0.1:0").unwrap();
+    let image = format!("{}/team/notes:1.0.1", registry.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in registry.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    });
+    let ended = run(&image);
+    assert_eq!(ended.code, 101, "{ended}");
+    let said = ended.message("tier::upgrade");
+    assert!(said.contains("has no image `") && !said.contains("infrastructure trouble"), "{said}");
 }

@@ -137,6 +137,11 @@ pub fn stand_in<'a>(reference: &str, map: &'a BTreeMap<String, String>) -> Optio
     source::stand_in(reference, map)
 }
 
+/// Whether a registry has to be asked for an image.
+pub fn is_pulled(reference: &str, map: &BTreeMap<String, String>) -> bool {
+    matches!(source::choose(reference, map), Ok(source::Source::Registry(_)))
+}
+
 /// Why an image cannot be had whatever happens, if that is so: known before anything is created.
 pub fn cannot_resolve(reference: &str, map: &BTreeMap<String, String>) -> Option<String> {
     match source::choose(reference, map) {

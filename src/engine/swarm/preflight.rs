@@ -9,7 +9,7 @@ use bollard::Docker;
 use bollard::models::{LocalNodeState, Network, Service};
 use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptions, ListServicesOptions};
 
-use super::super::{FetchError, Kind};
+use super::super::{FetchError, Kind, not_here};
 use super::alive::while_alive;
 use super::endpoint::Endpoint;
 use super::inventory::{Object, everything};
@@ -21,6 +21,13 @@ use crate::recipe::stack::Stack;
 
 /// The network that Co-op Cloud's Traefik listens on: created once per server, by hand.
 const PROXY: &str = "proxy";
+
+/// What helps where neither Docker nor a registry gives out an image.
+const WAYS: [&str; 3] = [
+    "pull it where there is a network and a login: `docker pull`, `docker load`",
+    "build those of the bundled recipes from Debian's packages: `scripts/test-images`",
+    "put something in its place: `--engine embedded`, docs/images.md",
+];
 
 /// So many things that are in the way are named.
 const NAMED: usize = 5;
@@ -89,7 +96,9 @@ async fn examine(docker: &Docker, endpoint: Endpoint, wanted: &Wanted<'_>) -> Re
     if !images.missing.is_empty() {
         return Err(Failure::new(Fault::Recipe, images.missing.join("; ")).into());
     }
-    problems.extend(images.unavailable);
+    problems.extend(
+        Some(images.unavailable).filter(|it| !it.is_empty()).map(|it| not_here::said(&it, &WAYS.map(str::to_owned))),
+    );
     if !problems.is_empty() {
         bail!("{}", problems.join("; "));
     }
@@ -273,8 +282,14 @@ struct Images {
     stand_ins: Vec<String>,
     /// Those that there are not, each as one sentence.
     missing: Vec<String>,
-    /// Those that cannot be had here and now, each as one sentence.
-    unavailable: Vec<String>,
+    /// Those that cannot be had here and now, and why.
+    unavailable: Vec<(String, String)>,
+}
+
+/// What stands behind an error that names an image.
+fn reason(error: &Error) -> String {
+    let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+    if causes.is_empty() { error.to_string() } else { causes.join(": ") }
 }
 
 async fn look_at_images(docker: &Docker, wanted: &Wanted<'_>) -> Images {
@@ -287,7 +302,7 @@ async fn look_at_images(docker: &Docker, wanted: &Wanted<'_>) -> Images {
             }
             Ok(None) => {}
             Err(FetchError::Missing(error)) => images.missing.push(format!("{error:#}")),
-            Err(error) => images.unavailable.push(format!("{:#}", error.into_error())),
+            Err(error) => images.unavailable.push((image.to_owned(), reason(&error.into_error()))),
         }
     }
     images

@@ -7,10 +7,6 @@ use super::super::PullError;
 use super::super::manifest::Digest;
 use super::super::reference::Reference;
 
-/// The way out on a machine without network.
-const WITHOUT_REGISTRY: &str = "something on this machine can stand in for the image, see `[embedded.images]` of \
-                                harness.toml in docs/images.md";
-
 /// What was asked for. A part that the registry itself announced and does not have is the registry's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
@@ -55,9 +51,6 @@ pub(super) fn classify(reference: &Reference, asked: Asked, failure: Failure) ->
         Failure::Io(error) => return local(error),
         Failure::Status(code, said) => of_status(code, &said),
         Failure::Token(code, said) => of_token(code, &said),
-        Failure::Transport(error) if error.is_connect() => {
-            Kind::Unreachable(format!("{:#}; {WITHOUT_REGISTRY}", anyhow!(error.without_url())))
-        }
         // Without the address that it names.
         Failure::Transport(error) => Kind::Unreachable(format!("{:#}", anyhow!(error.without_url()))),
         Failure::Digest { expected, actual } => {
