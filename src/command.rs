@@ -21,9 +21,10 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::caller;
 use crate::config::{environment, state};
 use crate::doctor::{self, Asked};
-use crate::keeper::sweep;
+use crate::keeper::{journal, sweep};
 use crate::plain::printed;
 use crate::recipe::suggest;
 use crate::report::{files, history};
@@ -176,8 +177,15 @@ fn runs_dir() -> Result<PathBuf> {
 
 fn dir_of(run: &str) -> Result<PathBuf> {
     let runs = runs_dir()?;
-    // A run's id, or the path of its directory.
-    let dir = if run.contains('/') { Path::new(run).to_owned() } else { runs.join(run) };
+    // A run's id, or the path of its directory, from where it was typed.
+    let named = if run.contains('/') { None } else { Some(runs.join(run)) };
+    let dir = match named.filter(|dir| sweep::started(dir).is_some()) {
+        Some(dir) => dir,
+        None => caller::absolute(Path::new(run))?,
+    };
+    if run.contains('/') && sweep::started(&dir).is_none() {
+        bail!("no run has left its record in `{}`: there is no `{}`", dir.display(), journal::FILE);
+    }
     if sweep::started(&dir).is_none() {
         let mut known: Vec<_> = std::fs::read_dir(&runs).into_iter().flatten().flatten().map(|it| it.path()).collect();
         known.retain(|dir| sweep::started(dir).is_some());

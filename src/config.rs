@@ -179,7 +179,8 @@ fn approved(env: Env<'_>, harness: &HarnessToml, root: &Path) -> PathBuf {
 
 fn screenshots(env: Env<'_>, harness: &HarnessToml) -> Result<Screenshots> {
     let on = match env("HARNESS_SCREENSHOTS").as_deref() {
-        None | Some("") => harness.screenshots.unwrap_or(true),
+        // Somebody who waits for a run of seconds has no use for pictures that take as long again.
+        None | Some("") => harness.screenshots.unwrap_or_else(|| env("CI").as_deref() == Some("true")),
         Some("1") => true,
         Some("0") => false,
         Some(value) => bail!("HARNESS_SCREENSHOTS is `{value}`: write `1` or `0`"),
@@ -376,6 +377,17 @@ mod tests {
         let cli = Cli::try_parse_from([&["recipe"], arguments].concat()).unwrap();
         let env: BTreeMap<String, String> = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         Config::resolve(&cli, &|key| env.get(key).cloned(), dir.path(), "wiki")
+    }
+
+    #[test]
+    fn pictures_are_for_ci_unless_somebody_asks() {
+        let on = |env: &[(&str, &str)], harness: &str| resolve(&[], env, harness, "").unwrap().settings.screenshots.on;
+        assert!(!on(&[], "") && on(&[("CI", "true")], ""));
+        assert!(on(&[], "screenshots = true") && !on(&[("CI", "true")], "screenshots = false"));
+        let asked = |value| [("HARNESS_SCREENSHOTS", value)];
+        assert!(on(&asked("1"), "screenshots = false") && !on(&asked("0"), "screenshots = true"));
+        let error = resolve(&[], &asked("yes"), "", "").err().unwrap().to_string();
+        assert_eq!(error, "HARNESS_SCREENSHOTS is `yes`: write `1` or `0`");
     }
 
     #[test]

@@ -36,18 +36,18 @@ pub fn drafts(recipe: &str, working_copy: Option<&Path>) -> Result<Vec<Draft>> {
     let cli = Cli { recipe: vec![recipe.to_owned()], recipe_dir: working_copy.map(Path::to_owned), ..Cli::default() };
     let config = Config::resolve(&cli, &|key| std::env::var(key).ok(), &root(), recipe)?;
     let folder = config.overlay.clone();
-    for name in [TOML, CHECK] {
-        if folder.join(name).exists() {
-            bail!("`{}` is there already, and what somebody wrote is not written over", folder.join(name).display());
-        }
+    let missing = |name: &&str| !folder.join(name).exists();
+    let wanted: Vec<&str> = [TOML, CHECK].into_iter().filter(missing).collect();
+    if wanted.is_empty() {
+        bail!("`{}` is there already, and what somebody wrote is not written over", folder.join(TOML).display());
     }
     let opened = Recipe::open(&config.recipe, &config.sources, &config.state, &config.reference, None)?;
     let domain = format!("{recipe}.{}", config.zone);
     let form = Form::Chaos { revision: opened.head.clone() };
     let state = opened.state(&opened.head, &domain, &Default::default(), None, &form);
     let state = state.with_context(|| format!("failed to read the head {}", opened.head))?;
-    let draft = |name: &str, text| Draft { path: folder.join(name), text };
-    Ok(vec![draft(TOML, toml(recipe, &state)), draft(CHECK, check(&state))])
+    let text = |name| if name == TOML { toml(recipe, &state) } else { check(&state) };
+    Ok(wanted.into_iter().map(|name| Draft { path: folder.join(name), text: text(name) }).collect())
 }
 
 const TOML: &str = "recipe.toml";

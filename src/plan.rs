@@ -74,11 +74,16 @@ impl Skip {
 
 impl fmt::Display for Skip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
+        write!(f, "{}: {}", self.kind, self.reason)
+    }
+}
+
+impl fmt::Display for SkipKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             SkipKind::Intended => "intended",
             SkipKind::Unverified => "unverified",
-        };
-        write!(f, "{kind}: {}", self.reason)
+        })
     }
 }
 

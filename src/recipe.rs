@@ -149,7 +149,8 @@ impl AppState {
                 spec.key = key.clone();
             }
         }
-        let mut stack = compose.stack;
+        let rules_at = compose.rules_at();
+        let mut stack = Stack { rules_at, ..compose.stack };
         if stack.services.is_empty() {
             bail!("the compose files define no service");
         }

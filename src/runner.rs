@@ -141,6 +141,8 @@ fn plan(candidates: &[Candidate]) -> Result<ExitCode> {
         match candidate {
             Candidate::Run(run) => crate::report::print_plan(&run.prepared)?,
             Candidate::Stopped(stopped) => {
+                // What is known is shown, and then what stands in the way of it.
+                stopped.plan.iter().try_for_each(|plan| crate::report::print(&plan.to_string()))?;
                 eprint!("{}", stopped.said());
                 code = code.max(stopped.code());
             }
@@ -152,6 +154,11 @@ fn plan(candidates: &[Candidate]) -> Result<ExitCode> {
 /// The recipe that `harness.toml` names for trials that are every recipe's.
 fn default_recipe() -> Result<Option<String>> {
     let harness: HarnessToml = files::read(&program::root().join("harness.toml"))?;
+    if let Some(name) = &harness.recipes.default {
+        eprintln!(
+            "note: no recipe is named, so it is `{name}` (`recipes.default` in harness.toml): RECIPE={name} says so, or another"
+        );
+    }
     Ok(harness.recipes.default)
 }
 

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::caller;
 use crate::client::look;
 use crate::engine::Exec;
 use crate::init;
 use crate::plain::plain;
+use crate::prepare::quoted;
+use crate::program;
 use anyhow::{Context as _, Result};
 
 /// Whoever looks into an app has time, and no way to say when it is enough but Ctrl-C.
@@ -76,10 +79,12 @@ pub async fn logs(logs: Logs, dir: &Path) -> Result<ExitCode> {
 }
 
 pub fn init(init: &Init) -> Result<ExitCode> {
-    for draft in init::drafts(&init.recipe, init.recipe_dir.as_deref())? {
+    let working_copy = init.recipe_dir.as_deref().map(caller::absolute).transpose()?;
+    for draft in init::drafts(&init.recipe, working_copy.as_deref())? {
         draft.write()?;
         eprintln!("wrote {}", draft.path.display());
     }
-    eprintln!("try it: cargo test --test recipe -- --recipe {}", init.recipe);
+    let way = working_copy.map_or_else(String::new, |dir| format!(" --recipe-dir {}", quoted(&dir.to_string_lossy())));
+    eprintln!("try it: {} --recipe {}{way}", program::test(), init.recipe);
     Ok(ExitCode::SUCCESS)
 }

@@ -36,7 +36,8 @@ pub struct HarnessToml {
     pub warm: Option<Duration>,
     /// The list of recipes whose own tests and install steps may run; `repo-local-approved.txt` when not given.
     pub repo_local_approved: Option<String>,
-    /// Whether the app is photographed after install and upgrade, where there is a Chromium; true when not given.
+    /// Whether the app is photographed after install and upgrade, where there is a Chromium; with `CI=true` alone when not
+    /// given, because it takes seconds.
     pub screenshots: Option<bool>,
     /// The Chromium to take pictures with, when it is not the one on `PATH`.
     pub chromium: Option<std::path::PathBuf>,

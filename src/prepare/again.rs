@@ -31,7 +31,7 @@ fn choices(cli: &Cli, recipe: &str) -> Vec<(&'static str, Option<&'static str>, 
 }
 
 /// A word as a shell takes it.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-+=.,:/@%".contains(c);
     match !word.is_empty() && word.chars().all(plain) {
         true => word.to_owned(),

@@ -27,7 +27,8 @@ use self::lines::Source;
 pub(crate) use self::lines::Sources;
 use self::schema::NEWEST;
 use super::env::AppEnv;
-use super::stack::Stack;
+use super::route;
+use super::stack::{Service, Stack};
 use super::tree::{Tree, inside};
 
 /// The compose files of an app, as one.
@@ -42,6 +43,22 @@ pub struct Compose {
     pub images: BTreeMap<String, (String, Vec<String>)>,
     /// Where each part of the document is written.
     pub(crate) sources: Sources,
+}
+
+impl Compose {
+    /// Where the rules of Traefik's routers are written, as `compose.yml` line 21, by service and label.
+    pub(super) fn rules_at(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        let place = |service: &str, label: &str| {
+            let path = ["services", service, "deploy", "labels", label].map(str::to_owned);
+            let (file, line) = self.sources.place(&self.document, &path);
+            (label.to_owned(), format!("`{file}` line {line}"))
+        };
+        let of_service = |(name, service): (&String, &Service)| {
+            let rules = service.deploy.labels.keys().filter(|label| route::is_rule(label));
+            (name.clone(), rules.map(|label| place(name, label)).collect())
+        };
+        self.stack.services.iter().map(of_service).collect()
+    }
 }
 
 /// Loads the files that the environment's `COMPOSE_FILE` names. Variables are looked up in `env` alone.

@@ -18,6 +18,9 @@ pub const PROXY: &str = "proxy";
 /// The entry points of abra's Traefik that take HTTP; the first is the one without encryption.
 pub const ENTRYPOINTS: [&str; 3] = ["web", "web-secure", "websecure"];
 
+/// So many rules are told of an address that none of them takes.
+const TOLD: usize = 3;
+
 /// Where requests for the app's address go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
@@ -77,6 +80,13 @@ impl Rewrite {
         };
         if changed.starts_with('/') { changed } else { format!("/{changed}") }
     }
+}
+
+/// Whether a label is the rule of a router for HTTP; Traefik does not look at its case.
+pub fn is_rule(label: &str) -> bool {
+    let label = label.to_ascii_lowercase();
+    let parts: Vec<&str> = label.split('.').collect();
+    matches!(parts[..], ["traefik", "http", "routers", _, "rule"])
 }
 
 /// Finds the route of the domain's first page, or says why there is none.
@@ -169,9 +179,32 @@ impl Judge<'_> {
                 format!("service `{name}` has a router for `{domain}`, but not the label `traefik.enable=true`")
             }
             None if !self.problems.is_empty() => self.problems.join("; "),
-            None if named => format!("no router's rule takes `{path}` of `{domain}`: Traefik answers 404"),
-            None => format!("no service has a Traefik router whose rule is for `{domain}`"),
+            None if named => {
+                format!("no router's rule takes `{path}` of `{domain}`: Traefik answers 404{}", self.rules())
+            }
+            None => format!("no service has a Traefik router whose rule is for `{domain}`{}", self.rules()),
         }
+    }
+
+    /// The rules that there are, and where they are written: one of them is mostly meant to be the one.
+    fn rules(&self) -> String {
+        let of = |router: &Router| Some((router.rule.clone()?, router.owner.clone(), self.written(router)));
+        let rules: BTreeSet<(String, String, String)> = self.labels.routers.iter().filter_map(of).collect();
+        let told: Vec<String> =
+            rules.iter().take(TOLD).map(|(rule, owner, at)| format!("`{rule}`, of `{owner}`{at}")).collect();
+        match (told.as_slice(), rules.len().saturating_sub(TOLD)) {
+            ([], _) => String::new(),
+            ([only], _) => format!("; the only rule is {only}"),
+            (told, 0) => format!("; the rules are {}", told.join("; ")),
+            (told, more) => format!("; the rules are {}; and {more} more", told.join("; ")),
+        }
+    }
+
+    fn written(&self, router: &Router) -> String {
+        let labels = self.stack.rules_at.get(&router.owner);
+        let mut of_router =
+            labels.into_iter().flatten().filter(|(label, _)| label.split('.').nth(3) == Some(&router.name));
+        of_router.next().map_or_else(String::new, |(_, place)| format!(": {place}"))
     }
 
     /// The rule of a router. One that cannot be read takes its router away.

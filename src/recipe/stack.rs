@@ -23,6 +23,9 @@ pub struct Stack {
     /// What a reader should know about the compose files: keys that a Swarm ignores, templates that are left alone.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Where the rules of Traefik's routers are written, for messages about them, by service and label.
+    #[serde(default)]
+    pub rules_at: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl Stack {

@@ -43,6 +43,9 @@ pub enum State {
     Failed,
 }
 
+/// Why the fourth rung is not proven where nobody has written anything about the recipe.
+pub const NO_OVERLAY: &str = "the recipe has no assertions of its own in `overlays/`";
+
 const INSTALL_FAILED: &str = "not shown to install";
 
 /// The level of a run by its tiers.
@@ -98,7 +101,7 @@ fn own(tiers: &[TierResult]) -> (State, String) {
     let has_overlays = tiers.iter().flat_map(|tier| &tier.trials).any(|trial| trial.kind == TrialKind::Overlay);
     let overlays = match has_overlays {
         true => assertions(tiers, |kind| kind == TrialKind::Overlay),
-        false => (State::Unverified, "the recipe has no assertions of its own in `overlays/`".into()),
+        false => (State::Unverified, NO_OVERLAY.into()),
     };
     worst([whole, overlays])
 }

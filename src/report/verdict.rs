@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::colour::{self, Colour};
 use super::fold::COULD_NOT_BEGIN;
+use super::level::NO_OVERLAY;
 use super::results::{Results, Verdict};
 use crate::plain::printed;
+use crate::spelling;
 
 /// One recipe's run, with the directory that holds its reports, if there is one.
 pub struct Row<'a> {
@@ -46,7 +48,7 @@ fn colour_of(results: &Results) -> Colour {
 fn said(results: &Results) -> String {
     let level = format!("level {} of 5", results.level.reached);
     match results.verdict {
-        Verdict::Passed => match &results.level.raise {
+        Verdict::Passed => match raise(results) {
             Some(raise) => format!("PASSED, {level} ({raise})"),
             None => format!("PASSED, {level}"),
         },
@@ -56,6 +58,18 @@ fn said(results: &Results) -> String {
         Verdict::BrokenOff => format!("BROKEN OFF: {}", results.reason),
         Verdict::TooLittle => format!("TOO LITTLE PROVEN, {level}: {}", results.reason),
         Verdict::NothingProven => format!("NOTHING PROVEN: {}", results.reason),
+    }
+}
+
+/// What would raise the level; where that is a first overlay, what to type for one.
+fn raise(results: &Results) -> Option<String> {
+    let next = results.level.rungs.get(usize::from(results.level.reached));
+    match next.filter(|rung| rung.because == NO_OVERLAY) {
+        Some(rung) => {
+            let init = spelling::harness(&format!("init {}", results.recipe));
+            Some(format!("level {}: write an overlay, `{init}`", rung.level))
+        }
+        None => results.level.raise.clone(),
     }
 }
 
@@ -77,6 +91,20 @@ mod tests {
     fn results(run: &str) -> Results {
         let path = crate::program::root().join(format!("tests/data/runs/{run}/events.jsonl"));
         fold(&journal::read(&path).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_recipe_without_an_overlay_is_told_how_to_begin_one() {
+        let mut green = results("green");
+        green.level.reached = 3;
+        let rung = &mut green.level.rungs[3];
+        rung.because = NO_OVERLAY.into();
+        let expected =
+            format!("PASSED, level 3 of 5 (level 4: write an overlay, `cargo harness init {}`)", green.recipe);
+        assert_eq!(said(&green), expected);
+        // Whoever has one has something else to do.
+        green.level.rungs[3].because = "`x` could not be proven".into();
+        assert_eq!(said(&green), format!("PASSED, level 3 of 5 ({})", green.level.raise.as_deref().unwrap()));
     }
 
     #[test]

@@ -102,6 +102,7 @@ fn conclude(
             (Outcome::Failed, failure.message, Some(failure.fault))
         }
     };
+    let told = tier.and_then(|tier| told_by_operation(run, &name, tier, &message));
     // Whatever said it: an assertion of this process, a program of the recipe, or the app.
     let message = run.session.masked(&message);
     let ended = Ended { name, tier, outcome, millis: millis(took), message: message.clone(), fault };
@@ -116,9 +117,16 @@ fn conclude(
         Outcome::Passed => Ok(Completion::Completed),
         // nextest would show it as passed.
         Outcome::Ignored if run.session.is_shared() => Err(Failed::from(format!("not proven: {message}"))),
-        Outcome::Ignored => Ok(Completion::ignored_with(one_line(&message))),
+        Outcome::Ignored => Ok(Completion::ignored_with(told.unwrap_or_else(|| one_line(&message)))),
         Outcome::Failed => Err(Failed::from(message)),
     }
+}
+
+/// Why a tier is skipped is said by its operation's own trial, the header and the summary, and not by every trial again.
+fn told_by_operation(run: &RecipeRun, name: &str, tier: Tier, reason: &str) -> Option<String> {
+    let skip = run.prepared.spec.plan.skip(tier).filter(|skip| skip.to_string() == reason)?;
+    let operation = operation_name(tier);
+    (name != operation && run.operations.contains(&tier)).then(|| format!("{}, as {operation}", skip.kind))
 }
 
 fn one_line(text: &str) -> String {

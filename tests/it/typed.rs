@@ -43,6 +43,16 @@ fn relative_paths_are_taken_from_where_they_are_typed() {
     let junit = std::fs::read_to_string(here.join("junit.xml")).unwrap();
     assert!(junit.contains("tier::install"), "{junit}");
     assert!(here.join("rd/results.json").is_file());
+    // Runs as well, with a slash and without.
+    for (command, run) in [("report", "./rd"), ("report", "rd"), ("open", "../here/rd")] {
+        let ended = finish(&cargo(&world, &here, &["harness", command, run]).env("BROWSER", "/bin/true"));
+        assert_eq!(ended.code, 0, "{ended}");
+        assert!(format!("{ended}").contains(&format!("{}/rd/report.html", here.display())), "{ended}");
+    }
+    let ended = finish(&cargo(&world, &here, &["harness", "report", "./nowhere"]));
+    let expected =
+        format!("error: no run has left its record in `{}/nowhere`: there is no `events.jsonl`\n", here.display());
+    assert!(ended.code != 0 && ended.stderr.contains(&expected), "{ended}");
 
     // In variables as well, and `PWD` is believed only if it is where cargo was started.
     let root = top.join("own");

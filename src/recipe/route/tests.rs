@@ -57,15 +57,38 @@ fn what_is_missing_is_named() {
     assert_eq!(error(&[]), "no service has a Traefik router whose rule is for `wiki.example.test`");
     assert!(said(&[]).is_none);
     let other = ("traefik.http.routers.a.rule", "Host(`wiki.example.test.evil.test`)");
-    assert!(error(&[ENABLE, other, PORT]).starts_with("no service has"));
+    assert_eq!(
+        error(&[ENABLE, other, PORT]),
+        "no service has a Traefik router whose rule is for `wiki.example.test`; the only rule is \
+         `Host(`wiki.example.test.evil.test`)`, of `web`"
+    );
     assert!(error(&[RULE, PORT]).ends_with("but not the label `traefik.enable=true`"));
     assert!(error(&[ENABLE, RULE]).contains("loadbalancer.server.port"));
     assert!(error(&[ENABLE, RULE, (PORT.0, "http")]).ends_with("is `http`, which is no port"));
     let nowhere = ("traefik.http.routers.a.rule", "Host(`wiki.example.test`) && PathPrefix(`/nowhere`)");
     assert_eq!(
         error(&[ENABLE, nowhere, PORT]),
-        "no router's rule takes `/` of `wiki.example.test`: Traefik answers 404"
+        "no router's rule takes `/` of `wiki.example.test`: Traefik answers 404; the only rule is \
+         `Host(`wiki.example.test`) && PathPrefix(`/nowhere`)`, of `web`"
     );
+}
+
+#[test]
+fn the_rules_that_there_are_are_told_with_their_lines_and_not_without_end() {
+    let rule = |number: usize| (format!("traefik.http.routers.r{number}.rule"), format!("Host(`{number}.test`)"));
+    let error = |count: usize| {
+        let rules: Vec<(String, String)> = (1..=count).map(rule).collect();
+        let mut labels: Vec<(&str, &str)> = rules.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        labels.push(ENABLE);
+        let mut stack = stack(&[("web", service(&labels, &["proxy"]))]);
+        let place = ("traefik.http.routers.r1.rule".to_owned(), "`compose.yml` line 21".to_owned());
+        stack.rules_at.insert("web".into(), [place].into());
+        asked(&stack, "/").route.unwrap_err()
+    };
+    assert!(error(1).ends_with("; the only rule is `Host(`1.test`)`, of `web`: `compose.yml` line 21"), "{}", error(1));
+    let two = "; the rules are `Host(`1.test`)`, of `web`: `compose.yml` line 21; `Host(`2.test`)`, of `web`";
+    assert!(error(2).ends_with(two), "{}", error(2));
+    assert!(error(5).ends_with("; `Host(`3.test`)`, of `web`; and 2 more"), "{}", error(5));
 }
 
 /// The one problem of a service that is right but for these labels.

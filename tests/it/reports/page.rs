@@ -103,6 +103,15 @@ fn failures_first() {
     let again = "cargo test --test recipe -- --recipe rolls-back --engine embedded --exact tier::upgrade";
     assert_eq!(text(&browser, ".again"), again);
     assert!(text(&browser, "#changes").contains("nginx:1.27.5"));
+    // The last lines of a program are often those that say it: a failure is shown whole, while a log may scroll.
+    let hidden = |selector: &str| {
+        let script = format!(
+            "(() => {{ const box = document.querySelector({selector:?}); box.closest('details')?.setAttribute('open', ''); \
+             box.textContent = 'line\\n'.repeat(300); return box.scrollHeight - box.clientHeight; }})()"
+        );
+        browser.value(&script).as_i64().unwrap()
+    };
+    assert!(hidden(".failure pre") <= 0 && hidden("#logs pre") > 0);
     open(&browser, &report("green"), LIGHT);
     let failures = browser.value("document.querySelectorAll('.failure').length");
     assert_eq!((text(&browser, ".pill").as_str(), failures.as_u64()), ("passed", Some(0)));
