@@ -380,17 +380,6 @@ mod tests {
     }
 
     #[test]
-    fn pictures_are_for_ci_unless_somebody_asks() {
-        let on = |env: &[(&str, &str)], harness: &str| resolve(&[], env, harness, "").unwrap().settings.screenshots.on;
-        assert!(!on(&[], "") && on(&[("CI", "true")], ""));
-        assert!(on(&[], "screenshots = true") && !on(&[("CI", "true")], "screenshots = false"));
-        let asked = |value| [("HARNESS_SCREENSHOTS", value)];
-        assert!(on(&asked("1"), "screenshots = false") && !on(&asked("0"), "screenshots = true"));
-        let error = resolve(&[], &asked("yes"), "", "").err().unwrap().to_string();
-        assert_eq!(error, "HARNESS_SCREENSHOTS is `yes`: write `1` or `0`");
-    }
-
-    #[test]
     fn a_root_that_is_not_there_is_called_so() {
         let cli = Cli::try_parse_from(["recipe"]).unwrap();
         let root = tempfile::tempdir().unwrap();
@@ -438,14 +427,16 @@ mod tests {
     }
 
     #[test]
-    fn pictures_are_taken_unless_harness_toml_or_the_environment_says_no() {
+    fn pictures_are_taken_in_ci_unless_harness_toml_or_the_environment_says_otherwise() {
         let screenshots = |env: &[(&str, &str)], harness: &str| {
             let Screenshots { on, chromium } = resolve(&[], env, harness, "").unwrap().settings.screenshots;
             (on, chromium.map(|path| path.display().to_string()))
         };
-        assert_eq!(screenshots(&[], ""), (true, None));
+        assert_eq!((screenshots(&[], ""), screenshots(&[("CI", "true")], "")), ((false, None), (true, None)));
+        assert_eq!(screenshots(&[], "screenshots = true"), (true, None));
+        assert_eq!(screenshots(&[("CI", "true"), ("HARNESS_SCREENSHOTS", "0")], ""), (false, None));
         let harness = "screenshots = false\nchromium = \"/opt/one\"";
-        assert_eq!(screenshots(&[], harness), (false, Some("/opt/one".into())));
+        assert_eq!(screenshots(&[("CI", "true")], harness), (false, Some("/opt/one".into())));
         let env = [("HARNESS_SCREENSHOTS", "1"), ("HARNESS_CHROMIUM", "/opt/two")];
         assert_eq!(screenshots(&env, harness), (true, Some("/opt/two".into())));
         let line = refusal(&[], &[("HARNESS_SCREENSHOTS", "no")], "", "");

@@ -13,8 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::cli::Cli;
 use crate::config::files::RecipeToml;
-use crate::config::{Config, Keep, Settings, state};
-use crate::engine::{EngineSpec, SWARMS_MONITOR};
+use crate::config::{Config, Keep, state};
 use crate::fault::{self, Blame as _, Failure, Fault};
 use crate::keeper::blame;
 use crate::keeper::facts::Facts;
@@ -28,7 +27,7 @@ use crate::recipe::fresh::{self, Fresh};
 use crate::recipe::name::RecipeName;
 use crate::recipe::policy::Policy;
 use crate::recipe::source;
-use crate::recipe::stack::{FailureAction, Service, Stack};
+use crate::recipe::stack::Stack;
 use crate::recipe::version::{Base, Revision};
 use crate::recipe::{AppState, Recipe};
 use crate::sabotage::drill::CANNOT_BE_PLANTED;
@@ -148,7 +147,7 @@ fn decide(
     let chosen = engine::choose(&config, &stacks).blame(Fault::Infrastructure)?;
     facts.runs_on(chosen.spec.name(), &chosen.why, &chosen.stand_ins);
     notes.extend(chosen.notes);
-    notes.extend(patience(&config.settings, &chosen.spec, &head.stack));
+    notes.extend(engine::patience(&config.settings, &chosen.spec, &head.stack));
     if cli.plan {
         notes.extend(engine::not_looked_at(&chosen.spec, &stacks, &config.images));
     }
@@ -274,30 +273,6 @@ fn read(config: &Config, recipe: &Recipe, domain: &str) -> Result<Read> {
         None => Vec::new(),
     };
     Ok(Read { base, head, fresh, notes })
-}
-
-/// How long the app is watched: what dies later than that is not seen, and a reader should know.
-fn patience(settings: &Settings, engine: &EngineSpec, head: &Stack) -> Vec<String> {
-    let watched = humantime::format_duration(settings.settle.max(settings.stable));
-    let longer = match settings.settle > settings.stable {
-        true => String::new(),
-        false => "; `CI=true` makes that 30s, `deadlines.settle` as long as you like".to_owned(),
-    };
-    let mut notes = vec![format!("the app is watched for {watched} after the last operation{longer}")];
-    let shortened = |service: &Service| {
-        let policy = &service.deploy.update;
-        policy.failure_action != FailureAction::Pause && policy.monitor.is_none() && settings.settle < SWARMS_MONITOR
-    };
-    let names: Vec<&str> =
-        head.services.iter().filter(|(_, it)| shortened(it)).map(|(name, _)| name.as_str()).collect();
-    if matches!(engine, EngineSpec::Embedded) && !names.is_empty() {
-        notes.push(format!(
-            "a Swarm watches a new task of `{}` for 5s before its update counts as done, and this run for less: a failure \
-             after that is no rollback here",
-            names.join("`, `")
-        ));
-    }
-    notes
 }
 
 /// The recipe's own code in its head, sorted by what this repository approves.

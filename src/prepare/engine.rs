@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::config::{Config, EngineChoice};
+use crate::config::{Config, EngineChoice, Settings};
 use crate::engine::swarm::endpoint::Endpoint;
-use crate::engine::{EngineSpec, abra, embedded, swarm};
+use crate::engine::{EngineSpec, SWARMS_MONITOR, abra, embedded, swarm};
 use crate::fault::{Failure, Fault};
 use crate::recipe::source::address::redact;
-use crate::recipe::stack::Stack;
+use crate::recipe::stack::{FailureAction, Service, Stack};
 
 /// An engine that can deploy these stacks.
 pub struct Chosen {
@@ -38,6 +38,30 @@ pub fn choose(config: &Config, stacks: &[&Stack]) -> Result<Chosen> {
         }
         EngineChoice::Auto => auto(config, stacks),
     }
+}
+
+/// How long the app is watched: what dies later than that is not seen, and a reader should know.
+pub fn patience(settings: &Settings, engine: &EngineSpec, head: &Stack) -> Vec<String> {
+    let watched = humantime::format_duration(settings.settle.max(settings.stable));
+    let longer = match settings.settle > settings.stable {
+        true => String::new(),
+        false => "; `CI=true` makes that 30s, `deadlines.settle` as long as you like".to_owned(),
+    };
+    let mut notes = vec![format!("the app is watched for {watched} after the last operation{longer}")];
+    let shortened = |service: &Service| {
+        let policy = &service.deploy.update;
+        policy.failure_action != FailureAction::Pause && policy.monitor.is_none() && settings.settle < SWARMS_MONITOR
+    };
+    let names: Vec<&str> =
+        head.services.iter().filter(|(_, it)| shortened(it)).map(|(name, _)| name.as_str()).collect();
+    if matches!(engine, EngineSpec::Embedded) && !names.is_empty() {
+        notes.push(format!(
+            "a Swarm watches a new task of `{}` for 5s before its update counts as done, and this run for less: a failure \
+             after that is no rollback here",
+            names.join("`, `")
+        ));
+    }
+    notes
 }
 
 /// What a plan says although nobody has looked: a registry is asked when its image is pulled.

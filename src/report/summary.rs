@@ -72,9 +72,13 @@ fn operation_time(tier: Tier, records: &[Record]) -> Option<(Duration, bool)> {
     })
 }
 
-/// One app, deployed once: anything else is a bug of the harness.
+/// One app, deployed once: more is a bug of the harness, and none is what an image may come to that cannot be had.
 fn deployed(count: usize) -> String {
-    if count == 1 { "deployed once".into() } else { format!("deploy-count = {count} (expect 1)") }
+    match count {
+        0 => "nothing was deployed".into(),
+        1 => "deployed once".into(),
+        _ => format!("deploy-count = {count} (expect 1)"),
+    }
 }
 
 /// Why trials were ignored, each reason once and the most frequent first.
@@ -138,5 +142,6 @@ mod tests {
         let two = [vec![trial("no volume")], failed()].concat();
         assert_eq!(because(two.iter()), " (5 because tier::restore failed; 1 no volume)");
         assert_eq!((deployed(1), deployed(2)), ("deployed once".into(), "deploy-count = 2 (expect 1)".into()));
+        assert_eq!(deployed(0), "nothing was deployed");
     }
 }

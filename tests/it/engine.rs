@@ -224,8 +224,8 @@ fn a_plan_says_what_it_could_not_look_at() {
     let ended = plan("swarm");
     assert_eq!(ended.code, 3, "{ended}");
     assert!(ended.stdout.contains("\ninstall  deploy 1.0.0+1.27.4\nupgrade  redeploy the head "), "{ended}");
-    let refusal =
-        "error: failed to use the engine `swarm`: failed to connect to Docker at `unix:///nowhere/docker.sock`";
+    let refusal = "error: failed to use the engine `swarm`: there is no Docker here: failed to connect to Docker at \
+                   `unix:///nowhere/docker.sock`";
     assert!(ended.stderr.contains(refusal), "{ended}");
     // Nothing is said of what has no need of a registry.
     assert!(!world.run(&PLAN).stdout.contains("is not known yet"));

@@ -80,6 +80,12 @@ fn a_whole_run() {
     assert_eq!(ended.code, 0, "{ended}");
     let all = trials(&world);
     assert!(ended.stderr.contains(&format!("{all} tests run: {all} passed, 0 skipped")), "{ended}");
+    // What stands in for what, and what became of it, are shown as under `cargo test`, and once each.
+    for said in
+        ["\n    images   `nginx:1.27.5` is not what runs: ", "   PASSED, level 4 of 5 (", "\n    report   file://"]
+    {
+        assert_eq!(ended.stderr.matches(said).count(), 1, "`{said}` once in {ended}");
+    }
     // Teardown is a trial: it was over before nextest was.
     assert_eq!(world.leftovers(), Vec::<String>::new());
     let results = results(&world);

@@ -1,7 +1,7 @@
 //! A Swarm behind ssh: a real `sshd` on loopback, at a port that is not the usual one.
 
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
