@@ -1,5 +1,5 @@
 //! The commands: testing a recipe; runs that are there, which are up, tearing them down, what dead ones left, their
-//! reports; what the state directory holds.
+//! reports, and telling a pull request of them; what the state directory holds.
 //!
 //! The `harness` executable answers them, and so does the test executable that began the run: it is built already when
 //! somebody wants to be rid of an app that was kept.
@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::announce;
 use crate::caller;
 use crate::config::{environment, state};
 use crate::doctor::{self, Asked};
@@ -79,6 +80,8 @@ enum Command {
         #[arg(long, conflicts_with = "run")]
         history: bool,
     },
+    /// Tells a pull request what a run has come to: by the status of its commit, and by one comment
+    Announce(Box<announce::Options>),
     /// Opens the report of a run in a browser
     Open {
         /// The run's id, or its directory; the newest run when not given
@@ -138,6 +141,7 @@ fn answer(command: Command) -> ExitCode {
         Command::Doctor { server, network, image } => examine(Asked { server, network, image }),
         Command::Report { history: true, .. } => past_runs(),
         Command::Report { run, .. } => report(run.as_deref()),
+        Command::Announce(options) => runtime().and_then(|runtime| runtime.block_on(announce::run(*options))),
         Command::Open { run } => dir_or_newest(run.as_deref()).and_then(|dir| open::report(&dir)),
     };
     result.unwrap_or_else(|error| {

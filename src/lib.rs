@@ -15,6 +15,7 @@
 //! }
 //! ```
 
+pub mod announce;
 pub mod app;
 pub mod assertion;
 pub mod caller;

@@ -1,7 +1,7 @@
 //! From a command line to a decided run: the recipe is read, the plan made, and every mistake found that can be found
 //! before anything is created.
 
-mod again;
+pub mod again;
 mod engine;
 mod given;
 

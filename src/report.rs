@@ -5,6 +5,7 @@ pub mod amount;
 mod badge;
 mod card;
 mod colour;
+pub mod comment;
 pub mod explain;
 pub mod files;
 pub mod fold;

@@ -14,7 +14,7 @@ pub fn schemas() -> [(&'static str, Value); 2] {
 }
 
 /// What is read of the environment: the variable, its short name, and what it is for.
-const VARIABLES: [(&str, &str, &str); 21] = [
+const VARIABLES: [(&str, &str, &str); 22] = [
     ("HARNESS_RECIPE", "RECIPE", "`--recipe`; several with commas between them"),
     ("HARNESS_RECIPE_DIR", "", "`--recipe-dir`"),
     ("HARNESS_REF", "REF", "`--ref`"),
@@ -41,6 +41,7 @@ const VARIABLES: [(&str, &str, &str); 21] = [
                          the nearest folder upwards that has a `harness.toml`",
     ),
     ("HARNESS_SECRET_<NAME>", "", "The value of a secret, as `--secret name=@file` gives it"),
+    ("HARNESS_FORGE_TOKEN", "", "The token of `harness announce`; see [announce](announce.md)"),
     ("CCCI_SKIP_GENERIC", "", "`--skip-generic`, with `1`"),
     ("CCCI_SKIP_GENERIC_<TIER>", "", "`--skip-generic=<tier>`, with `1`"),
     ("CCCI_REPO_LOCAL_APPROVED_FILE", "", "`repo_local_approved`"),

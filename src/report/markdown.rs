@@ -16,6 +16,8 @@ const SHOWN: usize = 10;
 const LINES: usize = 30;
 /// Characters shown of one line.
 const LONGEST: usize = 400;
+/// Bytes shown of one failure, however its lines are.
+const MOST: usize = 16 << 10;
 /// Forges refuse comments of much more than this.
 const LIMIT: usize = 60 << 10;
 /// What is left of that for the end, which names the run.
@@ -69,7 +71,7 @@ pub fn render(results: &Results) -> String {
     out
 }
 
-fn row(tier: &TierResult) -> String {
+pub(super) fn row(tier: &TierResult) -> String {
     let operation = tier.operation.as_ref().map(|it| seconds(Duration::from_millis(it.millis))).unwrap_or_default();
     let counts = [(Outcome::Passed, "passed"), (Outcome::Failed, "failed"), (Outcome::Ignored, "ignored")];
     let counts = counts.map(|(outcome, word)| (tier.count(outcome), word));
@@ -94,7 +96,7 @@ fn result(tier: &TierResult) -> String {
     .into()
 }
 
-fn teardown(results: &Results) -> String {
+pub(super) fn teardown(results: &Results) -> String {
     match &results.teardown {
         Some(teardown) if teardown.leftovers.is_empty() => {
             format!("✅ nothing is left, {}", seconds(Duration::from_millis(teardown.millis)))
@@ -105,21 +107,13 @@ fn teardown(results: &Results) -> String {
     }
 }
 
-fn raise(results: &Results) -> String {
+pub(super) fn raise(results: &Results) -> String {
     results.level.raise.as_ref().map(|raise| format!("Next: {}.", text(raise))).unwrap_or_default()
 }
 
-fn failure(trial: &TrialResult) -> String {
-    let lines: Vec<Cow<'_, str>> = trial.message.lines().map(cut).collect();
-    let mut shown = lines[..lines.len().min(LINES)].join("\n");
-    if lines.len() > LINES {
-        let _ = write!(shown, "\n… and {} more lines", lines.len() - LINES);
-    }
-    // A fence longer than any in the text cannot be closed from inside.
-    let longest = shown.split(|c| c != '`').map(str::len).max().unwrap_or(0);
-    let fence = "`".repeat(longest.max(2) + 1);
-    let shown = printable(&shown);
-    format!("\n<details open><summary>{}</summary>\n\n{fence}text\n{shown}\n{fence}\n\n</details>\n", text(&trial.name))
+pub(super) fn failure(trial: &TrialResult) -> String {
+    let (name, message) = (text(&trial.name), fenced(&trial.message));
+    format!("\n<details open><summary>{name}</summary>\n\n{message}\n\n</details>\n")
 }
 
 /// What a visitor would have seen of the upgrade, in one line.
@@ -147,32 +141,68 @@ fn cut(line: &str) -> Cow<'_, str> {
 }
 
 /// Text that means nothing to Markdown: no markup, no HTML, no mention, no link, on one line.
-fn text(raw: &str) -> String {
+///
+/// An entity is not enough for what a forge looks for in the text as it is shown: mentions, references to issues,
+/// addresses, and Gitea's `[[name]]`, which may become a picture. A space without width stands in those.
+pub(super) fn text(raw: &str) -> String {
     let mut out = String::with_capacity(raw.len().min(LONGEST));
     let raw = printable(&cut(raw));
     let mut chars = raw.chars().peekable();
+    let mut last = ' ';
     while let Some(c) = chars.next() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '\n' => out.push(' '),
-            // An entity is no mention, no reference to an issue and no address.
-            '@' => out.push_str("&#64;"),
-            '#' => out.push_str("&#35;"),
-            ':' if chars.peek() == Some(&'/') => out.push_str("&#58;"),
+            '@' => out.push_str("&#64;&#8203;"),
+            '#' => out.push_str("&#35;&#8203;"),
+            '$' => out.push_str("&#36;"),
+            '!' => out.push_str("\\!&#8203;"),
+            '[' if last == '[' => out.push_str("&#8203;\\["),
+            ':' if chars.peek() == Some(&'/') => out.push_str("&#58;&#8203;"),
             '.' if out.len() >= 3 && out.as_bytes()[out.len() - 3..].eq_ignore_ascii_case(b"www") => {
-                out.push_str("&#46;")
+                out.push_str("&#46;&#8203;")
             }
-            '\\' | '*' | '_' | '[' | ']' | '|' | '~' | '!' => {
+            '\\' | '*' | '_' | '[' | ']' | '|' | '~' => {
                 out.push('\\');
                 out.push(c);
             }
             '`' => out.push_str("&#96;"),
             c => out.push(c),
         }
+        last = c;
     }
     out
+}
+
+/// A name or a value between backticks, where a forge looks for nothing; on one line, and also in a table.
+pub(super) fn code(raw: &str) -> String {
+    let inner: String = printable(&cut(raw)).replace(['\n', '\t'], " ").replace('`', "'").replace('|', "¦");
+    match inner.trim() {
+        "" => "(empty)".into(),
+        inner => format!("`{inner}`"),
+    }
+}
+
+/// Lines as they are: the first so many of them, each not too long, between fences that nothing in them closes.
+pub(super) fn fenced(raw: &str) -> String {
+    let lines: Vec<Cow<'_, str>> = raw.lines().map(cut).collect();
+    let mut room = MOST;
+    let fits = |line: &&Cow<'_, str>| {
+        let left = room.checked_sub(line.len() + 1);
+        room = left.unwrap_or_default();
+        left.is_some()
+    };
+    let few: Vec<&Cow<'_, str>> = lines.iter().take(LINES).take_while(fits).collect();
+    let mut shown = few.iter().map(|line| line.as_ref()).collect::<Vec<_>>().join("\n");
+    if lines.len() > few.len() {
+        let _ = write!(shown, "\n… and {} more lines", lines.len() - few.len());
+    }
+    // A fence longer than any in the text cannot be closed from inside.
+    let longest = shown.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    format!("{fence}text\n{}\n{fence}", printable(&shown))
 }
 
 /// Without what a browser would obey instead of showing it.
@@ -188,10 +218,11 @@ mod tests {
     #[test]
     fn text_means_nothing_to_markdown() {
         for (raw, expected) in [
-            ("@team #12 !3", "&#64;team &#35;12 \\!3"),
-            ("[a](http://x) <img src=x>", "\\[a\\](http&#58;//x) &lt;img src=x&gt;"),
-            ("www.evil.example WWW.x", "www&#46;evil.example WWW&#46;x"),
+            ("@team #12 !3", "&#64;&#8203;team &#35;&#8203;12 \\!&#8203;3"),
+            ("[a](http://x) <img src=x>", "\\[a\\](http&#58;&#8203;//x) &lt;img src=x&gt;"),
+            ("www.evil.example WWW.x", "www&#46;&#8203;evil.example WWW&#46;&#8203;x"),
             ("**a** _b_ ~~c~~ `d` | e", "\\*\\*a\\*\\* \\_b\\_ \\~\\~c\\~\\~ &#96;d&#96; \\| e"),
+            ("![[a]] $x$", "\\!&#8203;\\[&#8203;\\[a\\]\\] &#36;x&#36;"),
             ("one\n```\ntwo", "one &#96;&#96;&#96; two"),
             ("\u{1b}[31mred \u{202e}x\u{200b}", "\u{fffd}\\[31mred \u{fffd}x\u{fffd}"),
         ] {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot get at what it looks at has failed")]
 
+mod announce;
 mod asked;
 mod begun;
 mod bounds;

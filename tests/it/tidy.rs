@@ -81,6 +81,16 @@ fn imports_follow_the_table() {
 }
 
 #[test]
+fn nobody_but_the_commands_knows_how_to_announce() {
+    let src = checkout().join("src");
+    for file in rust_files().iter().filter(|file| file.starts_with(&src)) {
+        let module = file.strip_prefix(&src).unwrap().to_string_lossy().into_owned();
+        let may = module.starts_with("announce") || module.starts_with("command");
+        assert!(may || !text(file).contains("crate::announce"), "{} imports `crate::announce`", file.display());
+    }
+}
+
+#[test]
 fn nothing_sleeps_for_a_fixed_time() {
     for file in rust_files() {
         let allowed = ["src/poll.rs", "src/http.rs", "tests/it/tidy.rs"];
