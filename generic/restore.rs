@@ -9,6 +9,12 @@ async fn changes_since_the_backup_are_undone(app: &App) -> Result {
     generic::changes_since_the_backup_are_undone(app).await
 }
 
+/// A row that was changed in each of the app's databases says what it said when the snapshot was made, and goes on to.
+#[harness::test]
+async fn databases_are_restored(app: &App) -> Result {
+    generic::databases_are_restored(app).await
+}
+
 /// The app answers again.
 #[harness::test]
 async fn answers_over_http(app: &App) -> Result {

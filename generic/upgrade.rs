@@ -98,6 +98,12 @@ async fn stored_data_is_kept(app: &App) -> Result {
     generic::stored_data_is_kept(app).await
 }
 
+/// A row that was written into each of the app's databases before the upgrade, by the database's own client, is there.
+#[harness::test]
+async fn databases_are_kept(app: &App) -> Result {
+    generic::databases_are_kept(app).await
+}
+
 /// Every volume is mounted where the base had it, by the same service and as writable: the app still finds its data.
 #[harness::test]
 async fn mounts_are_kept(app: &App) -> Result {

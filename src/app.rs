@@ -10,7 +10,7 @@ use crate::engine::{Exec, ExecOutput, LogLine, ServiceState};
 use crate::fault::Failure;
 use crate::http;
 pub use crate::http::Page;
-use crate::keeper::protocol::{Answer, Call, Canary, Context, Evidence, Leak, Scattered};
+use crate::keeper::protocol::{Answer, Call, Canary, Context, Databases, Evidence, Leak, Scattered};
 use crate::keeper::silence::Silence;
 use crate::keeper::socket;
 use crate::poll::{Look, Poll};
@@ -193,6 +193,14 @@ impl App {
         }
     }
 
+    /// Notes something that a reader of the run should know and that is no failure. The same sentence is noted once.
+    pub async fn note(&self, text: impl Into<String>) -> Result<()> {
+        match self.call(Call::Note { text: text.into() }).await? {
+            Answer::Done => Ok(()),
+            other => unexpected(other),
+        }
+    }
+
     /// Whether a port of a service's container accepts a TCP connection now.
     pub async fn connects(&self, service: &str, port: u16) -> Result<bool> {
         match self.call(Call::Connects { service: service.to_owned(), port }).await? {
@@ -229,6 +237,14 @@ impl App {
     pub async fn way(&self) -> Result<Way> {
         match self.call(Call::Way).await? {
             Answer::Way(way) => Ok(*way),
+            other => unexpected(other),
+        }
+    }
+
+    /// The rows that the harness wrote into the app's databases, and what became of them.
+    pub async fn databases(&self) -> Result<Databases> {
+        match self.call(Call::Databases).await? {
+            Answer::Databases(databases) => Ok(databases),
             other => unexpected(other),
         }
     }

@@ -5,6 +5,7 @@ pub mod data;
 pub mod docs;
 pub mod environment;
 pub mod files;
+pub mod page;
 pub mod paths;
 pub mod reference;
 pub mod secrets;
@@ -215,12 +216,7 @@ pub fn https(harness: &HarnessToml) -> Https {
 }
 
 fn check_recipe_toml(toml: &RecipeToml) -> Result<()> {
-    if !toml.http.path.starts_with('/') {
-        bail!("`http.path` is `{}`: write a path that starts with `/`", toml.http.path);
-    }
-    if toml.http.status.is_empty() {
-        bail!("`http.status` is empty, so nothing could ever be accepted: name at least one status code");
-    }
+    toml.http.check()?;
     if let Some((volume, place)) = toml.upgrade.moves.iter().find(|(_, place)| !place.contains('/')) {
         bail!("`upgrade.moves.{volume}` is `{place}`: write where the head mounts it, as `/path` or `service:/path`");
     }

@@ -15,6 +15,7 @@ mod ledger;
 mod not_here;
 mod observation;
 pub mod outside;
+pub mod printed;
 mod proof;
 pub mod swarm;
 pub mod usage;
@@ -36,6 +37,7 @@ use crate::recipe::stack::Stack;
 use crate::recipe::version::Revision;
 use contents::Contents;
 use outside::Outside;
+use printed::{Hit, Secrets};
 
 pub use ages::Ages;
 pub use budget::ArchiveBudget;
@@ -266,6 +268,11 @@ impl Engine {
     /// The log of a service, oldest line first, over all its tasks; only the last `tail` lines when given.
     pub async fn logs(&self, service: &str, tail: Option<usize>) -> Result<Vec<LogLine>> {
         each!(self, engine => engine.logs(service, tail))
+    }
+
+    /// Where a service has printed a secret, in whatever of its log was ever there, or still is.
+    pub async fn printed(&self, service: &str, secrets: &Secrets) -> Result<Vec<Hit>> {
+        each!(self, engine => engine.printed(service, secrets))
     }
 
     /// Reads a file as the service's container sees it, mounts included.

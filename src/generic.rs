@@ -1,6 +1,8 @@
 //! The checks that several generic assertions share. `generic/` says which tier makes which of them.
 
 mod backup;
+mod databases;
+mod http;
 mod mounts;
 
 use std::time::Duration;
@@ -17,6 +19,8 @@ pub use backup::{
     backup_covers_what_it_did, changes_since_the_backup_are_undone, data_is_in_volumes, dumps_are_new_and_whole,
     new_settings_are_told,
 };
+pub use databases::{databases_are_kept, databases_are_restored};
+pub use http::answers_over_http;
 pub use mounts::mounts_are_kept;
 
 /// Every service that the compose files name runs as many tasks as it should, each for at least the `stable` time,
@@ -128,31 +132,6 @@ pub async fn route_leads_to_the_app(app: &App) -> Result<()> {
     }
     if !way.unjudged.is_empty() {
         return skip(format!("unverified: {}", way.unjudged.join("; ")));
-    }
-    Ok(())
-}
-
-/// The app answers through its own route with one of the accepted statuses, within the `call` deadline.
-pub async fn answers_over_http(app: &App) -> Result<()> {
-    if app.base().is_err() && app.way().await?.is_none {
-        return skip(
-            "unverified: no service has a Traefik router or service in its labels, so there is no page to ask for",
-        );
-    }
-    let http = &app.settings().recipe_toml.http;
-    let accepted = &http.status;
-    let poll = Poll { interval: Duration::from_millis(50), deadline: app.settings().call };
-    // A status that is not accepted may still become one: an app that migrates answers 503 until it is done.
-    let what = format!("`{}` of `{}` to answer with {accepted:?}", http.path, app.domain());
-    // A request has a deadline of its own, and says more about its end than that nothing was seen.
-    let answered = poll.until_seen(what, async || {
-        let page = app.get(&http.path).await?;
-        Ok(if accepted.contains(&page.status) { Look::Ready(()) } else { Look::NotYet(format!("{page:?}")) })
-    });
-    if let Err(error) = answered.await {
-        // The way to the app leads past the daemon: where that is away, silence says nothing about the app.
-        app.services().await?;
-        return Err(error);
     }
     Ok(())
 }
@@ -304,6 +283,7 @@ mod tests {
             mounts_before: Vec::new(),
             mounts: Vec::new(),
             losses: Default::default(),
+            held_nothing: Default::default(),
             ran_before: Default::default(),
             fresh: Vec::new(),
             settled: Duration::ZERO,

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Error, Result, anyhow};
-use reqwest::header::{CONTENT_TYPE, HOST, HeaderMap};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, TRANSFER_ENCODING};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder};
 
@@ -167,13 +167,37 @@ async fn send(request: RequestBuilder, address: &str, domain: &str, limit: Durat
     let mut answer = request.header(HOST, domain).timeout(limit).send().await?;
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
     let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await? {
+    loop {
+        let chunk = match answer.chunk().await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => break,
+            Err(error) if ends_with_the_connection(&headers) && is_closed_without_a_word(&error) => break,
+            Err(error) => return Err(error.into()),
+        };
         body.extend_from_slice(&chunk);
         if body.len() > LONGEST_PAGE {
             return Err(TooLong.into());
         }
     }
     Ok(Page { status, headers, body, address: address.to_owned() })
+}
+
+/// Whether nothing but the end of the connection says where the body ends.
+fn ends_with_the_connection(headers: &HeaderMap) -> bool {
+    !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING)
+}
+
+/// Many servers, Python's among them, close a TLS connection without saying so first, and no browser minds.
+fn is_closed_without_a_word(error: &reqwest::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::UnexpectedEof) {
+            return true;
+        }
+        source = error.source();
+    }
+    false
 }
 
 fn no_certificates(error: Error) -> Error {

@@ -6,6 +6,7 @@ pub mod blame;
 pub mod canary;
 pub mod contents;
 pub mod converge;
+pub mod databases;
 pub mod facts;
 mod fetching;
 pub mod journal;
@@ -118,8 +119,12 @@ pub struct AppRecord {
     /// What Traefik would do to a path on its way; nothing where one is asked.
     pub rewrites: Vec<Rewrite>,
     pub planted: Vec<Planted>,
+    /// The rows in the app's databases.
+    pub databases: databases::Record,
     /// Where the base had its volumes, by its compose files and as it was deployed; empty before the upgrade.
     pub mounts_before: Vec<Place>,
+    /// Of the base's volumes, those in which there was nothing yet.
+    pub held_nothing: BTreeSet<String>,
     /// What ran right before the upgrade, by service.
     pub ran_before: BTreeMap<String, Ran>,
     /// What was noted of what lies outside of volumes.
@@ -150,7 +155,9 @@ impl Default for AppRecord {
             secrets: BTreeMap::new(),
             rewrites: Vec::new(),
             planted: Vec::new(),
+            databases: databases::Record::default(),
             mounts_before: Vec::new(),
+            held_nothing: BTreeSet::new(),
             ran_before: BTreeMap::new(),
             noted: BTreeSet::new(),
             operated: None,

@@ -49,6 +49,12 @@ impl Masks {
         self.automaton.as_ref().is_some_and(|automaton| automaton.is_match(bytes))
     }
 
+    /// Whether a secret stands in these bytes that does not end before the given place.
+    pub fn finds_behind(&self, bytes: &[u8], at: usize) -> bool {
+        let found = |automaton: &AhoCorasick| automaton.find_overlapping_iter(bytes).any(|found| found.end() > at);
+        self.automaton.as_ref().is_some_and(found)
+    }
+
     /// Masks what comes in pieces, however a secret is cut: the result is that of the whole.
     pub fn stream(&self) -> MaskStream<'_> {
         MaskStream { masks: self, pending: Vec::new(), base: 0, open: 0 }

@@ -4,8 +4,9 @@
 pub mod again;
 mod engine;
 mod given;
+mod refused;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -22,7 +23,7 @@ use crate::keeper::spec::{About, Client, RunSpec};
 use crate::keeper::sweep::runs_dir;
 use crate::plan::{self, Plan};
 use crate::program::root;
-use crate::recipe::abra::{self, Form};
+use crate::recipe::abra::Form;
 use crate::recipe::fresh::{self, Fresh};
 use crate::recipe::name::RecipeName;
 use crate::recipe::policy::Policy;
@@ -130,7 +131,7 @@ fn decide(
     let Read { base, head, fresh, mut notes } = read(&config, &recipe, &domain).blame(Fault::Recipe)?;
     let states: Vec<&AppState> = base.iter().map(|(_, state)| state).chain([&head]).collect();
     let allowed = judge(&config.settings.policy, &head, &recipe.head, base.as_ref()).blame(Fault::Recipe)?;
-    check(&states).blame(Fault::Recipe)?;
+    refused::check(&states).blame(Fault::Recipe)?;
     let stacks: Vec<&Stack> = states.iter().map(|state| &state.stack).collect();
     let plan = Plan::make(plan::Facts {
         recipe: &config.recipe,
@@ -145,6 +146,7 @@ fn decide(
     });
     let plan = early.insert(plan.usage()?).clone();
     let chosen = engine::choose(&config, &stacks).blame(Fault::Infrastructure)?;
+    refused::check_placement(&chosen.spec, &states).blame(Fault::Recipe)?;
     facts.runs_on(chosen.spec.name(), &chosen.why, &chosen.stand_ins);
     notes.extend(chosen.notes);
     notes.extend(engine::patience(&config.settings, &chosen.spec, &head.stack));
@@ -332,22 +334,6 @@ fn judge(
         allowed.extend(judgement.allowed.into_iter().filter(|line| !allowed.contains(line)).collect::<Vec<_>>());
     }
     Ok(allowed)
-}
-
-/// What would fail later is refused now.
-fn check(states: &[&AppState]) -> Result<()> {
-    let mut problems: Vec<String> = states.iter().flat_map(|state| abra::problems(&state.stack)).collect();
-    problems.extend(states.iter().flat_map(|state| state.impossible_images.clone()));
-    if let [base, head] = states {
-        problems.extend(abra::check_configs(&base.stack, &head.stack));
-    }
-    // What base and head have in common is said once.
-    let mut said = BTreeSet::new();
-    problems.retain(|problem| said.insert(problem.clone()));
-    if !problems.is_empty() {
-        return Err(Failure::new(Fault::Recipe, problems.join("; ")).into());
-    }
-    Ok(())
 }
 
 fn run_dir(cli: &Cli, state: &Path, run_id: &str) -> Result<PathBuf> {

@@ -14,6 +14,7 @@ pub mod mirror;
 pub mod name;
 pub mod policy;
 mod refs;
+pub mod refused;
 pub mod route;
 pub mod secret;
 pub mod source;

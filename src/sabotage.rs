@@ -39,6 +39,7 @@ pub enum Sabotage {
     VolumeIsEmptied,
     MountIsMoved,
     UpgradeEmptiesFiles,
+    DatabaseForgets,
     ExecFailsSilently,
     KeyIsNotTold,
     BackupLabelsAreGone,
@@ -48,6 +49,7 @@ pub enum Sabotage {
     RestoreDoesNothing,
     RestoresAnotherRun,
     AppWritesOverTheRestore,
+    RestoreHookLoadsNothing,
     DeploysTwice,
     LeavesAVolume,
     LeavesASecret,
@@ -68,7 +70,7 @@ pub struct Facts {
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 34] = [
+    pub const ALL: [Sabotage; 36] = [
         Sabotage::NeverStarts,
         Sabotage::InstallsTheHead,
         Sabotage::InstallsAnotherImage,
@@ -90,6 +92,7 @@ impl Sabotage {
         Sabotage::VolumeIsEmptied,
         Sabotage::MountIsMoved,
         Sabotage::UpgradeEmptiesFiles,
+        Sabotage::DatabaseForgets,
         Sabotage::ExecFailsSilently,
         Sabotage::KeyIsNotTold,
         Sabotage::BackupLabelsAreGone,
@@ -99,6 +102,7 @@ impl Sabotage {
         Sabotage::RestoreDoesNothing,
         Sabotage::RestoresAnotherRun,
         Sabotage::AppWritesOverTheRestore,
+        Sabotage::RestoreHookLoadsNothing,
         Sabotage::DeploysTwice,
         Sabotage::LeavesAVolume,
         Sabotage::LeavesASecret,
@@ -248,6 +252,12 @@ impl Sabotage {
                 &["generic::upgrade::stored_data_is_kept"],
                 Tier::Upgrade,
             ),
+            Sabotage::DatabaseForgets => entry(
+                "database-forgets",
+                "the upgrade keeps every file of the app's databases, and a table of them is gone",
+                &["generic::upgrade::databases_are_kept"],
+                Tier::Upgrade,
+            ),
             Sabotage::ExecFailsSilently => entry(
                 "exec-fails-silently",
                 "no command is run in any container, and each is said to have succeeded without output",
@@ -300,6 +310,12 @@ impl Sabotage {
                 "app-writes-over-the-restore",
                 "a moment after the restore the app writes what it remembers over the restored files",
                 &["generic::restore::changes_since_the_backup_are_undone"],
+                Tier::Restore,
+            ),
+            Sabotage::RestoreHookLoadsNothing => entry(
+                "restore-hook-loads-nothing",
+                "the dump is back in its volume, and the hook that should load it reports success and loads nothing",
+                &["generic::restore::databases_are_restored"],
                 Tier::Restore,
             ),
             Sabotage::DeploysTwice => entry(

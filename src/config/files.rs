@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::data::{self, Data};
+use super::page::Http;
 use crate::recipe::policy::Policy;
 use crate::recipe::source::address::redact_all;
 use crate::tier::Tier;
@@ -114,6 +115,7 @@ pub struct RecipeToml {
     /// Keys added to the app's `.env` for the whole run.
     pub env: BTreeMap<String, String>,
     pub upgrade: Upgrade,
+    pub databases: Databases,
     /// Ports that must accept connections before a tier counts as reached.
     pub ready: Vec<Ready>,
     /// Data that must survive the upgrade and come back with the restore.
@@ -127,26 +129,6 @@ pub struct RecipeToml {
     pub embedded: EmbeddedSection,
     /// What this recipe's compose files may declare beyond the defaults and `harness.toml`.
     pub policy: Policy,
-}
-
-/// What counts as an answer over HTTP.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Http {
-    /// The path that is asked for.
-    pub path: String,
-    /// Accepted status codes; redirects are not followed. 404 is never accepted by default, because a router answers
-    /// so for an app that is not there.
-    pub status: Vec<u16>,
-    /// Entry points that this recipe's Traefik has beside abra's: `web`, `web-secure`, `websecure`.
-    pub entrypoints: Vec<String>,
-}
-
-impl Default for Http {
-    fn default() -> Self {
-        let status = vec![200, 301, 302, 303, 307, 308, 401, 403];
-        Http { path: "/".into(), status, entrypoints: Vec::new() }
-    }
 }
 
 /// How long things may take, as `90s` or `5m`.
@@ -196,6 +178,14 @@ pub struct Upgrade {
     pub stops: Vec<String>,
     /// Keys added to the app's `.env` from the upgrade on, as an operator would who reads the release notes.
     pub env: BTreeMap<String, String>,
+}
+
+/// The databases that the harness looks into.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Databases {
+    /// Services into whose databases the harness writes no row of its own, because the app minds a table or key more.
+    pub unwatched: Vec<String>,
 }
 
 /// A port that must accept connections.
@@ -277,7 +267,8 @@ fn is_about_data(text: &str, at: usize) -> bool {
 
 /// What the parser expects, with an example of it in the place of a name that only Rust knows.
 fn by_example(said: &str) -> String {
-    const EXAMPLES: [(&str, &str); 10] = [
+    const EXAMPLES: [(&str, &str); 11] = [
+        ("expected struct Databases", "expected a table: `[databases]` and below it `unwatched = [\"db\"]`"),
         ("expected struct Http", "expected a table: `[http]` and below it `path = \"/\"`"),
         ("expected struct Deadlines", "expected a table: `[deadlines]` and below it `deploy = \"5m\"`"),
         ("expected struct Upgrade", "expected a table: `[upgrade]` and below it `base = \"1.0.0+2.0\"`"),

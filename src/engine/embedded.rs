@@ -63,6 +63,7 @@ use self::publish::Published;
 use self::traces::{Facts, Process};
 use super::contents::Contents;
 use super::outside::Outside;
+use super::printed::{Hit, Secrets};
 use super::{
     CallError, Deployment, EngineContext, Exec, ExecOutput, FetchError, FileEntry, Kind, LogLine, ServiceState,
     TaskUsage,
@@ -133,6 +134,10 @@ impl Embedded {
         let specs = specs.collect::<Result<Vec<_>>>()?;
         let digests = spec::file_digests(deployment);
         core.read(|state| spec::check_unchanged(&state.files, &digests))?;
+        for (key, value) in &deployment.secrets {
+            let name = stack.secrets.get(key).map_or(key, |secret| &secret.name);
+            core.printed.watch(name, value.expose())?;
+        }
         core.change(|state| {
             state.stack.clone_from(&stack.name);
             state.files.extend(digests);
@@ -175,6 +180,11 @@ impl Embedded {
 
     pub async fn exec(&self, exec: &Exec) -> Result<ExecOutput, CallError> {
         call::exec(&self.core, exec).await
+    }
+
+    pub async fn printed(&self, service: &str, _: &Secrets) -> Result<Vec<Hit>> {
+        self.core.pod.check()?;
+        Ok(self.core.printed.hits(service))
     }
 
     pub async fn logs(&self, service: &str, tail: Option<usize>) -> Result<Vec<LogLine>> {

@@ -44,6 +44,7 @@ use self::events::Events;
 use self::observe::Observed;
 use self::publish::Published;
 use self::trace::Trace;
+use super::printed::{Hit, Secrets};
 use super::{
     CallError, Deployment, EngineContext, Exec, ExecOutput, FetchError, FileEntry, Kind, LogLine, ServiceState,
 };
@@ -222,6 +223,12 @@ impl Swarm {
 
     pub async fn exec(&self, exec: &Exec) -> Result<ExecOutput, CallError> {
         self.call(Box::pin(call::exec(&self.core, exec))).await
+    }
+
+    pub async fn printed(&self, service: &str, secrets: &Secrets) -> Result<Vec<Hit>> {
+        self.while_alive(Box::pin(logs::printed(&self.core, service, secrets)))
+            .await
+            .with_context(|| format!("failed to read the log of service `{service}`"))
     }
 
     pub async fn logs(&self, service: &str, tail: Option<usize>) -> Result<Vec<LogLine>> {

@@ -7,8 +7,8 @@ use anyhow::{Result, bail};
 use crate::app::{App, skip};
 use crate::config::files::Upgrade;
 use crate::engine::ServiceState;
-use crate::keeper::mounts::tidy;
-use crate::keeper::protocol::Place;
+use crate::keeper::mounts::{tidy, untagged};
+use crate::keeper::protocol::{Evidence, Place};
 
 /// Every volume of the base is mounted by the same service at the same place in the head, and as writable as it was.
 /// That the volume itself is kept helps nobody whose app looks elsewhere.
@@ -21,14 +21,43 @@ pub async fn mounts_are_kept(app: &App) -> Result<()> {
     }
     let services = app.services().await?;
     let found = displaced(&evidence.mounts_before, &evidence.mounts, &services, &app.settings().recipe_toml.upgrade);
+    let (told, found): (Vec<Displaced>, Vec<Displaced>) =
+        found.into_iter().partition(|it| is_of_other_software(it.place, &evidence, &services));
     if !found.is_empty() {
-        bail!("{}", found.join("; "));
+        let sentences: Vec<String> = found.into_iter().map(|it| it.sentence).collect();
+        bail!("{}", sentences.join("; "));
+    }
+    if let Some(Displaced { place, .. }) = told.first() {
+        return skip(format!(
+            "unverified: the volume `{}` was at `{}` in service `{}`, and is elsewhere now; there was nothing in it yet, and \
+             the head's service runs another image, so that nobody can tell whether it means the move",
+            place.volume, place.target, place.service
+        ));
     }
     Ok(())
 }
 
+/// A place of the base that the head does not keep.
+struct Displaced<'a> {
+    place: &'a Place,
+    sentence: String,
+}
+
+/// Nothing is lost with a volume in which there was nothing, where other software has taken the service over: it has
+/// its data elsewhere. The same software looks where it always looked.
+fn is_of_other_software(place: &Place, evidence: &Evidence, services: &[ServiceState]) -> bool {
+    let ran = evidence.ran_before.get(&place.service).map(|ran| ran.image.as_str());
+    let runs = services.iter().find(|it| it.name == place.service).map(|it| untagged(&it.image));
+    evidence.held_nothing.contains(&place.volume) && ran.is_some() && runs.is_some() && ran != runs
+}
+
 /// One sentence for every place of the base that the head does not keep.
-fn displaced(before: &[Place], wanted: &[Place], services: &[ServiceState], upgrade: &Upgrade) -> Vec<String> {
+fn displaced<'a>(
+    before: &'a [Place],
+    wanted: &[Place],
+    services: &[ServiceState],
+    upgrade: &Upgrade,
+) -> Vec<Displaced<'a>> {
     let names: BTreeMap<&str, &str> = wanted.iter().map(|it| (it.name.as_str(), it.volume.as_str())).collect();
     let deployed: Vec<Place> = services
         .iter()
@@ -47,8 +76,9 @@ fn displaced(before: &[Place], wanted: &[Place], services: &[ServiceState], upgr
         lost(place, wanted, upgrade, "the head's compose files mount")
             .or_else(|| lost(place, &deployed, upgrade, "the service that is deployed has"))
     };
-    let mut found: Vec<String> = judged.filter_map(sentence).collect();
-    found.dedup();
+    let mut found: Vec<Displaced> =
+        judged.filter_map(|place| Some(Displaced { place, sentence: sentence(place)? })).collect();
+    found.dedup_by(|one, other| one.sentence == other.sentence);
     found
 }
 
@@ -126,7 +156,8 @@ mod tests {
             moves: moves.map(|to| ("data".to_owned(), to.to_owned())).into_iter().collect(),
             ..Upgrade::default()
         };
-        displaced(&[place("app", "/srv/data", false)], now, &deployed(now), &upgrade)
+        let before = [place("app", "/srv/data", false)];
+        displaced(&before, now, &deployed(now), &upgrade).into_iter().map(|it| it.sentence).collect()
     }
 
     #[test]
@@ -161,6 +192,7 @@ mod tests {
         let (before, wanted) = ([place("app", "/srv/data", false)], [place("app", "/srv/data", false)]);
         let elsewhere = deployed(&[place("app", "/srv/else", false)]);
         let found = displaced(&before, &wanted, &elsewhere, &Upgrade::default());
+        let found: Vec<String> = found.into_iter().map(|it| it.sentence).collect();
         assert!(found[0].contains("the service that is deployed has it at `/srv/else` in service `app`"), "{found:?}");
     }
 

@@ -299,7 +299,7 @@ fn nests(listed: Option<&Contents>, limits: Option<&Vec<String>>) -> Vec<String>
 }
 
 /// Whether the labels put a path into the snapshot; no limits mean all of the volume.
-fn is_backed_up(path: &str, limits: &[String]) -> bool {
+pub(super) fn is_backed_up(path: &str, limits: &[String]) -> bool {
     limits.is_empty() || limits.iter().any(|limit| contents::is_inside(path, limit.trim_matches('/')))
 }
 

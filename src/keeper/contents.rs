@@ -43,6 +43,14 @@ pub async fn list(keeper: &Arc<Keeper>) -> Result<Listing, Failure> {
     Ok(listing)
 }
 
+/// The volumes in which there is nothing at all.
+pub fn empty(listing: &Listing) -> BTreeSet<String> {
+    let is_empty = |listed: &Result<Contents, String>| {
+        listed.as_ref().is_ok_and(|it| it.cut.is_none() && it.entries.iter().all(|entry| entry.size == 0))
+    };
+    listing.iter().filter(|(_, listed)| is_empty(listed)).map(|(volume, _)| volume.clone()).collect()
+}
+
 /// The keys of volumes that a service mounts and that are the app's own.
 fn mounted(stack: &Stack) -> BTreeSet<String> {
     let places = super::mounts::of_stack(stack).into_iter().map(|place| place.volume);

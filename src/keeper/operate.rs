@@ -17,16 +17,16 @@ use super::blame::{blame, unless_full};
 use super::converge::{self, Expect};
 use super::journal::{Event, millis};
 use super::protocol::{Deployed, OperationReport};
-use super::{AppRecord, DeployedState, Keeper, photo, usage};
+use super::{AppRecord, DeployedState, Keeper, databases, photo, usage};
 use crate::config::Settings;
 use crate::engine::{Ages, Deployment, FetchError, Origin, TaskState};
 use crate::fault::{Failure, Fault};
 use crate::mask::Masks;
 use crate::recipe::AppState;
-use crate::recipe::abra;
 use crate::recipe::route::{self, Asked, Way};
 use crate::recipe::secret::SecretValue;
 use crate::recipe::stack::{Mode, Stack};
+use crate::recipe::{abra, refused};
 use crate::sabotage::Sabotage;
 use crate::tier::Tier;
 
@@ -85,7 +85,12 @@ async fn plant(keeper: &Arc<Keeper>, tier: Tier) -> Result<(), Failure> {
     if keeper.spec.sabotage.is_none() {
         return Ok(());
     }
-    let planted = keeper.engine().await?.after(tier).await;
+    let engine = keeper.engine().await?;
+    if keeper.spec.sabotage == Some(Sabotage::DatabaseForgets) && tier == Tier::Upgrade {
+        let lost = databases::lose(keeper, &engine).await;
+        lost.context("failed to plant the fault").map_err(Failure::harness)?;
+    }
+    let planted = engine.after(tier).await;
     planted.context("failed to plant the fault").map_err(Failure::harness)
 }
 
@@ -126,7 +131,8 @@ fn converge_deadline(keeper: &Keeper, stack: &Stack) -> Duration {
 /// Deploys a state, creating it or updating it in place, and waits until it has converged and answers on its ports.
 async fn deploy(keeper: &Arc<Keeper>, state: &AppState, form: Deployed, what: &str) -> Result<(), Failure> {
     let stack = &state.stack;
-    let problems = abra::problems(stack);
+    let mut problems = abra::problems(stack);
+    problems.extend(refused::problems(stack, &state.document));
     if !problems.is_empty() {
         return Err(Failure::new(Fault::Recipe, problems.join("; ")));
     }

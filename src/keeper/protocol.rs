@@ -1,5 +1,7 @@
 //! What an assertion's process and the keeper say to each other. Nothing here depends on the keeper itself.
 
+mod seen;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ use crate::recipe::route::{Rewrite, Way};
 use crate::recipe::version::Revision;
 use crate::recipe::version::Version;
 use crate::tier::Tier;
+
+pub use seen::{Databases, Losses, Place, Ran, Row, Scattered};
 
 /// Why a run is torn down that has come to its end.
 pub const ENDED: &str = "the run ended";
@@ -70,6 +74,8 @@ pub enum Call {
     Secrets,
     /// What the base puts into a snapshot and the labels of what is deployed do not.
     Uncovered,
+    /// What became of the rows that the harness wrote into the app's databases.
+    Databases,
     /// What containers wrote outside of their named volumes.
     Scattered,
     /// Where the app answers.
@@ -87,6 +93,10 @@ pub enum Call {
         name: String,
         millis: u64,
         failure: Option<String>,
+    },
+    /// Something that a reader of the run should know: journalled once.
+    Note {
+        text: String,
     },
     /// Whether anybody is there.
     Ping,
@@ -144,6 +154,7 @@ pub enum Answer {
     Way(Box<Way>),
     Secrets(Hidden),
     Uncovered(Vec<Lost>),
+    Databases(Databases),
     Scattered(Scattered),
     Address(Result<String, String>),
     Connects(bool),
@@ -215,55 +226,14 @@ pub struct Evidence {
     /// Where the compose files that were deployed last want volumes.
     pub mounts: Vec<Place>,
     pub losses: Losses,
+    /// Of the volumes that the base mounts, those in which there was nothing yet.
+    pub held_nothing: BTreeSet<String>,
     /// What ran right before the upgrade, by service; empty before it.
     pub ran_before: BTreeMap<String, Ran>,
     /// Keys that only the head's `.env.sample` has.
     pub fresh: Vec<Fresh>,
     /// How long ago the last operation ended.
     pub settled: Duration,
-}
-
-/// What containers wrote where nothing outlives them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Scattered {
-    /// A sentence for all data that is about to be lost.
-    pub lost: Vec<String>,
-    pub notes: Vec<String>,
-    /// A sentence for everything that could not be looked at.
-    pub unjudged: Vec<String>,
-}
-
-/// How a service ran.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ran {
-    /// Tasks wanted.
-    pub replicas: u32,
-    /// It had done its work, and was not to run for ever.
-    pub done: bool,
-}
-
-/// What became of what the volumes held before the upgrade.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Losses {
-    /// Whether it was looked at: not before the upgrade.
-    pub looked: bool,
-    /// A sentence for everything that was lost.
-    pub lost: Vec<String>,
-    /// A sentence for everything that could not be judged.
-    pub unjudged: Vec<String>,
-}
-
-/// A named volume where a service has it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Place {
-    pub service: String,
-    /// The volume's key in the compose files.
-    pub volume: String,
-    /// Its name in Docker: whatever the key, this is whose data it is.
-    pub name: String,
-    /// Absolute path inside the container.
-    pub target: String,
-    pub read_only: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::engine::outside::Outside;
+use crate::engine::printed::{Hit, Secrets, Tail};
 use crate::engine::{
     CallError, Deployment, Engine, Exec, ExecOutput, FileEntry, Kind, LogLine, ServiceState, TaskPhase, UpdateState,
     is_out_of_reach,
@@ -55,6 +56,8 @@ struct Memory {
     upgraded: bool,
     /// The fault that comes after the restore may come now.
     restored: bool,
+    /// Volumes are back, and hooks are next.
+    unpacked: bool,
     archived: Vec<(String, FileEntry)>,
     router: Option<FakeRouter>,
 }
@@ -117,6 +120,10 @@ impl Rig {
                 self.memory().restored = true;
                 Ok(())
             }
+            Some(Sabotage::RestoreHookLoadsNothing) => {
+                self.memory().unpacked = false;
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -161,7 +168,8 @@ impl Rig {
     }
 
     pub async fn exec(&self, exec: &Exec) -> Result<ExecOutput, CallError> {
-        if self.is(Sabotage::ExecFailsSilently) || self.is(Sabotage::DumpIsStale) {
+        let loads_nothing = self.is(Sabotage::RestoreHookLoadsNothing) && self.memory().unpacked;
+        if self.is(Sabotage::ExecFailsSilently) || self.is(Sabotage::DumpIsStale) || loads_nothing {
             let (stdout, stderr, task) = (Vec::new(), Vec::new(), String::new());
             return Ok(ExecOutput { code: 0, stdout, stderr, truncated: false, task });
         }
@@ -187,6 +195,17 @@ impl Rig {
         Ok(lines)
     }
 
+    pub async fn printed(&self, service: &str, secrets: &Secrets) -> Result<Vec<Hit>> {
+        let mut hits = self.engine.printed(service, secrets).await?;
+        if self.is(Sabotage::SecretIsPrinted) && service == APP {
+            let planted = self.logs(service, None).await?.pop().map(|line| line.text).unwrap_or_default();
+            hits.extend(
+                Tail::default().found(secrets, planted.as_bytes()).into_iter().map(|name| (name.to_owned(), 1)),
+            );
+        }
+        Ok(hits)
+    }
+
     pub async fn archive_volume(&self, volume: &str, paths: &[String], archive: &Path) -> Result<Vec<FileEntry>> {
         let lacking = self.is(Sabotage::BackupLacksAVolume) && self.is_last_volume(volume);
         let files = self.engine.archive_volume(volume, paths, archive).await?;
@@ -199,6 +218,7 @@ impl Rig {
     }
 
     pub async fn restore_volume(&self, volume: &str, archive: &Path) -> Result<()> {
+        self.memory().unpacked = true;
         match self.sabotage {
             Some(Sabotage::RestoreDoesNothing) => Ok(()),
             Some(Sabotage::RestoresAnotherRun) => {

@@ -13,7 +13,8 @@ use super::journal::Event;
 use super::protocol::{Answer, Call, Evidence, Hidden, Leak, Scattered};
 use super::socket::Wire;
 use super::spec::RunSpec;
-use super::{Keeper, canary, mounts, operate, outside, stage, teardown};
+use super::{Keeper, canary, databases, mounts, operate, outside, stage, teardown};
+use crate::engine::printed::Secrets;
 use crate::engine::{ServiceState, again};
 use crate::fault::{Failure, Fault};
 use crate::mask::Masks;
@@ -124,6 +125,7 @@ async fn ask(keeper: &Arc<Keeper>, call: Call) -> Result<Answer, Failure> {
             let memory = keeper.memory.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             Ok(Answer::Recalled(memory.get(&key).cloned()))
         }
+        Call::Note { text } => note(keeper, text).await.map(|()| Answer::Done),
         Call::Ping => Ok(Answer::Done),
         Call::Evidence => Ok(Answer::Evidence(Box::new(evidence(keeper).await))),
         Call::Canaries => canary::look(keeper).await.map(Answer::Canaries),
@@ -136,6 +138,7 @@ async fn ask(keeper: &Arc<Keeper>, call: Call) -> Result<Answer, Failure> {
             let stack = deployed(keeper).await?;
             Ok(Answer::Way(Box::new(operate::way(keeper, &stack))))
         }
+        Call::Databases => databases::look(keeper).await.map(Answer::Databases),
         Call::Scattered => scattered(keeper).await.map(Answer::Scattered),
         Call::Uncovered => uncovered(keeper).await.map(Answer::Uncovered),
         Call::Address => Ok(Answer::Address(keeper.app.lock().await.url.clone())),
@@ -190,12 +193,18 @@ async fn scattered(keeper: &Keeper) -> Result<Scattered, Failure> {
     let seen = keeper.engine().await?.outside().await.map_err(Failure::infrastructure)?;
     let scattered = outside::judge(&seen, &keeper.spec.settings.recipe_toml.upgrade.ephemeral);
     for text in &scattered.notes {
-        let is_new = keeper.app.lock().await.noted.insert(text.clone());
-        if is_new {
-            journal(keeper, Event::Note { text: text.clone() })?;
-        }
+        note(keeper, text.clone()).await?;
     }
     Ok(scattered)
+}
+
+/// Journals a sentence that was not there yet.
+async fn note(keeper: &Keeper, text: String) -> Result<(), Failure> {
+    let is_new = keeper.app.lock().await.noted.insert(text.clone());
+    if is_new {
+        journal(keeper, Event::Note { text })?;
+    }
+    Ok(())
 }
 
 /// What a backup of the base would hold, and one of what is deployed would not.
@@ -209,19 +218,11 @@ async fn leaks(keeper: &Keeper) -> Result<Vec<Leak>, Failure> {
     let secrets = keeper.app.lock().await.secrets.clone();
     let services = services(keeper).await?;
     let mask = |(name, value): (&String, &SecretValue)| Ok((name.clone(), Masks::new([value.expose()])?));
-    let masks: Vec<(String, Masks)> = secrets.iter().map(mask).collect::<Result<_>>().map_err(Failure::harness)?;
+    let masks: Secrets = secrets.iter().map(mask).collect::<Result<_>>().map_err(Failure::harness)?;
     let mut leaks = Vec::new();
-    // A log may be large: it is read once, and no two are held at a time.
     for service in services.iter().filter(|_| !masks.is_empty()) {
-        let lines = keeper.engine().await?.logs(&service.name, None).await.map_err(Failure::infrastructure)?;
-        for (name, mask) in &masks {
-            let hits = lines.iter().enumerate().filter(|(_, line)| mask.finds(&line.text));
-            leaks.extend(hits.map(|(at, _)| Leak {
-                secret: name.clone(),
-                service: service.name.clone(),
-                line: at + 1,
-            }));
-        }
+        let hits = keeper.engine().await?.printed(&service.name, &masks).await.map_err(Failure::infrastructure)?;
+        leaks.extend(hits.into_iter().map(|(secret, line)| Leak { secret, service: service.name.clone(), line }));
     }
     Ok(leaks)
 }
@@ -249,6 +250,7 @@ async fn evidence(keeper: &Keeper) -> Evidence {
         snapshot: app.snapshot.clone(),
         mounts_before: app.mounts_before.clone(),
         losses: app.losses.clone(),
+        held_nothing: app.held_nothing.clone(),
         ran_before: app.ran_before.clone(),
         fresh: fresh(&keeper.spec),
         settled: app.operated.map(|at| at.elapsed()).unwrap_or_default(),

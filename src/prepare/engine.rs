@@ -9,7 +9,7 @@ use crate::engine::swarm::endpoint::Endpoint;
 use crate::engine::{EngineSpec, SWARMS_MONITOR, abra, embedded, swarm};
 use crate::fault::{Failure, Fault};
 use crate::recipe::source::address::redact;
-use crate::recipe::stack::{FailureAction, Service, Stack};
+use crate::recipe::stack::{Service, Stack};
 
 /// An engine that can deploy these stacks.
 pub struct Chosen {
@@ -50,7 +50,7 @@ pub fn patience(settings: &Settings, engine: &EngineSpec, head: &Stack) -> Vec<S
     let mut notes = vec![format!("the app is watched for {watched} after the last operation{longer}")];
     let shortened = |service: &Service| {
         let policy = &service.deploy.update;
-        policy.failure_action != FailureAction::Pause && policy.monitor.is_none() && settings.settle < SWARMS_MONITOR
+        policy.is_named && policy.monitor.is_none() && settings.settle < SWARMS_MONITOR
     };
     let names: Vec<&str> =
         head.services.iter().filter(|(_, it)| shortened(it)).map(|(name, _)| name.as_str()).collect();

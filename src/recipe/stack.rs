@@ -139,6 +139,9 @@ pub struct UpdateConfig {
     pub parallelism: u32,
     pub delay: Duration,
     pub failure_action: FailureAction,
+    /// Whether the policy names its failure action, were it the default: then somebody relies on it.
+    #[serde(default)]
+    pub is_named: bool,
     /// How long a new task is watched for failure; Swarm's default is 5 s.
     pub monitor: Option<Duration>,
     pub max_failure_ratio: f64,
@@ -151,6 +154,7 @@ impl Default for UpdateConfig {
             parallelism: 1,
             delay: Duration::ZERO,
             failure_action: FailureAction::Pause,
+            is_named: false,
             monitor: None,
             max_failure_ratio: 0.0,
             order: UpdateOrder::StopFirst,

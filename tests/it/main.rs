@@ -16,6 +16,7 @@ mod concurrent;
 mod crash;
 mod crashes;
 mod data;
+mod databases;
 mod declarations;
 mod docs;
 mod drills;

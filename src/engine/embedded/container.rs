@@ -113,7 +113,7 @@ pub async fn start(core: &Arc<Core>, plan: &Plan, image: &Image) -> Result<Runni
     idmap::give(&dir)?;
     idmap::give(&dir.join("hosts"))?;
     let spec = container_spec(core, plan, image, &dir)?;
-    let log = Log::open(&core.dir("logs"), &plan.service, plan.slot, &plan.task)?;
+    let log = Log::open(&core.dir("logs"), &plan.service, plan.slot, &plan.task, &core.printed)?;
     let (out, stdout) = std::io::pipe().context("failed to make a pipe")?;
     let (err, stderr) = std::io::pipe().context("failed to make a pipe")?;
     idmap::give_stream(&stdout)?;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, Result};
 use tokio::sync::watch;
 
+use super::super::printed::Printed;
 use super::super::{EngineContext, Kind};
 use super::groups::Groups;
 use super::pod::Pod;
@@ -28,6 +29,8 @@ pub struct Core {
     pub groups: Groups,
     state: Mutex<State>,
     changed: watch::Sender<()>,
+    /// Secrets are looked for in what containers print as they print it.
+    pub printed: Arc<Printed>,
     cables: AtomicU32,
     /// Deployments are taken one after the other.
     pub deploying: tokio::sync::Mutex<()>,
@@ -42,6 +45,7 @@ impl Core {
             groups,
             state: Mutex::default(),
             changed: watch::Sender::new(()),
+            printed: Arc::default(),
             cables: AtomicU32::new(0),
             deploying: tokio::sync::Mutex::default(),
         })

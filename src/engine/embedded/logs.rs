@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 
+use super::super::printed::{Printed, Tail};
 use super::super::{LONGEST_LINE, LogLine};
 
 /// A log file is renamed at this size, and the one before it dropped: a task never has more than twice as much.
@@ -24,19 +25,23 @@ const RACES: usize = 5;
 pub struct Log {
     path: PathBuf,
     file: Mutex<(File, u64)>,
+    service: String,
+    printed: Arc<Printed>,
 }
 
 impl Log {
     /// Opens `<dir>/<service>.<slot>.<task>.log`.
-    pub fn open(dir: &Path, service: &str, slot: u32, task: &str) -> Result<Arc<Log>> {
+    pub fn open(dir: &Path, service: &str, slot: u32, task: &str, printed: &Arc<Printed>) -> Result<Arc<Log>> {
         trim(dir, service, MAX_SERVICE).with_context(|| format!("failed to trim the logs of `{service}`"))?;
         let path = dir.join(format!("{service}.{slot}.{task}.log"));
         let file = append(&path).with_context(|| format!("failed to open the log `{}`", path.display()))?;
-        Ok(Arc::new(Log { path, file: Mutex::new((file, 0)) }))
+        let (service, printed) = (service.to_owned(), Arc::clone(printed));
+        Ok(Arc::new(Log { path, file: Mutex::new((file, 0)), service, printed }))
     }
 
     /// Writes one line as `<nanoseconds> <stream> <text>`.
-    fn line(&self, stream: &str, text: &[u8]) -> io::Result<()> {
+    fn line(&self, stream: &str, tail: &mut Tail, text: &[u8]) -> io::Result<()> {
+        self.printed.line(&self.service, tail, text);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let mut line = format!("{now} {stream} ").into_bytes();
         line.extend(text);
@@ -82,7 +87,7 @@ fn trim(dir: &Path, service: &str, most: u64) -> io::Result<()> {
 /// Copies a stream into the log until its last writer is gone.
 pub async fn pump(stream: &'static str, reader: OwnedFd, log: Arc<Log>) -> Result<()> {
     let mut reader = pipe::Receiver::from_owned_fd(reader).context("failed to read a container's output")?;
-    let mut pending = Vec::new();
+    let (mut pending, mut tail) = (Vec::new(), Tail::default());
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = reader.read(&mut buffer).await.context("failed to read a container's output")?;
@@ -93,13 +98,13 @@ pub async fn pump(stream: &'static str, reader: OwnedFd, log: Arc<Log>) -> Resul
         let mut start = 0;
         while let Some((end, next)) = line_end(&pending[start..]) {
             // A full disk must not stop the container: its output is lost then, and nothing else.
-            let _ = log.line(stream, &pending[start..start + end]);
+            let _ = log.line(stream, &mut tail, &pending[start..start + end]);
             start += next;
         }
         pending.drain(..start);
     }
     if !pending.is_empty() {
-        let _ = log.line(stream, &pending);
+        let _ = log.line(stream, &mut tail, &pending);
     }
     Ok(())
 }
@@ -162,7 +167,7 @@ mod tests {
     #[tokio::test]
     async fn output_is_split_into_lines_and_read_back_in_order() {
         let dir = tempfile::tempdir().unwrap();
-        let log = Log::open(dir.path(), "app", 1, "t1").unwrap();
+        let log = Log::open(dir.path(), "app", 1, "t1", &Arc::default()).unwrap();
         let (reader, mut writer) = io::pipe().unwrap();
         writer.write_all(b"one\n\ntwo \xff\nlast without end").unwrap();
         drop(writer);
@@ -190,7 +195,7 @@ mod tests {
     #[tokio::test]
     async fn a_runaway_log_stays_within_its_size_and_keeps_the_end() {
         let dir = tempfile::tempdir().unwrap();
-        let log = Log::open(dir.path(), "app", 1, "t1").unwrap();
+        let log = Log::open(dir.path(), "app", 1, "t1", &Arc::default()).unwrap();
         let (reader, mut writer) = io::pipe().unwrap();
         let writing = std::thread::spawn(move || {
             for number in 0..3000 {

@@ -120,7 +120,7 @@ impl Update {
         let mut queue = VecDeque::from(dirty);
         let mut workers = JoinSet::new();
         let mut failed = BTreeSet::new();
-        let named = config.failure_action != FailureAction::Pause;
+        let named = config.is_named || config.failure_action != FailureAction::Pause;
         let unsaid = if named { self.core.context.monitor.max(MONITOR) } else { MONITOR };
         let monitor = config.monitor.unwrap_or(unsaid);
         loop {

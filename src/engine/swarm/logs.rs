@@ -1,12 +1,13 @@
 //! Logs of a service, over all containers that its tasks have had and Docker still has.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use anyhow::{Context as _, Result, bail};
 use bollard::container::LogOutput;
 use bollard::query_parameters::{ListContainersOptionsBuilder, LogsOptionsBuilder};
 use futures_util::StreamExt as _;
 
+use super::super::printed::{Hit, Secrets, Tail};
 use super::super::{LONGEST_LINE, LogLine};
 use super::{Core, is_missing};
 
@@ -45,6 +46,32 @@ pub async fn read(core: &Core, service: &str, tail: Option<usize>) -> Result<Vec
     lines.sort_by(|(one, _), (other, _)| one.cmp(other));
     let skip = tail.map_or(0, |tail| lines.len().saturating_sub(tail));
     Ok(lines.into_iter().skip(skip).map(|(_, line)| line).collect())
+}
+
+/// Where a service has printed a secret: all that Docker has of its containers' logs goes by, and nothing of it is kept.
+pub async fn printed(core: &Core, service: &str, secrets: &Secrets) -> Result<Vec<Hit>> {
+    let filters = [("label".to_owned(), vec![format!("{SERVICE_NAME}={}", core.full_name(service))])].into();
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+    let containers = core.docker.list_containers(Some(options)).await.context("failed to list the containers")?;
+    let (mut hits, mut line) = (BTreeSet::new(), 1);
+    for container in containers {
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail("all").build();
+        let mut chunks = Box::pin(core.docker.logs(&container.id.unwrap_or_default(), Some(options)));
+        let mut tails = BTreeMap::<&str, Tail>::new();
+        while let Some(chunk) = chunks.next().await {
+            let (stream, bytes) = match chunk {
+                Ok(LogOutput::StdErr { message }) => ("stderr", message),
+                Ok(LogOutput::StdOut { message } | LogOutput::Console { message }) => ("stdout", message),
+                Ok(LogOutput::StdIn { .. }) => continue,
+                Err(error) if is_missing(&error) => break,
+                Err(error) => return Err(error).context("the log broke off"),
+            };
+            let found = tails.entry(stream).or_default().found(secrets, &bytes);
+            hits.extend(found.into_iter().map(|name| (name.to_owned(), line)));
+            line += usize::from(bytes.ends_with(b"\n"));
+        }
+    }
+    Ok(hits.into_iter().collect())
 }
 
 async fn of_container(core: &Core, id: &str, task: &str, tail: Option<usize>) -> Result<Vec<Timed>> {

@@ -15,7 +15,7 @@ use crate::keeper::blame::blame;
 use crate::keeper::contents::Listing;
 use crate::keeper::protocol::Snapshot;
 use crate::keeper::rig::Rig;
-use crate::keeper::{Keeper, canary, contents};
+use crate::keeper::{Keeper, canary, contents, databases};
 use crate::poll::Poll;
 use crate::recipe::backup::{BackupPlan, BackupService};
 
@@ -23,6 +23,7 @@ use crate::recipe::backup::{BackupPlan, BackupService};
 pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     let listing = contents::list(keeper).await?;
     canary::plant(keeper, &listing).await?;
+    databases::plant(keeper, &listing).await?;
     let plan = plan(keeper).await;
     let id = format!("snapshot-{}", &keeper.spec.run_id[keeper.spec.run_id.len().saturating_sub(6)..]);
     let dir = keeper.snapshots_dir().join(&id);

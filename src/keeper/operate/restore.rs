@@ -9,13 +9,14 @@ use crate::fault::Failure;
 use crate::keeper::blame::blame;
 use crate::keeper::canary::Dump;
 use crate::keeper::protocol::Snapshot;
-use crate::keeper::{Keeper, canary, converge};
+use crate::keeper::{Keeper, canary, converge, databases};
 use crate::recipe::backup::{BackupPlan, BackupService};
 
 /// Changes the canaries, so that a restore of nothing is seen, then unpacks the archives and runs the hooks.
 pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     let snapshot = keeper.app.lock().await.snapshot.clone().ok_or_else(missing)?;
     canary::change(keeper).await?;
+    databases::change(keeper).await?;
     let plan = plan(keeper).await;
     let told = keeper.app.lock().await.ended.clone();
     let ended = super::ended(keeper).await?;

@@ -6,14 +6,16 @@ use anyhow::{Context as _, anyhow};
 
 use crate::fault::Failure;
 use crate::keeper::protocol::Deployed;
-use crate::keeper::{Keeper, canary, contents, mounts, probe};
+use crate::keeper::{Keeper, canary, contents, databases, mounts, probe};
 use crate::tier::Tier;
 
 /// Lists what the volumes hold and plants canaries there, checks the head out again, redeploys, and lists once more.
 pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     let listing = contents::list(keeper).await?;
     canary::plant(keeper, &listing).await?;
+    databases::plant(keeper, &listing).await?;
     mounts::remember(keeper).await?;
+    keeper.app.lock().await.held_nothing = contents::empty(&listing);
     switch(keeper).await.context("failed to check the head out").map_err(Failure::infrastructure)?;
     let head = keeper.spec.head.clone();
     let what = keeper.spec.plan.head.to_string();

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::engine::EngineSpec;
+use crate::keeper::databases;
 use crate::keeper::spec::RunSpec;
 use crate::recipe::abra::APP;
 use crate::recipe::backup::BackupPlan;
@@ -40,6 +41,13 @@ pub fn cannot_be_planted(spec: &RunSpec) -> Option<String> {
         | Sabotage::RouterNamesNothing
         | Sabotage::OldContainerAnswers => spec.head.route.as_ref().err().cloned(),
         Sabotage::ExecFailsSilently | Sabotage::DumpIsStale if is_abra => Some("abra's bot runs the hooks".into()),
+        Sabotage::DatabaseForgets if !has_server(spec) => Some(NO_DATABASE.into()),
+        Sabotage::RestoreHookLoadsNothing if is_abra => Some("abra's bot runs the hooks".into()),
+        Sabotage::RestoreHookLoadsNothing if !has_server(spec) => Some(NO_DATABASE.into()),
+        Sabotage::RestoreHookLoadsNothing => {
+            let hooked = spec.head.backup.services.iter().any(|it| it.restore_post_hook.is_some());
+            (!hooked).then(|| "no hook loads anything after a restore".into())
+        }
         Sabotage::BackupLabelsAreGone if spec.base.as_ref().is_none_or(|base| base.backup.services.is_empty()) => {
             Some("the base has no backup labels".into())
         }
@@ -86,6 +94,12 @@ fn changes_the_deployment(sabotage: Sabotage) -> bool {
     ]
     .into();
     changing.contains(&sabotage)
+}
+
+const NO_DATABASE: &str = "the recipe has no database server that is known before it runs";
+
+fn has_server(spec: &RunSpec) -> bool {
+    databases::has_server(&spec.head.stack)
 }
 
 fn needs_secrets_of_its_own(spec: &RunSpec) -> Option<String> {

@@ -111,6 +111,7 @@ fn update(at: &At<'_>) -> Result<UpdateConfig> {
         parallelism: int(at, "parallelism")?.unwrap_or(default.parallelism),
         delay: duration(at, "delay")?.unwrap_or_default(),
         failure_action: word(at, "failure_action", &actions)?.unwrap_or(default.failure_action),
+        is_named: at.get("failure_action").is_some(),
         monitor: duration(at, "monitor")?.filter(|monitor| !monitor.is_zero()),
         max_failure_ratio: ratio.unwrap_or_default(),
         order: word(at, "order", &orders)?.unwrap_or(default.order),

@@ -148,6 +148,7 @@ fn the_deploy_section_is_typed() {
             parallelism: 0,
             delay: Duration::from_secs(5),
             failure_action: FailureAction::Rollback,
+            is_named: true,
             monitor: None,
             max_failure_ratio: 0.5,
             order: UpdateOrder::StartFirst,

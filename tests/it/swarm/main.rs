@@ -10,6 +10,7 @@ mod auto;
 #[path = "../crash.rs"]
 mod crash;
 mod crashes;
+mod databases;
 mod docker;
 #[path = "../drills.rs"]
 mod drills;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
     let cases = [
         auto::CASES,
         crashes::CASES,
+        databases::CASES,
         faults::CASES,
         green::CASES,
         hostile::CASES,
