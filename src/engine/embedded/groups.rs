@@ -219,28 +219,57 @@ pub fn present(dirs: &[PathBuf]) -> Vec<PathBuf> {
     dirs.iter().filter(|dir| dir.is_dir()).cloned().collect()
 }
 
+/// Removes a group with those in it. Whoever still makes new ones has none to make them in after that.
 async fn remove_tree(dir: &Path) -> Result<()> {
-    let children = match fs::read_dir(dir) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect::<Vec<_>>(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error).with_context(|| format!("failed to list `{}`", dir.display())),
+    let look = || {
+        let children = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        // One that is busy keeps the whole, which says so below.
+        children.filter(|path| path.is_dir()).for_each(|child| drop(fs::remove_dir(child)));
+        std::future::ready(Ok(removed(dir)))
     };
-    for child in children {
-        remove(&child).await?;
-    }
-    remove(dir).await
+    until_empty(dir, look).await
 }
 
 /// A group is busy until its last process is gone altogether.
 async fn remove(dir: &Path) -> Result<()> {
-    let look = || {
-        let look = match fs::remove_dir(dir) {
-            Ok(()) => Ok(Look::Ready(())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Look::Ready(())),
-            Err(error) => Ok(Look::NotYet(error.to_string())),
-        };
-        std::future::ready(look)
-    };
+    until_empty(dir, || std::future::ready(Ok(removed(dir)))).await
+}
+
+fn removed(dir: &Path) -> Look<()> {
+    match fs::remove_dir(dir) {
+        Ok(()) => Look::Ready(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Look::Ready(()),
+        Err(error) => Look::NotYet(error.to_string()),
+    }
+}
+
+async fn until_empty<F: Future<Output = Result<Look<()>>>>(dir: &Path, look: impl FnMut() -> F) -> Result<()> {
     let poll = Poll { interval: Duration::from_millis(2), deadline: VANISH };
     poll.until(format!("`{}` to be empty", dir.display()), look).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_group_goes_although_somebody_makes_new_ones_in_it_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = dir.path().join("app");
+        fs::create_dir_all(app.join("0")).unwrap();
+        let made = app.clone();
+        // As the tasks of a keeper that lives on: when one has gone the next is made, until there is no place for it.
+        let maker = std::thread::spawn(move || {
+            let next = |number: u32| {
+                while made.join(number.to_string()).exists() {
+                    std::thread::yield_now();
+                }
+                fs::create_dir(made.join((number + 1).to_string()))
+            };
+            (0..).take_while(|number| next(*number).is_ok()).count()
+        });
+        assert_eq!(Groups::remove_all(&[app.clone(), dir.path().join("never")]).await, Vec::<PathBuf>::new());
+        maker.join().unwrap();
+        assert!(!app.exists());
+    }
 }
