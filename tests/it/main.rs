@@ -33,6 +33,7 @@ mod kept;
 mod loops;
 mod misplaced;
 mod outside;
+mod pages;
 mod program;
 mod red;
 mod repo_local;
