@@ -2,13 +2,13 @@
 
 use harness::process::Run;
 
-use crate::docker::docker;
-use crate::fake::Abra;
-use crate::registry::{self, Registry};
-use crate::remote::Daemon;
+use super::fake::Abra;
 use crate::runner::{Ended, finish};
 use crate::running::wait;
-use crate::traefik::Proxy;
+use crate::swarm::docker::docker;
+use crate::swarm::registry::{self, Registry};
+use crate::swarm::remote::Daemon;
+use crate::swarm::traefik::Proxy;
 
 /// Needs a registry, too.
 pub const CASES: &[crate::Case] =

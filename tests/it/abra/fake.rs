@@ -1,15 +1,19 @@
 //! A world with an abra in it: the stand-in under abra's name, and a server to deploy to.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use harness::process::Run;
 
-use crate::docker::{docker, named, stack};
 use crate::runner::{Ended, World};
 use crate::running::Running;
+use crate::swarm::docker::{docker, named, stack};
 
 /// The network that Traefik would listen on; abra's users make it once on every server.
-pub fn make_proxy_network() {
+fn make_proxy_network() {
+    // By one of those who run side by side.
+    static MADE: Mutex<()> = Mutex::new(());
+    let _turn = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     if !docker(vec!["network", "ls", "--format", "{{.Name}}"]).lines().any(|name| name == "proxy") {
         docker(vec!["network", "create", "--driver", "overlay", "proxy"]);
     }
@@ -29,6 +33,7 @@ impl Abra {
     }
 
     pub fn in_world(world: World, quirks: &[&str]) -> Abra {
+        make_proxy_network();
         let world = world.on("abra");
         let beside = world.dir.path().join("bin");
         std::fs::create_dir_all(&beside).unwrap();

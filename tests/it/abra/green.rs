@@ -1,6 +1,6 @@
 //! Runs that must pass, some of them in spite of what abra says.
 
-use crate::fake::Abra;
+use super::fake::Abra;
 use crate::runner::{Ended, checkout, working_copy};
 
 pub const CASES: &[crate::Case] = &[

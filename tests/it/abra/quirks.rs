@@ -2,10 +2,10 @@
 
 use rustix::process::{Signal, kill_process};
 
-use crate::docker::{docker, named, stack};
-use crate::fake::Abra;
+use super::fake::Abra;
 use crate::runner::World;
 use crate::running::wait;
+use crate::swarm::docker::{docker, named, stack};
 
 pub const CASES: &[crate::Case] = &[
     ("a_redeployed_stale_base_is_named_with_both_commits", a_redeployed_stale_base),

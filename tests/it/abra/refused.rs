@@ -1,6 +1,6 @@
 //! What keeps abra from being used is one line, before anything is created.
 
-use crate::fake::Abra;
+use super::fake::Abra;
 
 pub const CASES: &[crate::Case] = &[
     ("no_abra_is_said_before_anything", no_abra),

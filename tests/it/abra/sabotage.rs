@@ -3,11 +3,11 @@
 
 use harness::sabotage::Sabotage;
 
-use crate::docker::named;
+use super::fake::Abra;
 use crate::drills::{check, drill_of, swept};
-use crate::fake::Abra;
 use crate::runner::{World, tell};
 use crate::sample;
+use crate::swarm::docker::named;
 
 pub const CASES: &[crate::Case] = &[("every_planted_fault_that_has_room_is_seen_through_abra", seen)];
 

@@ -16,7 +16,7 @@ use harness::recipe::version::Revision;
 use once_cell::sync::Lazy;
 use tempfile::TempDir;
 
-use crate::recipe::{NAME, Recipe};
+use super::recipe::{NAME, Recipe};
 
 /// The stand-in under abra's name. It does not wait for convergence, so that the engines are compared in what they
 /// observe, and not in their patience.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use harness::engine::{CallError, Exec, TaskPhase};
 
-use crate::recipe::Recipe;
-use crate::world::{World, brief, command, error_of};
+use super::recipe::Recipe;
+use super::world::{World, brief, command, error_of};
 
 crate::cases! {
     "exec::output_and_exit_code_come_back" => codes,

@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 use harness::engine::{TaskPhase, UpdateState};
 
-use crate::recipe::Recipe;
-use crate::world::World;
+use super::recipe::Recipe;
+use super::world::World;
 
 crate::cases! {
     "containers::an_environment_comes_through_whatever_it_holds" => environment,

@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 use harness::engine::{Health, TaskPhase, UpdateState};
 
-use crate::recipe::Recipe;
-use crate::world::{World, brief};
+use super::recipe::Recipe;
+use super::world::{World, brief};
 
 crate::cases! {
     "deploy::services_are_as_the_compose_file_says" => as_written,

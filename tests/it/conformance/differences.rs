@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use libtest_mimic::Trial;
 
-use crate::world::On;
+use super::world::On;
 
 /// A difference that cannot be removed. Its case asserts what each of the engines does, so that one that has gone away
 /// does not stay in the list.
@@ -39,7 +39,7 @@ pub fn either<T>(name: &str, case: &str, on: On, embedded: T, swarm: T) -> Resul
 
 /// The list names cases that exist, and gives a reason for each.
 pub fn trial(cases: Vec<&'static str>) -> Trial {
-    Trial::test("differences::each_is_shown_by_a_case_and_has_a_reason", move || {
+    Trial::test("conformance::differences::each_is_shown_by_a_case_and_has_a_reason", move || {
         for difference in DIFFERENCES {
             if !cases.contains(&difference.case) || difference.reason.is_empty() {
                 return Err(format!("the difference `{}` is shown by no case", difference.name).into());

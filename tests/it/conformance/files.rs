@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 use harness::engine::CallError;
 
-use crate::recipe::Recipe;
-use crate::world::{World, error_of};
+use super::recipe::Recipe;
+use super::world::{World, error_of};
 
 crate::cases! {
     "files::what_is_written_is_read_and_seen_inside" => round_trip,

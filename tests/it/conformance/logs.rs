@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 use harness::engine::LogLine;
 
-use crate::recipe::Recipe;
-use crate::world::World;
+use super::recipe::Recipe;
+use super::world::World;
 
 crate::cases! {
     "logs::both_streams_come_in_their_order" => streams,

@@ -8,8 +8,8 @@ use harness::poll::Look;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::recipe::Recipe;
-use crate::world::World;
+use super::recipe::Recipe;
+use super::world::World;
 
 crate::cases! {
     "network::services_reach_each_other_by_name_and_alias" => names,

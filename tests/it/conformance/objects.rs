@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 use harness::engine::UpdateState;
 
-use crate::recipe::Recipe;
-use crate::world::{World, brief, error_of};
+use super::recipe::Recipe;
+use super::world::{World, brief, error_of};
 
 crate::cases! {
     "objects::secrets_are_files_with_owner_and_mode" => secrets,

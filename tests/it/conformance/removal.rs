@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 use harness::engine::{Engine, Kind};
 
-use crate::recipe::Recipe;
-use crate::world::{World, error_of};
+use super::recipe::Recipe;
+use super::world::{World, error_of};
 
 crate::cases! {
     "removal::nothing_is_left_and_the_second_time_finds_nothing" => removed,

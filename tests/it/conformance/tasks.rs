@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result, ensure};
 use harness::engine::{Health, ServiceState, TaskPhase, TaskState};
 use harness::recipe::stack::RestartCondition;
 
-use crate::recipe::Recipe;
-use crate::world::{World, brief};
+use super::recipe::Recipe;
+use super::world::{World, brief};
 
 crate::cases! {
     "tasks::a_healthy_container_runs" => healthy,

@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result, ensure};
 use harness::engine::{ServiceState, TaskPhase, UpdateState};
 
-use crate::recipe::Recipe;
-use crate::world::{World, brief};
+use super::recipe::Recipe;
+use super::world::{World, brief};
 
 crate::cases! {
     "updates::a_new_image_replaces_the_task" => new_image,

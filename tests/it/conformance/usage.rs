@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result, ensure};
 use harness::engine::{TaskUsage, UpdateState, Used};
 use harness::poll::Look;
 
-use crate::recipe::Recipe;
-use crate::world::{World, error_of};
+use super::recipe::Recipe;
+use super::world::{World, error_of};
 
 crate::cases! {
     "usage::memory_and_processor_time_are_those_of_the_containers" => containers,

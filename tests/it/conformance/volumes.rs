@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use harness::engine::{FileEntry, UpdateState};
 
-use crate::recipe::Recipe;
-use crate::world::{World, error_of};
+use super::recipe::Recipe;
+use super::world::{World, error_of};
 
 crate::cases! {
     "volumes::files_go_straight_in_and_out" => read_and_write,

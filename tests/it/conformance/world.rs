@@ -18,8 +18,8 @@ use harness::poll::{Look, Poll};
 use libtest_mimic::{Completion, Failed, Trial};
 use tempfile::TempDir;
 
-use crate::recipe::Recipe;
-use crate::{abra, differences, docker};
+use super::recipe::Recipe;
+use super::{abra, differences, docker};
 
 /// No case needs nearly as long.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -33,7 +33,7 @@ pub type Proof<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 #[macro_export]
 macro_rules! cases {
     ($($name:literal => $prove:path),* $(,)?) => {
-        pub const CASES: &[$crate::world::Case] = &[$(($name, |world| Box::pin($prove(world)))),*];
+        pub const CASES: &[$crate::conformance::world::Case] = &[$(($name, |world| Box::pin($prove(world)))),*];
     };
 }
 
@@ -81,7 +81,7 @@ impl On {
 
 /// A case on one engine. Without a Swarm it is ignored, and says why; in CI, where nobody would read that, it fails.
 pub fn trial((name, prove): Case, on: On) -> Trial {
-    Trial::ignorable_test(format!("{on}::{name}"), move || match on.spec() {
+    Trial::ignorable_test(format!("conformance::{on}::{name}"), move || match on.spec() {
         Ok(spec) => run(name, prove, on, spec).map(|()| Completion::Completed),
         Err(missing) if std::env::var("CI").as_deref() == Ok("true") => {
             Err(format!("{missing}, and CI=true says that everything must be here").into())
@@ -92,7 +92,7 @@ pub fn trial((name, prove): Case, on: On) -> Trial {
 
 /// A case that this run does not try, and why.
 pub fn left_out(name: &str, on: On, reason: String) -> Trial {
-    Trial::ignorable_test(format!("{on}::{name}"), move || Ok(Completion::ignored_with(reason)))
+    Trial::ignorable_test(format!("conformance::{on}::{name}"), move || Ok(Completion::ignored_with(reason)))
 }
 
 fn run(name: &'static str, prove: for<'a> fn(&'a World) -> Proof<'a>, on: On, spec: EngineSpec) -> Result<(), Failed> {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use harness::process::Run;
 use serde_json::{Value, json};
 
+use super::language_server::Server;
 use crate::Case;
-use crate::language_server::Server;
 use crate::runner::{World, checkout, finish};
 
 pub const CASES: &[Case] = &[(

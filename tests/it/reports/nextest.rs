@@ -91,7 +91,7 @@ fn a_whole_run() {
     let results = results(&world);
     assert_eq!((results.verdict, results.level.reached), (Verdict::Passed, 4));
     assert_eq!(results.counts.not_run, 0, "{:?}", results.counts);
-    crate::junit::is_valid(&junit);
+    super::junit::is_valid(&junit);
     // The same file as from one process: suites, cases and how each ended.
     let alone = World::of_checkout();
     let file = alone.dir.path().join("junit.xml");

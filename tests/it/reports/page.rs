@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use harness::report::files;
 use harness::report::results::Results;
 
+use super::browser::{Browser, View};
 use crate::Case;
-use crate::browser::{Browser, View};
 use crate::kept;
 use crate::runner::checkout;
 

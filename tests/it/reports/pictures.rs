@@ -7,8 +7,8 @@ use harness::process::Run;
 use harness::report::results::Results;
 use rustix::process::Signal;
 
+use super::browser::{Browser, View};
 use crate::Case;
-use crate::browser::{Browser, View};
 use crate::runner::{Ended, World, checkout, finish};
 use crate::running::wait;
 

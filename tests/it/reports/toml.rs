@@ -6,8 +6,8 @@ use std::path::Path;
 use harness::process::Run;
 use serde_json::{Value, json};
 
+use super::language_server::Server;
 use crate::Case;
-use crate::language_server::Server;
 use crate::runner::{Ended, checkout, finish};
 
 pub const CASES: &[Case] = &[

@@ -1,7 +1,7 @@
 //! Broken-off runs on a Swarm, as `crash.rs` breaks them off: nothing stays on it either.
 
+use super::docker::named;
 use crate::crash::{Point, Victim, crash_at_each, records};
-use crate::docker::named;
 use crate::runner::{World, tell};
 use crate::sample;
 

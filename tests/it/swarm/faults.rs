@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Signal, kill_process};
 
-use crate::docker::named;
-use crate::proxy::{Fault, Proxy, Rule};
+use super::docker::named;
+use super::proxy::{Fault, Proxy, Rule};
 use crate::runner::{Ended, World, finish, tell};
 use crate::running::{Running, wait};
 use crate::sample::all;

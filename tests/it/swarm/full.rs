@@ -8,8 +8,8 @@ use std::process::{Child, Stdio};
 use harness::process::command;
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::docker::named_at;
 use crate::crash::{halted, sweep};
-use crate::docker::named_at;
 use crate::runner::{Ended, World, finish, tell};
 use crate::running::{fill_disk, wait};
 use crate::sample::all;

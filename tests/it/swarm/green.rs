@@ -2,7 +2,7 @@
 
 use harness::process::Run;
 
-use crate::docker::{docker, named, stack};
+use super::docker::{docker, named, stack};
 use crate::runner::{Ended, World, checkout, finish, tell};
 
 pub const CASES: &[crate::Case] = &[

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use harness::engine::swarm::{Wanted, endpoint::Endpoint, preflight};
 use harness::engine::{Engine, EngineContext, EngineSpec, Kind, Ledger};
 
-use crate::docker::{docker, named, stack};
+use super::docker::{docker, named, stack};
 use crate::runner::{World, checkout, tell};
 
 pub const CASES: &[crate::Case] = &[

@@ -1,6 +1,6 @@
 //! Recipes that are broken in ways that only a Swarm shows, and Swarms that cannot be deployed to.
 
-use crate::docker::{named, stack};
+use super::docker::{named, stack};
 use crate::runner::{Ended, World, checkout};
 
 pub const CASES: &[crate::Case] = &[

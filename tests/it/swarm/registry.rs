@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 
 use harness::process::{self, Run};
 
-use crate::docker::{docker, named, stack};
+use super::docker::{docker, named, stack};
 use crate::runner::{World, checkout, finish};
 use crate::running::wait;
 

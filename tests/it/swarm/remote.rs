@@ -13,9 +13,9 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, UnixStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::docker::{named, stack};
+use super::docker::{named, stack};
+use super::traefik::Proxy;
 use crate::runner::{World, checkout, finish};
-use crate::traefik::Proxy;
 
 pub const CASES: &[crate::Case] = &[("a_remote_swarm_is_deployed_to_over_tls", a_remote_swarm)];
 

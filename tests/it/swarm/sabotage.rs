@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use harness::sabotage::Sabotage;
 
-use crate::docker::named;
+use super::docker::named;
 use crate::drills::{check, drill, swept};
 use crate::runner::{World, tell};
 use crate::sample;

@@ -7,11 +7,11 @@ use std::process::{Child, Stdio};
 
 use harness::process::{self, Run};
 
-use crate::docker::{named, stack};
-use crate::remote::recipe;
+use super::docker::{named, stack};
+use super::remote::recipe;
+use super::traefik::Proxy;
 use crate::runner::{Ended, World, finish};
 use crate::running::wait;
-use crate::traefik::Proxy;
 
 pub const CASES: &[crate::Case] = &[("ssh::a_swarm_behind_ssh_is_deployed_to_at_its_port", a_swarm_behind_ssh)];
 

@@ -2,7 +2,7 @@
 
 use rustix::process::{Signal, kill_process};
 
-use crate::docker::{docker, named, stack};
+use super::docker::{docker, named, stack};
 use crate::runner::{World, checkout, tell};
 use crate::running::wait;
 

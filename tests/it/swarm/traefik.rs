@@ -12,7 +12,7 @@ use harness::http;
 use harness::poll::{Look, Poll};
 use harness::process::Run;
 
-use crate::docker::{docker, named, stack};
+use super::docker::{docker, named, stack};
 use crate::runner::{World, checkout, finish, tell};
 use crate::running::wait;
 

@@ -2,19 +2,11 @@
 //!
 //! Every case is one function, run once on each engine. Where an engine cannot be like the other, the case says so
 //! through `differences::DIFFERENCES`, and both behaviours are asserted.
-//!
-//! Without libtest, because the embedded engine runs its own executable again, and because where there is no Swarm its
-//! trials are ignored with the reason; in CI they fail with it.
-
-#![allow(clippy::unwrap_used, reason = "a test that cannot get at what it looks at has failed")]
 
 mod abra;
 mod differences;
 mod docker;
 mod recipe;
-#[allow(dead_code, reason = "each of the test programs uses its part")]
-#[path = "../sample.rs"]
-mod sample;
 mod world;
 
 mod commands;
@@ -30,23 +22,17 @@ mod updates;
 mod usage;
 mod volumes;
 
-use std::process::ExitCode;
+use libtest_mimic::Trial;
 
-use libtest_mimic::{Arguments, Trial};
-
-use crate::world::{Case, On};
+use self::world::{Case, On};
+use crate::sample;
 
 /// What the abra engine hands to the swarm engine as it is: all but deploying, backing up and undeploying.
 const BY_SWARM: [&[Case]; 6] =
     [commands::CASES, files::CASES, logs::CASES, network::CASES, containers::CASES, usage::CASES];
 
-fn main() -> ExitCode {
-    if let Some(code) = harness::engine::embedded::stage() {
-        return code;
-    }
-    let mut arguments = Arguments::from_args();
-    // Two of them wait for Docker, one deploys without it, and a fourth begins where one of these ends.
-    arguments.test_threads = arguments.test_threads.or(Some(4));
+/// Every trial: each case on each engine.
+pub fn trials() -> Vec<Trial> {
     let cases: Vec<Case> = [
         deploying::CASES,
         tasks::CASES,
@@ -63,7 +49,6 @@ fn main() -> ExitCode {
     ]
     .concat();
     let mut trials: Vec<Trial> = Vec::new();
-    // Side by side, so that what keeps this machine busy and what only waits for Docker take turns.
     for (number, case) in cases.iter().enumerate() {
         trials.extend([On::Swarm, On::Embedded].map(|on| world::trial(*case, on)));
         // The abra engine asks its Swarm for these, so that the same proof would stand twice.
@@ -76,5 +61,5 @@ fn main() -> ExitCode {
     }
     let names: Vec<&'static str> = cases.iter().map(|(name, _)| *name).collect();
     trials.push(differences::trial(names));
-    libtest_mimic::run(&arguments, trials).exit_code()
+    trials
 }
