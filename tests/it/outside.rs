@@ -3,7 +3,7 @@
 use crate::repo_local::with_overlay_of;
 use crate::runner::{Ended, World, finish};
 
-const SECRET: &str = "canary-secret-that-must-turn-up-nowhere1";
+pub const SECRET: &str = "canary-secret-that-must-turn-up-nowhere1";
 /// It is green if the container has that very value, and red, with the value in its last words, if it has another.
 const LOOK: &str = r#"ask() { curl -fsS "$APP_CALLS/exec?raw" -d '{"service": "app", "argv": ["'$1'", "/run/secrets/token"]}'; }
 echo "token: $(ask cat)"
@@ -12,18 +12,20 @@ test "$(ask sha256sum | cut -d' ' -f1)" = 682265df4598bc5fc64b7e970bad6841de2876
 const SPOIL: &str = "echo \"token: $(curl -fsS \"$APP_CALLS/exec?raw\" -d '{\"service\": \"app\", \"argv\": [\"cat\", \
                      \"/run/secrets/token\"]}')\"\nexit 1\n";
 
-fn world() -> (tempfile::TempDir, World) {
+/// Its programs look at the secret that a container has.
+pub fn world() -> (tempfile::TempDir, World) {
     let steps = "printf '%s' of-the-overlay > \"$APP_SECRETS_DIR/token\"\n";
     let files = [("install_steps.sh", steps), ("test_install_value.sh", LOOK), ("test_install_said.sh", SPOIL)];
     with_overlay_of("whole", &files)
 }
 
-fn run(world: &World, more: &[&str], env: &[(&str, &str)]) -> Ended {
+pub fn run(world: &World, more: &[&str], env: &[(&str, &str)]) -> Ended {
     let arguments = [&["--recipe", "whole", "--tiers", "install"], more].concat();
     finish(&env.iter().fold(world.command(&arguments), |run, (key, value)| run.env(key, value)))
 }
 
-fn check(world: &World, ended: &Ended) {
+/// The container has the value, and nobody else.
+pub fn check(world: &World, ended: &Ended) {
     assert_eq!(ended.outcome("overlays::whole::install::test_install_value"), Some("ok"), "{ended}");
     let message = ended.message("overlays::whole::install::test_install_said");
     assert!(message.contains("its last lines:\n  token: ***\n"), "{ended}");

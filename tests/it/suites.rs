@@ -13,11 +13,17 @@ mod reports;
 mod swarm;
 
 #[allow(dead_code, reason = "each of the test programs uses its part")]
+mod calls;
+#[allow(dead_code, reason = "each of the test programs uses its part")]
 mod crash;
+#[allow(dead_code, reason = "each of the test programs uses its part")]
+mod data;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 mod drills;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 mod kept;
+#[allow(dead_code, reason = "each of the test programs uses its part")]
+mod outside;
 #[allow(dead_code, reason = "each of the test programs uses its part")]
 mod repo_local;
 #[allow(dead_code, reason = "each of the test programs uses its part")]

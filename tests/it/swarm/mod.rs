@@ -4,6 +4,7 @@
 mod auto;
 mod crashes;
 mod databases;
+mod declared;
 pub mod docker;
 mod faults;
 mod full;
@@ -29,6 +30,7 @@ pub fn trials(needs: &Needs) -> Vec<Trial> {
         auto::CASES,
         crashes::CASES,
         databases::CASES,
+        declared::CASES,
         faults::CASES,
         green::CASES,
         hostile::CASES,
