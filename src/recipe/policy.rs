@@ -22,7 +22,8 @@ use crate::plain::plain;
 pub use demand::{Demand, Finding, Limit, List};
 use spot::Spot;
 
-/// What recipes may do beyond the defaults. An entry that ends with `*` stands for everything that begins so.
+/// What recipes may do beyond the defaults. An entry that ends with `*` stands for everything that begins so, and `<stack>`
+/// in it for the stack's name, which every run has another of.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
@@ -54,7 +55,8 @@ pub struct Policy {
     pub isolation: Vec<String>,
     /// Published ports, as `8443/tcp`; `0/tcp` is a port of Docker's choice.
     pub ports: Vec<String>,
-    /// Hosts outside of the run's own domain that a Traefik rule may claim; `*` allows rules without a host.
+    /// Hosts outside of the run's own domain that a Traefik rule may claim; `*` allows rules without a host, and
+    /// routers for UDP, and no host.
     pub hosts: Vec<String>,
     /// Labels beyond `traefik.`, `backupbot.`, `coop-cloud.` and those of the OCI, and labels of Traefik that concern
     /// more than the app.
@@ -81,6 +83,8 @@ pub struct Policy {
 
 /// More is no recipe but an attempt to keep the policy busy: each takes a look at the files for its line.
 const MOST_FINDINGS: usize = 500;
+/// What stands for the run's own stack in an entry.
+const STACK: &str = "<stack>";
 /// Refusals that are said in full.
 const SAID: usize = 20;
 
@@ -177,8 +181,13 @@ impl Finder<'_> {
         self.found.push(Finding { file, line, key: at.key(), value, why, demand });
     }
 
+    /// The entry has to do for every run: each has a stack of its own.
     fn entry(&mut self, at: &Spot<'_>, list: List, entry: impl Into<String>, why: &str) {
-        self.add(at, why, Demand::Entry { list, entry: entry.into() });
+        let entry = match self.stack {
+            "" => entry.into(),
+            stack => entry.into().replace(stack, STACK),
+        };
+        self.add(at, why, Demand::Entry { list, entry });
     }
 
     fn at_most(&mut self, at: &Spot<'_>, limit: Limit, amount: u64) {

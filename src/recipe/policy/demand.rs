@@ -119,6 +119,8 @@ lists! {
 impl List {
     pub(super) fn allows(self, policy: &Policy, entry: &str) -> bool {
         self.of(policy).iter().any(|allowed| match allowed.strip_suffix('*') {
+            // It stands for rules without a host, and for no host.
+            Some("") if self == List::Hosts => entry == "*",
             Some(beginning) => entry.starts_with(beginning),
             None => allowed == entry,
         })

@@ -53,6 +53,48 @@ secrets: {pw: {external: true, name: a_example_org_pw_v1}}
     assert_eq!(judge(&Policy::default(), text), Judgement::default());
 }
 
+/// Every run has another stack, and what is pasted has to do for all of them.
+#[test]
+fn a_remedy_names_no_stack_and_an_entry_for_the_name_lifts_no_rule_about_hosts() {
+    let label = |label: &str| service(&format!("deploy: {{labels: [\"traefik.{label}\"]}}"));
+    let text = label("http.routers.a_example_org.service=api@internal");
+    let refused = judge(&Policy::default(), &text).refusal().unwrap();
+    let entry = "traefik.http.routers.<stack>.service";
+    assert!(refused.contains(&format!("`labels = [\"{entry}\"]` under `[policy]`")), "{refused}");
+    let policy = Policy { labels: vec![entry.into()], ..Policy::default() };
+    assert_eq!(judge(&policy, &text).allowed.len(), 1);
+    let text = label("http.routers.docs.rule=HostRegexp(`{any:.+}`)");
+    let policy = Policy { labels: vec!["traefik.http.routers.docs.rule".into()], ..Policy::default() };
+    let judged = judge(&policy, &text);
+    assert_eq!((judged.allowed.len(), judged.refused.len()), (1, 1), "{judged:?}");
+    assert!(judged.refused[0].contains("`hosts = [\"*\"]` under"), "{judged:?}");
+}
+
+#[test]
+fn rules_without_a_host_are_allowed_without_any_other_host() {
+    let text = service(
+        "deploy: {labels: [\"traefik.tcp.routers.a_example_org.rule=HostSNI(`*`)\", \"traefik.udp.routers.a_example_org-u\
+         .entrypoints=voice\", \"traefik.udp.services.a_example_org-u.loadbalancer.server.port=64738\"]}",
+    );
+    assert_eq!(judge(&Policy::default(), &text).refused.len(), 2);
+    let policy = Policy { hosts: vec!["*".into()], ..Policy::default() };
+    assert_eq!((judge(&policy, &text).refused, judge(&policy, &text).allowed.len()), (Vec::new(), 2));
+    let foreign = service("deploy: {labels: [\"traefik.tcp.routers.a_example_org.rule=HostSNI(`bank.example.org`)\"]}");
+    assert_eq!(judge(&policy, &foreign).refused.len(), 1);
+}
+
+#[test]
+fn what_is_wrong_with_a_label_is_told_instead_of_an_entry_that_mends_nothing() {
+    let refusal = |lines: &str| judge(&Policy::default(), &service(lines)).refusal().unwrap();
+    let empty = refusal("deploy: {labels: [\"traefik.http.routers.a_example_org.rule=\"]}");
+    assert!(empty.contains("the rule is empty, as one is whose variable neither `.env.sample`"), "{empty}");
+    let key = refusal("deploy: {labels: {\"traefik.http.routers.${STACK_NAME}.rule\": \"Host(`a.example.org`)\"}}");
+    assert!(key.contains("Docker puts variables into values and not into keys"), "{key}");
+    for said in [empty, key] {
+        assert!(said.ends_with("; nothing allows it"), "{said}");
+    }
+}
+
 #[test]
 fn many_services_do_not_have_many_tasks_each() {
     let services = |count: usize, replicas: u64| -> String {
