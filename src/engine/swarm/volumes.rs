@@ -16,8 +16,8 @@ use futures_util::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::super::{ArchiveBudget, FileEntry, Kind, disk};
-use super::{Core, RUN_LABEL, STACK_LABEL, files, is_missing, status};
+use super::super::{ArchiveBudget, Exec, FileEntry, Kind, disk};
+use super::{Core, RUN_LABEL, STACK_LABEL, call, files, is_missing, status};
 use crate::poll::{Look, Poll};
 
 /// How long Docker may be at the making of a container that nobody waits for any more.
@@ -25,6 +25,8 @@ const MAKING: Duration = Duration::from_secs(30);
 
 /// Where the volume is mounted in its helper.
 const ROOT: &str = "/volume";
+/// A volume may be large: its operation has a deadline of its own.
+const COPY: Duration = Duration::from_secs(3600);
 /// All of it; Docker takes `.` at the end as the content of a directory.
 pub const WHOLE: &str = "/volume/.";
 
@@ -66,12 +68,52 @@ pub async fn archive(core: &Core, volume: &str, paths: &[String], archive: &Path
 }
 
 pub async fn restore(core: &Core, volume: &str, archive: &Path) -> Result<()> {
-    let helper = helper(core, volume).await?;
+    if in_place(core, volume, archive).await? {
+        return Ok(());
+    }
+    upload(core, &helper(core, volume).await?, ROOT, archive).await
+}
+
+/// Writes into the files that are there, as the restic of backup-bot-two does: an app that holds one open goes on with
+/// it. Docker itself makes every file anew, and SQLite calls the old one read-only then. The app's own container copies
+/// them; `false` when none can.
+async fn in_place(core: &Core, volume: &str, archive: &Path) -> Result<bool> {
+    let Some((container, target)) = user_of(core, &core.volume(volume)?).await? else { return Ok(false) };
+    let dir = format!("/.recipe-harness-{:08x}", rand::random::<u32>());
+    let succeeds = async |argv: &[&str]| {
+        let argv = argv.iter().map(|word| (*word).to_owned()).collect();
+        let exec = Exec { argv, user: Some("0".into()), deadline: COPY, ..Exec::default() };
+        call::run(core, &container, &exec).await.is_ok_and(|ended| ended.code == 0)
+    };
+    // Without these programs, or where nothing can be written beside the volume.
+    if !succeeds(&["mkdir", &dir]).await {
+        return Ok(false);
+    }
+    let copied = upload(core, &container, &dir, archive).await.is_ok()
+        && succeeds(&["cp", "-a", &format!("{dir}/."), &format!("{target}/")]).await;
+    succeeds(&["rm", "-rf", &dir]).await;
+    Ok(copied)
+}
+
+/// A running container that may write into the volume, and where it has it.
+async fn user_of(core: &Core, volume: &str) -> Result<Option<(String, String)>> {
+    for service in super::observe::services(core).await? {
+        let mount = service.mounts.iter().find(|mount| mount.volume == volume && !mount.read_only);
+        let Some(mount) = mount else { continue };
+        if let Some(running) = call::running(core, &service.name).await?.first() {
+            return Ok(Some((running.container.clone(), mount.target.clone())));
+        }
+    }
+    Ok(None)
+}
+
+/// Unpacks an archive below a directory of a container, whether it runs or not.
+async fn upload(core: &Core, container: &str, dir: &str, archive: &Path) -> Result<()> {
     let open = tokio::fs::File::open(archive).await;
     let file = open.with_context(|| format!("failed to open `{}`", archive.display()))?;
-    let options = UploadToContainerOptionsBuilder::default().path(ROOT).build();
+    let options = UploadToContainerOptionsBuilder::default().path(dir).build();
     let body = bollard::body_try_stream(chunks(file));
-    Ok(patient(&core.docker).upload_to_container(&helper, Some(options), body).await?)
+    Ok(patient(&core.docker).upload_to_container(container, Some(options), body).await?)
 }
 
 /// A client whose requests take what time they need, until their operation's deadline: Docker answers an upload when the

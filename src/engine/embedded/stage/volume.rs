@@ -6,11 +6,13 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{self as unix, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use data_encoding::HEXLOWER;
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tar::{EntryType, Header};
@@ -214,11 +216,35 @@ fn restore(source: File) -> Result<()> {
     for entry in archive.entries().context("failed to read the archive")? {
         let mut entry = entry.context("failed to read the archive")?;
         let path = inside(&entry.path().context("failed to read the archive")?)?;
-        make_way(&Path::new("/").join(&path), entry.header().entry_type())
-            .and_then(|()| entry.unpack_in("/"))
-            .with_context(|| format!("failed to restore `{}`", path.display()))?;
+        let full = Path::new("/").join(&path);
+        let restored =
+            make_way(&full, entry.header().entry_type()).and_then(|()| match write_over(&mut entry, &full)? {
+                true => Ok(true),
+                false => entry.unpack_in("/"),
+            });
+        restored.with_context(|| format!("failed to restore `{}`", path.display()))?;
     }
     Ok(())
+}
+
+/// Writes into a file that is there, as the restic of backup-bot-two does: an app that holds it open goes on with it, and
+/// nobody who makes one of that name meanwhile is in the way. `false` where there is no such file, or none that can be
+/// written to, such as a program that runs.
+fn write_over(entry: &mut tar::Entry<'_, impl Read>, path: &Path) -> io::Result<bool> {
+    let is_file = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+    if !entry.header().entry_type().is_file() || !is_file(path) {
+        return Ok(false);
+    }
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+    let opened = fs::OpenOptions::new().write(true).truncate(true).custom_flags(flags).open(path);
+    let Ok(mut file) = opened else { return Ok(false) };
+    io::copy(entry, &mut file)?;
+    let header = entry.header();
+    // The mode comes last: whoever changes the owner takes the bits away that lend its rights.
+    unix::fchown(&file, Some(header.uid()? as u32), Some(header.gid()? as u32))?;
+    file.set_permissions(fs::Permissions::from_mode(header.mode()?))?;
+    file.set_modified(UNIX_EPOCH + Duration::from_secs(header.mtime()?))?;
+    Ok(true)
 }
 
 /// Removes what stands at the place of an entry of another kind.
