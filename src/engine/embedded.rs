@@ -41,6 +41,7 @@ mod spec;
 mod stage;
 mod state;
 mod task;
+mod templates;
 mod traces;
 mod update;
 mod usage;

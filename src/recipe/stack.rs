@@ -279,13 +279,16 @@ pub struct FileObject {
     /// The content of a config, read from the checkout. Always `None` for secrets, whose values are never part of the
     /// model.
     pub content: Option<Vec<u8>>,
-    /// The content of a config with `template_driver: golang`, rendered as far as we can: for an engine to which
-    /// Swarm does not do it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rendered: Option<Vec<u8>>,
     /// `file:` as written, relative to the recipe.
     pub file: Option<PathBuf>,
     pub template_driver: Option<String>,
+}
+
+impl FileObject {
+    /// Whether Docker renders the content for each task.
+    pub fn is_template(&self) -> bool {
+        self.template_driver.as_deref() == Some("golang")
+    }
 }
 
 /// A named volume.

@@ -61,7 +61,8 @@ async fn run_true(context: EngineContext) -> Result<()> {
     let core = &engine.core;
     core.ensure_network(NETWORK).await?;
     let service = Service { image: "host".into(), command: Some(vec!["/bin/true".into()]), ..Service::default() };
-    let spec = Spec { service, files: Vec::new(), mounts: Vec::new(), networks: Default::default() };
+    let spec =
+        Spec { stack: String::new(), service, files: Vec::new(), mounts: Vec::new(), networks: Default::default() };
     let address = core.read(|state| state.networks.get(NETWORK).copied()).map(state::gateway);
     let [a, b, c, d] = address.context("the network has no address")?.octets();
     let plan = Plan {

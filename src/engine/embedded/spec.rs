@@ -16,6 +16,8 @@ const MAX_REPLICAS: u32 = 100;
 /// One service of a deployment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
+    /// The stack's name.
+    pub stack: String,
     pub service: Service,
     /// Secrets and configs, in the order of the model.
     pub files: Vec<MountedFile>,
@@ -29,8 +31,18 @@ pub struct Spec {
 pub struct MountedFile {
     /// The object's own name (`<stack>_<key>_<version>`): a new version is a new name.
     pub name: String,
+    pub kind: Kind,
     pub mount: FileMount,
     pub content: Content,
+}
+
+/// What a mounted file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Secret,
+    Config,
+    /// A config that is rendered for each task.
+    Template,
 }
 
 /// Bytes that are never shown: secrets are among them.
@@ -78,6 +90,7 @@ pub fn resolve(deployment: &Deployment, name: &str, service: &Service) -> Result
         let secrets = service.secrets.iter().map(|mount| secret(deployment, mount));
         let configs = service.configs.iter().map(|mount| config(deployment, mount));
         Ok::<Spec, anyhow::Error>(Spec {
+            stack: deployment.stack.name.clone(),
             service: service.clone(),
             files: secrets.chain(configs).collect::<Result<_>>()?,
             mounts: service.mounts.iter().map(|mount| named(deployment, mount)).collect::<Result<_>>()?,
@@ -92,23 +105,19 @@ fn secret(deployment: &Deployment, mount: &FileMount) -> Result<MountedFile> {
     let object = object.with_context(|| format!("the stack has no secret `{}`", mount.source))?;
     let value = deployment.secrets.get(&mount.source);
     let value = value.with_context(|| format!("secret not found: {}", object.name))?;
-    Ok(mounted(object, mount, value.expose().as_bytes()))
+    Ok(mounted(object, Kind::Secret, mount, value.expose().as_bytes()))
 }
 
 fn config(deployment: &Deployment, mount: &FileMount) -> Result<MountedFile> {
     let object = deployment.stack.configs.get(&mount.source);
     let object = object.with_context(|| format!("the stack has no config `{}`", mount.source))?;
-    let content = object
-        .rendered
-        .as_ref()
-        .or(object.content.as_ref())
-        .map(Vec::as_slice)
-        .with_context(|| format!("config not found: {}", object.name))?;
-    Ok(mounted(object, mount, content))
+    let content = object.content.as_deref().with_context(|| format!("config not found: {}", object.name))?;
+    let kind = if object.is_template() { Kind::Template } else { Kind::Config };
+    Ok(mounted(object, kind, mount, content))
 }
 
-fn mounted(object: &FileObject, mount: &FileMount, content: &[u8]) -> MountedFile {
-    MountedFile { name: object.name.clone(), mount: mount.clone(), content: Content(content.into()) }
+fn mounted(object: &FileObject, kind: Kind, mount: &FileMount, content: &[u8]) -> MountedFile {
+    MountedFile { name: object.name.clone(), kind, mount: mount.clone(), content: Content(content.into()) }
 }
 
 fn named(deployment: &Deployment, mount: &Mount) -> Result<NamedMount> {

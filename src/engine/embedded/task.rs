@@ -16,6 +16,7 @@ use super::stage::Stage;
 use super::stage::container::FIRST_INTERFACE;
 use super::stage::files::FilesRequest;
 use super::state::{self, PREFIX, State};
+use super::templates::{self, Whose};
 use super::{health, names};
 
 /// Docker's default `stop_grace_period`.
@@ -140,7 +141,8 @@ fn prepare(state: &mut State, service: &str, id: &str) -> Option<String> {
 fn plan(state: &mut State, service: &str, id: &str, image: &Image) -> Option<Plan> {
     let task = state.task_mut(service, id)?;
     task.digest.clone_from(&image.digest);
-    let hostname = task.spec.service.hostname.clone().unwrap_or_else(|| id[..12].to_owned());
+    let spec = templates::expand(&task.spec, &Whose { service, task: id, slot: task.slot });
+    let hostname = spec.service.hostname.clone().unwrap_or_else(|| id[..12].to_owned());
     let task = state.task(service, id)?;
     let gateway = task.addresses.keys().next().and_then(|name| state.networks.get(name));
     let hosts = names::hosts(state, task, &hostname, gateway.copied().map(state::gateway));
@@ -148,7 +150,7 @@ fn plan(state: &mut State, service: &str, id: &str, image: &Image) -> Option<Pla
         service: service.to_owned(),
         task: id.to_owned(),
         slot: task.slot,
-        spec: Arc::clone(&task.spec),
+        spec,
         addresses: task.addresses.iter().map(|(network, address)| (network.clone(), *address)).collect(),
         hosts,
         hostname,

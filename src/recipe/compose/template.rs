@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::recipe::stack::{Service, Stack};
+use crate::recipe::stack::{FileObject, Stack};
 
 /// Docker takes no larger config; a template may ask for the same variable as often as it likes.
 const LONGEST: usize = 1 << 20;
@@ -13,10 +13,14 @@ pub struct Context<'a> {
     pub environment: &'a BTreeMap<String, String>,
     /// `{{ secret "x" }}`, by the name of the file under `/run/secrets`.
     pub secrets: &'a dyn Fn(&str) -> Option<String>,
+    /// `{{ config "/x" }}`, by where it is mounted.
+    pub configs: &'a dyn Fn(&str) -> Option<String>,
+    /// `{{ .Service.Name }}` and its like; `{{ index .Service.Labels "x" }}` is `.Service.Labels.x`.
+    pub fields: &'a dyn Fn(&str) -> Option<String>,
 }
 
-/// Renders a template of text, `env`, `secret`, and `if` with `else` over `eq`, `ne`, `not`, `and` and `or`. `None`
-/// when it holds anything else, or asks for a secret that is not known.
+/// Renders a template of text, `env`, `secret`, `config`, fields of service, task and node, and `if` with `else` over `eq`, `ne`, `not`, `and` and `or`. `None`
+/// when it holds anything else, or asks for what is not known.
 pub fn render(template: &str, context: &Context<'_>) -> Option<String> {
     let mut out = String::new();
     let mut parser = Parser { rest: template, trim: false, context, depth: 0 };
@@ -150,6 +154,9 @@ fn call(rest: &mut &str, context: &Context<'_>, depth: usize) -> Option<Value> {
     let end = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
     let (function, tail) = rest.split_at(end);
     *rest = tail;
+    if function == "index" {
+        return label(rest, context);
+    }
     let mut operands = Vec::new();
     while !rest.trim_start().is_empty() && !rest.trim_start().starts_with(')') {
         operands.push(operand(rest, context, depth)?);
@@ -158,6 +165,7 @@ fn call(rest: &mut &str, context: &Context<'_>, depth: usize) -> Option<Value> {
         ("", [value]) => Some(value.clone()),
         ("env", [Value::Text(name)]) => Some(Value::Text(context.environment.get(name).cloned().unwrap_or_default())),
         ("secret", [Value::Text(name)]) => (context.secrets)(name).map(Value::Text),
+        ("config", [Value::Text(name)]) => (context.configs)(name).map(Value::Text),
         // With several right sides, one that is equal is enough.
         ("eq", [first, others @ ..]) if !others.is_empty() => Some(Value::Bool(others.contains(first))),
         ("ne", [first, second]) => Some(Value::Bool(first != second)),
@@ -168,7 +176,14 @@ fn call(rest: &mut &str, context: &Context<'_>, depth: usize) -> Option<Value> {
     }
 }
 
-/// A quoted text, or an expression in parentheses.
+/// `.Service.Labels "x"`
+fn label(rest: &mut &str, context: &Context<'_>) -> Option<Value> {
+    *rest = rest.trim_start().strip_prefix(".Service.Labels")?;
+    let Value::Text(name) = operand(rest, context, 0)? else { return None };
+    (context.fields)(&format!(".Service.Labels.{name}")).map(Value::Text)
+}
+
+/// A quoted text, a field, or an expression in parentheses.
 fn operand(rest: &mut &str, context: &Context<'_>, depth: usize) -> Option<Value> {
     *rest = rest.trim_start();
     if let Some(inner) = rest.strip_prefix('(').filter(|_| depth < 20) {
@@ -177,42 +192,41 @@ fn operand(rest: &mut &str, context: &Context<'_>, depth: usize) -> Option<Value
         *rest = rest.trim_start().strip_prefix(')')?;
         return Some(value);
     }
+    if rest.starts_with('.') {
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '.').unwrap_or(rest.len());
+        let (path, tail) = rest.split_at(end);
+        *rest = tail;
+        return (context.fields)(path).map(Value::Text);
+    }
     let quote = rest.chars().next().filter(|c| ['"', '`'].contains(c))?;
     let (text, tail) = rest[1..].split_once(quote)?;
     *rest = tail;
     (!text.contains('\\')).then(|| Value::Text(text.to_owned()))
 }
 
-/// Renders the configs whose templates need no secret, each with the environment of the services that mount it. The
-/// others stay as they are, and a note says so.
-pub fn render_configs(stack: &mut Stack) {
-    let mut notes = Vec::new();
-    for (key, config) in &mut stack.configs {
-        if config.template_driver.as_deref() != Some("golang") {
-            continue;
-        }
-        let mounts = |service: &&Service| service.configs.iter().any(|mount| mount.source == *key);
-        let Some(template) = config.content.as_ref().and_then(|content| std::str::from_utf8(content).ok()) else {
-            continue;
-        };
-        let mut rendered: Vec<Option<String>> = stack
-            .services
-            .values()
-            .filter(mounts)
-            .map(|service| render(template, &Context { environment: &service.environment, secrets: &|_| None }))
-            .collect();
-        rendered.dedup();
-        match &rendered[..] {
-            [Some(text)] => config.rendered = Some(text.clone().into_bytes()),
-            [] => {}
-            [None] => notes.push(format!(
-                "config `{key}` is a template with secrets, or with more than `env` and `if`: only Swarm itself renders it"
-            )),
-            _ => notes
-                .push(format!("config `{key}` is a template that differs between its services: only Swarm itself renders it")),
-        }
-    }
-    stack.notes.extend(notes);
+/// Whether a text asks for something.
+pub fn is_template(text: &str) -> bool {
+    text.contains("{{")
+}
+
+/// A note for every config whose template has more in it than is understood here.
+pub fn notes(stack: &Stack) -> Vec<String> {
+    let anything = |_: &str| Some(String::new());
+    let is_understood = |(_, config): &(&String, &FileObject)| {
+        let template = config.content.as_ref().and_then(|content| std::str::from_utf8(content).ok());
+        let environment = BTreeMap::new();
+        let context = Context { environment: &environment, secrets: &anything, configs: &anything, fields: &anything };
+        template.is_none_or(|template| render(template, &context).is_some())
+    };
+    let templates = stack.configs.iter().filter(|(_, config)| config.is_template());
+    let unknown = templates.filter(|config| !is_understood(config));
+    let note = |(key, _): (&String, &FileObject)| {
+        format!(
+            "config `{key}` is a template with more in it than `env`, `secret`, `config`, `if` and the names of service, task and \
+             node: only Swarm itself renders it, and the embedded engine mounts it as it is"
+        )
+    };
+    unknown.map(note).collect()
 }
 
 #[cfg(test)]
@@ -222,7 +236,12 @@ mod tests {
     fn check(template: &str, expected: Option<&str>) {
         let environment = BTreeMap::from([("X".to_owned(), "x".to_owned())]);
         let secrets = |name: &str| (name == "pw").then(|| "hunter2".to_owned());
-        let context = Context { environment: &environment, secrets: &secrets };
+        let configs = |name: &str| (name == "/c").then(|| "config".to_owned());
+        let fields = |path: &str| match path {
+            ".Node.Hostname" => Some("here".to_owned()),
+            path => path.strip_prefix(".Service.Labels.").map(str::to_owned),
+        };
+        let context = Context { environment: &environment, secrets: &secrets, configs: &configs, fields: &fields };
         assert_eq!(render(template, &context).as_deref(), expected, "{template}");
     }
 
@@ -232,6 +251,8 @@ mod tests {
         check("a={{ env \"X\" }};b={{env `X`}};", Some("a=x;b=x;"));
         check("[{{ env \"NONE\" }}]", Some("[]"));
         check("pw={{ secret \"pw\" }}", Some("pw=hunter2"));
+        check("{{ config \"/c\" }} {{.Node.Hostname}} {{ index .Service.Labels \"a.b\" }}", Some("config here a.b"));
+        check("{{ if eq .Node.Hostname \"here\" }}a{{ end }}", Some("a"));
         check("a \n {{- env \"X\" -}} \n b", Some("axb"));
         check("a{{/* why */}}b", Some("ab"));
         check("{{ (env \"X\") }}", Some("x"));
@@ -263,7 +284,10 @@ mod tests {
             "{{ if env \"X\" }}a",
             "a{{ end }}",
             "{{ if env \"X\" }}{{ else }}{{ else }}{{ end }}",
-            "{{ .Node.Hostname }}",
+            "{{ .Node.Name }}",
+            "{{ .Service.Labels }}",
+            "{{ index .Node \"x\" }}",
+            "{{ config \"none\" }}",
             "{{ env \"X\" | upper }}",
             "{{ env (env }}",
             "{{ secret \"none\" }}",

@@ -88,7 +88,6 @@ fn object(at: &At<'_>, stack: &str, key: &str) -> Result<FileObject> {
         name: final_name(at, stack, key)?,
         external: flag(at, "external")?,
         content: None,
-        rendered: None,
         file: text(at, "file")?.map(PathBuf::from),
         template_driver: text(at, "template_driver")?,
     })
