@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Error, Result, anyhow};
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, TRANSFER_ENCODING};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder};
 
@@ -60,6 +60,9 @@ impl fmt::Display for TooLong {
 
 impl std::error::Error for TooLong {}
 
+/// An app that speaks TLS itself and is asked past its Traefik.
+const PAST_TRAEFIK: &str = "https://127.0.0.1:";
+
 /// Below this time an attempt is not cut short for the sake of another.
 const SHORTEST_ATTEMPT: Duration = Duration::from_secs(2);
 
@@ -80,13 +83,14 @@ pub async fn get_with(
 ) -> Result<Page> {
     let client = client(base, domain, https)?;
     let address = format!("{base}{path}");
+    let headers = headers_of(&address, domain, headers)?;
     let start = Instant::now();
     let mut pause = Duration::from_millis(5);
     loop {
         // A connection that was lost on its way says nothing for ever: half of what is left is for another attempt.
         let left = deadline.saturating_sub(start.elapsed());
         let attempt = if left > SHORTEST_ATTEMPT * 2 { left / 2 } else { left };
-        let error = match send(with_headers(client.get(&address), headers), &address, domain, attempt).await {
+        let error = match send(client.get(&address), &address, &headers, attempt).await {
             Ok(page) => return Ok(page),
             Err(error) if error.is::<TooLong>() => {
                 return Err(error.context(format!("failed to read `{address}` (host `{domain}`)")));
@@ -107,7 +111,8 @@ pub async fn get_with(
 pub async fn look(base: &str, domain: &str, https: &Https, path: &str, deadline: Duration) -> Result<u16> {
     let address = format!("{base}{path}");
     // Its page is not looked at, however long it is.
-    let request = client(base, domain, https)?.get(&address).header(HOST, domain).timeout(deadline);
+    let request = client(base, domain, https)?.get(&address);
+    let request = request.headers(headers_of(&address, domain, &BTreeMap::new())?).timeout(deadline);
     let answer = request.send().await.map_err(anyhow::Error::from);
     answer.map(|answer| answer.status().as_u16()).map_err(|error| anyhow!(root_cause(&error)))
 }
@@ -123,7 +128,7 @@ pub async fn post(
 ) -> Result<Page> {
     let address = format!("{base}{path}");
     let request = client(base, domain, https)?.post(&address).form(form);
-    let answer = send(request, &address, domain, deadline).await;
+    let answer = send(request, &address, &headers_of(&address, domain, &BTreeMap::new())?, deadline).await;
     answer.map_err(|error| {
         let seen = format!("no answer from `{address}` (host `{domain}`) to a form that was sent once");
         anyhow!(root_cause(&error)).context(seen)
@@ -143,19 +148,49 @@ pub async fn change(base: &str, domain: &str, https: &Https, change: &Change<'_>
     let Change { method, path, headers, body } = change;
     let address = format!("{base}{path}");
     let verb = Method::from_bytes(method.as_bytes()).with_context(|| format!("`{method}` is no method of HTTP"))?;
-    let mut request = with_headers(client(base, domain, https)?.request(verb, &address), headers);
+    let mut request = client(base, domain, https)?.request(verb, &address);
     if !headers.keys().any(|name| name.eq_ignore_ascii_case("content-type")) && !body.is_empty() {
         request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
     }
-    let answer = send(request.body(body.to_string()), &address, domain, deadline).await;
+    let headers = headers_of(&address, domain, headers)?;
+    let answer = send(request.body(body.to_string()), &address, &headers, deadline).await;
     answer.map_err(|error| {
         let seen = format!("no answer from `{address}` (host `{domain}`) to a {method} that was sent once");
         anyhow!(root_cause(&error)).context(seen)
     })
 }
 
-fn with_headers(request: RequestBuilder, headers: &BTreeMap<String, String>) -> RequestBuilder {
-    headers.iter().fold(request, |request, (name, value)| request.header(name, value))
+/// What every request to an address of the app has beside `Host`. An app that is asked past its Traefik has to be told
+/// what Traefik would tell it: one that insists on https sends everybody away otherwise, and its cookies are lost.
+pub fn forwarded(address: &str, domain: &str) -> Vec<(&'static str, String)> {
+    // A real Traefik says so itself, and takes nobody's word for it.
+    if address.starts_with("https://") && !address.starts_with(PAST_TRAEFIK) {
+        return Vec::new();
+    }
+    [
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-forwarded-host", domain),
+        ("x-forwarded-port", "443"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-server", "traefik"),
+        ("x-real-ip", "127.0.0.1"),
+    ]
+    .map(|(name, value)| (name, value.to_owned()))
+    .into()
+}
+
+/// The headers of a request, those of one's own before the others.
+fn headers_of(address: &str, domain: &str, own: &BTreeMap<String, String>) -> Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    let ours = [("host", domain.to_owned())].into_iter().chain(forwarded(address, domain));
+    let own = own.iter().map(|(name, value)| (name.as_str(), value.clone()));
+    for (name, value) in ours.chain(own) {
+        let header = HeaderName::from_bytes(name.as_bytes());
+        let header = header.with_context(|| format!("`{}` is no name of a header", name.escape_debug()))?;
+        let value = HeaderValue::from_str(&value);
+        headers.insert(header, value.with_context(|| format!("the value of the header `{name}` cannot be sent"))?);
+    }
+    Ok(headers)
 }
 
 /// What the connection itself said: the layers above only repeat the address.
@@ -163,8 +198,8 @@ fn root_cause(error: &anyhow::Error) -> String {
     error.chain().last().map(ToString::to_string).unwrap_or_default()
 }
 
-async fn send(request: RequestBuilder, address: &str, domain: &str, limit: Duration) -> Result<Page> {
-    let mut answer = request.header(HOST, domain).timeout(limit).send().await?;
+async fn send(request: RequestBuilder, address: &str, headers: &HeaderMap, limit: Duration) -> Result<Page> {
+    let mut answer = request.headers(headers.clone()).timeout(limit).send().await?;
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
     let mut body = Vec::new();
     loop {
@@ -211,7 +246,7 @@ fn client(base: &str, domain: &str, https: &Https) -> Result<Client> {
     static CLIENTS: Mutex<BTreeMap<String, Client>> = Mutex::new(BTreeMap::new());
     let encrypted = base.starts_with("https://");
     // A container that speaks TLS itself has a certificate for nobody in particular.
-    let verify = https.verify && !base.starts_with("https://127.0.0.1:");
+    let verify = https.verify && !base.starts_with(PAST_TRAEFIK);
     let key = if encrypted { format!("{domain} {verify} {https:?}") } else { String::new() };
     let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(client) = clients.get(&key) {
@@ -266,6 +301,30 @@ mod tests {
         let base = serve(vec!["HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 2\r\n\r\nhi"]).await;
         let page = get(&base, "wiki.example.test", &Https::default(), "/", Duration::from_secs(5)).await.unwrap();
         assert_eq!((page.status, page.text().as_str(), page.header("location")), (302, "hi", Some("/login")));
+    }
+
+    #[test]
+    fn an_app_past_its_traefik_is_told_what_traefik_would_tell_it() {
+        let none = BTreeMap::new();
+        let own = BTreeMap::from([("X-Forwarded-Proto".to_owned(), "http".to_owned()), ("X-Token".into(), "a".into())]);
+        let of = |address: &str, own| headers_of(address, "wiki.example.test", own).unwrap();
+        for address in ["http://127.0.0.1:4000/", "https://127.0.0.1:4000/"] {
+            let headers = of(address, &none);
+            let value = |name: &str| headers[name].to_str().unwrap().to_owned();
+            assert_eq!((value("host"), value("x-forwarded-host")), ("wiki.example.test".into(), value("host")));
+            assert_eq!((value("x-forwarded-proto"), value("x-forwarded-for")), ("https".into(), "127.0.0.1".into()));
+            let headers = of(address, &own);
+            assert_eq!(
+                (&headers["x-forwarded-proto"], &headers["x-token"]),
+                (&"http".parse().unwrap(), &"a".parse().unwrap())
+            );
+            assert_eq!(headers.get_all("x-forwarded-proto").iter().count(), 1, "one's own comes first");
+        }
+        let headers = of("https://wiki.example.test/", &none);
+        assert_eq!(headers.len(), 1, "a real Traefik says so itself: {headers:?}");
+        let error =
+            headers_of("http://127.0.0.1:1/", "a.test", &[("a b".to_owned(), String::new())].into()).unwrap_err();
+        assert_eq!(error.to_string(), "`a b` is no name of a header");
     }
 
     #[tokio::test]

@@ -115,7 +115,7 @@ async fn server() -> Result<std::net::SocketAddr> {
 
 async fn door() -> Result<()> {
     let (app, other) = (server().await?, server().await?);
-    let door = Door { domain: "app.test".into(), port: 80, to: app };
+    let door = Door { domain: "app.test".into(), port: 80, to: app, changes: Default::default() };
     let cage = || Cage { door: Some(door.clone()), ..Cage::default() };
     let ended = run("curl -sS -m 10 http://app.test/", cage()).await?;
     ensure!(ended.output == "hello\n", "{ended:?}");

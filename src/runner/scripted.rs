@@ -99,7 +99,11 @@ async fn perform(
     let spec = &run.prepared.spec;
     let https = &app.settings().https;
     let (door, url) = match app.base() {
-        Ok(base) => run::door(base, app.domain(), https).await.map(|(door, url)| (Some(door), Some(url)))?,
+        Ok(base) => {
+            let (mut door, url) = run::door(base, app.host(), https).await?;
+            door.changes = app.changes();
+            (Some(door), Some(url))
+        }
         Err(_) => (None, None),
     };
     let about = About {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::lay_out::{lay_out, lay_out_about};
 use super::{Code, Role, Script};
 use crate::config::Https;
+use crate::engine::embedded::cage::door::Changes;
 use crate::engine::embedded::cage::{Cage, Door, Ended, Given, Hatch, How, Limits};
 use crate::plain::plain;
 use crate::recipe::tree::Tree;
@@ -79,7 +80,7 @@ pub enum Said {
     Broken(String),
 }
 
-/// The door to an address of the app, and the address inside of the cage.
+/// The door to an address of the app, and the address inside of the cage. What goes through it is left as it is.
 pub async fn door(url: &str, domain: &str, https: &Https) -> Result<(Door, String)> {
     let parsed: reqwest::Url = url.parse().with_context(|| format!("failed to read the address `{url}`"))?;
     let port = parsed.port_or_known_default().context("the app's address has no port")?;
@@ -89,7 +90,7 @@ pub async fn door(url: &str, domain: &str, https: &Https) -> Result<(Door, Strin
         None => look_up(parsed.host_str().unwrap_or_default(), port).await?,
     };
     let inside = if encrypted { 443 } else { 80 };
-    let door = Door { domain: domain.to_owned(), port: inside, to };
+    let door = Door { domain: domain.to_owned(), port: inside, to, changes: Changes::default() };
     Ok((door, format!("{}://{domain}", parsed.scheme())))
 }
 

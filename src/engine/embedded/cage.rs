@@ -5,6 +5,7 @@
 //! It ends at its deadline, when it uses too much, and with every process that it started. It is a container and no
 //! virtual machine: it shares the kernel.
 
+pub mod door;
 mod watch;
 
 use std::fs;
@@ -12,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -31,6 +33,7 @@ use super::stage::container::{
 };
 use super::stage::pod::{Bridge, Scratch};
 use super::state::{self, PREFIX};
+use door::Changes;
 pub use watch::Limits;
 use watch::Watch;
 pub(super) use watch::used;
@@ -106,6 +109,7 @@ pub struct Door {
     pub domain: String,
     pub port: u16,
     pub to: SocketAddr,
+    pub changes: Changes,
 }
 
 /// An address inside of a cage whose connections are handed to this process: nobody outside of the cage can reach it.
@@ -305,7 +309,7 @@ impl Door {
     /// Listens inside the pod, and connects outside: the cage has no route to anywhere.
     async fn open(&self, pod: &Pod, gateway: Ipv4Addr) -> Result<Opened> {
         let listener = listen(pod, gateway, self.port).await?;
-        Ok(Opened(tokio::spawn(serve(listener, self.to))))
+        Ok(Opened(tokio::spawn(serve(listener, self.to, self.changes.clone().into()))))
     }
 }
 
@@ -331,12 +335,13 @@ async fn listen(pod: &Pod, gateway: Ipv4Addr, port: u16) -> Result<TcpListener> 
 }
 
 /// Ends with its connections when the door is closed.
-async fn serve(listener: TcpListener, to: SocketAddr) {
+async fn serve(listener: TcpListener, to: SocketAddr, changes: Arc<Changes>) {
     let mut connections = tokio::task::JoinSet::new();
-    while let Ok((mut inside, _)) = listener.accept().await {
+    while let Ok((inside, _)) = listener.accept().await {
+        let changes = changes.clone();
         connections.spawn(async move {
-            let Ok(mut outside) = TcpStream::connect(to).await else { return };
-            let _ = tokio::io::copy_bidirectional(&mut inside, &mut outside).await;
+            let Ok(outside) = TcpStream::connect(to).await else { return };
+            let _ = door::pass(inside, outside, &changes).await;
         });
         while connections.try_join_next().is_some() {}
     }
