@@ -99,12 +99,28 @@ const CHARSETS: &[(&str, &[&str])] = &[
 
 impl Charset {
     fn characters(&self) -> Vec<u8> {
-        let named = self.0.split(',').filter_map(|name| CHARSETS.iter().find(|(known, _)| *known == name));
-        let mut characters: Vec<u8> = named.flat_map(|(_, sets)| sets.concat().into_bytes()).collect();
+        let sets = |name: &str| known(name).unwrap_or(CHARSETS[0].1);
+        let mut characters: Vec<u8> = self.0.split(',').flat_map(|name| sets(name).concat().into_bytes()).collect();
         characters.sort_unstable();
         characters.dedup();
         characters
     }
+
+    /// A note for a name that nobody knows. abra goes on with its default then, as far as is recalled, and so does the
+    /// harness.
+    pub fn note(&self, secret: &str) -> Option<String> {
+        let unknown = self.0.split(',').find(|name| known(name).is_none())?;
+        let possible = listed(CHARSETS.iter().map(|(known, _)| *known), 20);
+        Some(format!(
+            "the charset `{}` of the secret `{secret}` is not known (possible are {possible}): it is made with `default`",
+            unknown.escape_debug()
+        ))
+    }
+}
+
+/// What a name stands for.
+fn known(name: &str) -> Option<&'static [&'static str]> {
+    CHARSETS.iter().find(|(known, _)| *known == name).map(|(_, sets)| *sets)
 }
 
 impl Default for Charset {
@@ -117,14 +133,7 @@ impl FromStr for Charset {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let names = text.to_lowercase();
-        for name in names.split(',') {
-            if !CHARSETS.iter().any(|(known, _)| *known == name) {
-                let known = CHARSETS.iter().map(|(known, _)| *known);
-                bail!("charset `{}` is not known: possible are {}", name.escape_debug(), listed(known, 20));
-            }
-        }
-        Ok(Charset(names))
+        Ok(Charset(text.to_lowercase()))
     }
 }
 
@@ -163,6 +172,7 @@ mod tests {
         check(Some(10), "Digits", DIGITS);
         check(Some(200), "default,safespecial", &format!("{LETTERS}{DIGITS}{SAFE_SPECIAL}"));
         check(Some(1), "special", SPECIAL);
+        check(Some(200), "alnum", &format!("{LETTERS}{DIGITS}"));
     }
 
     #[test]
@@ -170,6 +180,15 @@ mod tests {
         let value = spec(Some(4096), "hex").value().unwrap();
         assert!(HEX.chars().all(|c| value.expose().contains(c)));
         assert_ne!(value, spec(Some(4096), "hex").value().unwrap());
+    }
+
+    #[test]
+    fn a_charset_that_nobody_knows_is_noted() {
+        let note = |charset: &str| spec(None, charset).charset.note("db_password");
+        let start =
+            "the charset `alnum` of the secret `db_password` is not known (possible are `default`, `alphanumeric`";
+        assert!(note("hex,alnum").unwrap().starts_with(start), "{:?}", note("hex,alnum"));
+        assert_eq!(note("default,safespecial"), None);
     }
 
     #[test]
