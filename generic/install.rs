@@ -27,6 +27,12 @@ async fn answers_over_http(app: &App) -> Result {
     generic::answers_over_http(app).await
 }
 
+/// Ports that the recipe publishes, or routes over TCP or UDP, are listened on. A recipe without any has no such trial.
+#[harness::test]
+async fn ports_answer(app: &App) -> Result {
+    generic::ports_answer(app).await
+}
+
 /// The deployment says that it is exactly what was to be installed: the base version, or the head's commit.
 #[harness::test]
 async fn deployed_what_was_asked_for(app: &App) -> Result {

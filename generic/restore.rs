@@ -21,6 +21,12 @@ async fn answers_over_http(app: &App) -> Result {
     generic::answers_over_http(app).await
 }
 
+/// Ports that the recipe publishes, or routes over TCP or UDP, are listened on. A recipe without any has no such trial.
+#[harness::test]
+async fn ports_answer(app: &App) -> Result {
+    generic::ports_answer(app).await
+}
+
 /// Every service runs as many tasks as it should, for long enough, without a restart.
 #[harness::test]
 async fn services_are_stable(app: &App) -> Result {

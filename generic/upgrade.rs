@@ -134,6 +134,12 @@ async fn answers_over_http(app: &App) -> Result {
     generic::answers_over_http(app).await
 }
 
+/// Ports that the recipe publishes, or routes over TCP or UDP, are listened on. A recipe without any has no such trial.
+#[harness::test]
+async fn ports_answer(app: &App) -> Result {
+    generic::ports_answer(app).await
+}
+
 /// The upgrade took no longer than its budget, or its deadline.
 #[harness::test]
 async fn within_budget(app: &App) -> Result {

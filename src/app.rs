@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::engine::embedded::cage::door::Changes;
 use crate::engine::{Exec, ExecOutput, LogLine, ServiceState};
 use crate::fault::Failure;
 use crate::http;
@@ -47,6 +48,11 @@ impl App {
         &self.context.domain
     }
 
+    /// The host that [`App::get`] asks for: the domain, unless `http.host` names another.
+    pub fn host(&self) -> &str {
+        &self.context.host
+    }
+
     /// The Swarm stack name: the domain with `.` replaced by `_`.
     pub fn stack(&self) -> &str {
         &self.context.stack
@@ -62,7 +68,7 @@ impl App {
     pub async fn get(&self, path: &str) -> Result<Page> {
         let settings = &self.context.settings;
         let path = &self.rewritten(path);
-        http::get(self.base()?, &self.context.domain, &settings.https, path, settings.call).await
+        http::get(self.base()?, self.host(), &settings.https, path, settings.call).await
     }
 
     /// Sends a form to a path through the app's own route and returns whatever status it answers with. It is sent
@@ -70,26 +76,35 @@ impl App {
     pub async fn post(&self, path: &str, form: &[(&str, &str)]) -> Result<Page> {
         let settings = &self.context.settings;
         let path = &self.rewritten(path);
-        http::post(self.base()?, &self.context.domain, &settings.https, path, form, settings.call).await
+        http::post(self.base()?, self.host(), &settings.https, path, form, settings.call).await
     }
 
     /// [`App::get`] with headers of your own.
     pub async fn get_with(&self, path: &str, headers: &BTreeMap<String, String>) -> Result<Page> {
         let settings = &self.context.settings;
         let path = &self.rewritten(path);
-        http::get_with(self.base()?, &self.context.domain, &settings.https, path, headers, settings.call).await
+        http::get_with(self.base()?, self.host(), &settings.https, path, headers, settings.call).await
     }
 
     /// Sends a request of any method, once, as [`App::post`] does; its body is a form unless the headers say otherwise.
     pub async fn send(&self, method: &str, path: &str, headers: &BTreeMap<String, String>, body: &str) -> Result<Page> {
         let settings = &self.context.settings;
         let change = http::Change { method, path: &self.rewritten(path), headers, body };
-        http::change(self.base()?, &self.context.domain, &settings.https, &change, settings.call).await
+        http::change(self.base()?, self.host(), &settings.https, &change, settings.call).await
     }
 
     /// The path that the container is asked for: what Traefik's middlewares would make of it, where no Traefik is asked.
     fn rewritten(&self, path: &str) -> String {
         self.context.rewrites.iter().fold(path.to_owned(), |path, rewrite| rewrite.apply(&path))
+    }
+
+    /// What a Traefik would do to a request on its way; nothing where one is asked. What is encrypted for the container
+    /// itself nobody can change on the way.
+    pub(crate) fn changes(&self) -> Changes {
+        let is_plain = |url: &String| url.starts_with("http://");
+        let url = self.context.url.as_ref().ok().filter(|url| is_plain(url));
+        let headers = url.map(|url| http::forwarded(url, self.host())).unwrap_or_default();
+        Changes { headers, rewrites: self.context.rewrites.clone() }
     }
 
     /// The address that [`App::get`] talks to. The app expects its domain in the `Host` header.

@@ -44,8 +44,8 @@ pub use budget::ArchiveBudget;
 pub use exec::{CallError, Exec, ExecOutput, again};
 pub use ledger::{Kind, Ledger};
 pub use observation::{
-    FileEntry, Health, LONGEST_LINE, LogLine, NO_ROOM, ServiceState, TaskPhase, TaskState, UpdateState, UpdateStatus,
-    VolumeMount,
+    Cycle, FileEntry, Health, LONGEST_LINE, LogLine, NO_ROOM, ServiceState, TaskPhase, TaskState, UpdateState,
+    UpdateStatus, VolumeMount, said_by_check,
 };
 pub use proof::sweep;
 pub use swarm::Surroundings;

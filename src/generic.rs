@@ -4,16 +4,18 @@ mod backup;
 mod databases;
 mod http;
 mod mounts;
+mod ports;
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::app::{App, skip};
-use crate::engine::{Ages, Health, ServiceState, TaskPhase, TaskState};
+use crate::engine::{Ages, Cycle, Health, ServiceState, TaskPhase, TaskState};
 use crate::keeper::converge::describe;
 use crate::keeper::protocol::Evidence;
 use crate::poll::{Look, Poll};
+use crate::recipe::image::in_full;
 
 pub use backup::{
     backup_covers_what_it_did, changes_since_the_backup_are_undone, data_is_in_volumes, dumps_are_new_and_whole,
@@ -22,6 +24,7 @@ pub use backup::{
 pub use databases::{databases_are_kept, databases_are_restored};
 pub use http::answers_over_http;
 pub use mounts::mounts_are_kept;
+pub use ports::ports_answer;
 
 /// Every service that the compose files name runs as many tasks as it should, each for at least the `stable` time,
 /// and none has ended by itself since the operation converged. One lucky sample is not enough.
@@ -38,7 +41,20 @@ pub async fn services_are_stable(app: &App) -> Result<()> {
             None => Look::Ready(()),
         })
     })
-    .await
+    .await?;
+    unless_guessed(&app.services().await?)
+}
+
+/// That a service which ends is meant to run again is a guess until somebody says so.
+fn unless_guessed(services: &[ServiceState]) -> Result<()> {
+    let guessed = services.iter().filter(|it| it.cycle == Cycle::Guessed && it.has_cycled());
+    let names: Vec<&str> = guessed.map(|it| it.name.as_str()).collect();
+    let Some(first) = names.first() else { return Ok(()) };
+    skip(format!(
+        "unverified: tasks of service `{}` end with code 0 and are started again after a while, as its restart policy says; \
+         if that is meant, say so in recipe.toml: `periodic = [\"{first}\"]`",
+        names.join("`, `")
+    ))
 }
 
 /// The same at the end of a run: for the whole time since the last operation, which has to be `settle` ago.
@@ -100,6 +116,9 @@ fn unstable(services: &[ServiceState], evidence: &Evidence, stable: Duration, ag
             let (count, last) = (failures.len(), describe(last));
             bail!("service `{name}` must run without a restart, but {count} of its tasks ended: {last}");
         }
+        if service.has_cycled() {
+            continue;
+        }
         // What the engine was told is not what the compose files want: a service scaled to nothing is steady, too.
         let replicas = evidence.replicas.get(name).copied().unwrap_or(service.replicas);
         let steady = service.wanted().filter(|task| is_steady(task, stable, ages)).count();
@@ -116,24 +135,51 @@ fn is_steady(task: &TaskState, stable: Duration, ages: &Ages) -> bool {
     task.phase == TaskPhase::Running && healthy && ages.has_run(task, stable)
 }
 
+/// What to do about an app of which no router takes the page.
+const ELSEWHERE: &str = ". Where its page has another host, name it in recipe.toml: `[http] host = \"www.${DOMAIN}\"`; where it \
+                         has none, say why: `[http] none = \"a relay\"`";
+
+fn no_page(what: &str) -> String {
+    format!(
+        "unverified: no service has a Traefik router or service in its labels, so there is no page to {what}; where the app \
+         has none, say why in recipe.toml: `[http] none = \"a relay\"`"
+    )
+}
+
 /// The labels lead a visitor from the app's address to its container, as Traefik resolves them.
 pub async fn route_leads_to_the_app(app: &App) -> Result<()> {
-    let way = app.way().await?;
+    let (way, http) = (app.way().await?, &app.settings().recipe_toml.http);
+    if let Some(why) = &http.none {
+        return match way.route {
+            Err(_) => skip(why.clone()),
+            Ok(route) => bail!(
+                "recipe.toml says that the app has no page (`http.none`), and yet the labels lead visitors of `{}` to port {} \
+                 of service `{}`: one of the two has to go",
+                app.host(),
+                route.port,
+                route.service
+            ),
+        };
+    }
     if way.is_none {
-        return skip(
-            "unverified: no service has a Traefik router or service in its labels, so there is no page to reach",
-        );
+        return skip(no_page("reach"));
     }
     if !way.problems.is_empty() {
         bail!("{}", way.problems.join("; "));
     }
     if let Err(reason) = way.route {
-        bail!("{reason}");
+        bail!("{reason}{ELSEWHERE}");
     }
     if !way.unjudged.is_empty() {
         return skip(format!("unverified: {}", way.unjudged.join("; ")));
     }
     Ok(())
+}
+
+/// Whether two references name the same image. An engine tells the digest apart from the reference.
+fn is_same_image(one: &str, other: &str) -> bool {
+    let full = |image: &str| in_full(image.split('@').next().unwrap_or(image));
+    one == other || full(one) == full(other)
 }
 
 /// Every service runs the image that the compose files deployed last name for it: in its specification and in each
@@ -145,10 +191,14 @@ pub async fn images_match_the_compose_files(app: &App) -> Result<()> {
     for (name, image) in &evidence.images {
         let service = services.iter().find(|it| it.name == *name);
         let service = service.with_context(|| format!("service `{name}` must run `{image}`, but it does not exist"))?;
-        ensure!(service.image == *image, "service `{name}` must run `{image}`, but it is set to `{}`", service.image);
+        ensure!(
+            is_same_image(&service.image, image),
+            "service `{name}` must run `{image}`, but it is set to `{}`",
+            service.image
+        );
         for task in service.wanted() {
             ensure!(
-                task.image == *image,
+                is_same_image(&task.image, image),
                 "service `{name}` must run `{image}`, but its task `{}` runs `{}`",
                 task.id,
                 task.image
@@ -275,6 +325,7 @@ mod tests {
             deployed: Deployed::Head,
             images: [("app".to_owned(), "nginx:1".to_owned())].into(),
             replicas: [("app".to_owned(), 1)].into(),
+            ports: Vec::new(),
             stop_grace: Duration::ZERO,
             operations: Default::default(),
             failures_before: [("app".to_owned(), failures_before.iter().map(|id| id.to_string()).collect())].into(),

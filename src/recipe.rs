@@ -152,11 +152,14 @@ impl AppState {
         }
         let rules_at = compose.rules_at();
         let mut stack = Stack { rules_at, ..compose.stack };
+        stack.notes.extend(secrets.iter().filter_map(|secret| secret.charset.note(&secret.key)));
         if stack.services.is_empty() {
             bail!("the compose files define no service");
         }
         abra::label(&mut stack, recipe, &env, form);
-        compose::template::render_configs(&mut stack);
+        let notes = compose::template::notes(&stack);
+        stack.notes.extend(notes);
+        stack.notes.extend(image::notes(stack.services.iter().map(|(name, it)| (name, it.image.as_str()))));
         let backup = backup::plan(&stack).context("failed to read the backup labels")?;
         stack.notes.extend(backup.notes.iter().cloned());
         let document = compose.document;

@@ -118,6 +118,9 @@ pub struct RecipeToml {
     pub databases: Databases,
     /// Ports that must accept connections before a tier counts as reached.
     pub ready: Vec<Ready>,
+    /// Services whose tasks end with code 0 and are started again on purpose, as a job that runs every 30 seconds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub periodic: Vec<String>,
     /// Data that must survive the upgrade and come back with the restore.
     pub data: Vec<Data>,
     /// The longest time an operation may take, by tier; its generic `within_budget` assertion fails beyond it.
@@ -321,7 +324,10 @@ mod tests {
     fn an_unknown_key_is_an_error_that_names_it_and_its_line() {
         let error = parse::<RecipeToml>("[http]\npaht = \"/\"\n").unwrap_err().to_string();
         assert!(error.contains("line 2, column 1"), "{error}");
-        assert!(error.contains("unknown field `paht`, expected one of `path`, `status`, `entrypoints`"), "{error}");
+        assert!(
+            error.contains("unknown field `paht`, expected one of `path`, `status`, `title`, `contains`"),
+            "{error}"
+        );
     }
 
     #[test]

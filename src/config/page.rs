@@ -21,6 +21,13 @@ pub struct Http {
     pub entrypoints: Vec<String>,
     /// More pages that are asked for, on the same way.
     pub pages: Vec<PageCheck>,
+    /// The host that is asked, when it is not the app's own domain, as `www.${DOMAIN}`; `${DOMAIN}` is that of the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Why the app has no page, when it has none: nobody asks for one then. Ports that it publishes, or that Traefik
+    /// routes over TCP and UDP, are asked all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub none: Option<String>,
 }
 
 impl Http {
@@ -36,6 +43,11 @@ impl Http {
             }
         }
         Ok(())
+    }
+
+    /// The host that is asked, of an app under this domain.
+    pub fn host(&self, domain: &str) -> String {
+        self.host.as_deref().map_or_else(|| domain.to_owned(), |host| host.replace("${DOMAIN}", domain))
     }
 
     /// Every page, the one of `path` first.
@@ -85,6 +97,6 @@ impl Default for Http {
     fn default() -> Self {
         let status = vec![200, 301, 302, 303, 307, 308, 401, 403];
         let (contains, entrypoints, pages) = Default::default();
-        Http { path: "/".into(), status, title: None, contains, entrypoints, pages }
+        Http { path: "/".into(), status, title: None, contains, entrypoints, pages, host: None, none: None }
     }
 }

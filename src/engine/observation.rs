@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::recipe::stack::RestartCondition;
+use crate::recipe::stack::{RestartCondition, RestartPolicy, Service};
 
 /// One service as the engine sees it now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct ServiceState {
     pub replicas: u32,
     /// What a task's end has to be for another to follow.
     pub restarts: RestartCondition,
+    /// Whether its tasks end and are started again on purpose. No engine knows: the keeper says it.
+    #[serde(default)]
+    pub cycle: Cycle,
     /// `deploy.labels` of the current spec.
     pub labels: BTreeMap<String, String>,
     /// Grows with every accepted change of the spec.
@@ -29,6 +32,45 @@ pub struct ServiceState {
     pub tasks: Vec<TaskState>,
     /// The named volumes of the current spec, and where its tasks have them.
     pub mounts: Vec<VolumeMount>,
+}
+
+/// Whether a service is a job that runs again and again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cycle {
+    #[default]
+    No,
+    /// Somebody has said so: `periodic` in `recipe.toml`, or a label of swarm-cronjob.
+    Declared,
+    /// Its restart policy looks like it: whatever has ended well is started again after a long delay.
+    Guessed,
+}
+
+impl Cycle {
+    /// What the compose files say of a service. Swarm's own delay is 5 s, and is nobody's intention.
+    pub fn of(name: &str, service: &Service, periodic: &[String]) -> Cycle {
+        let is_cron = |(key, value): (&String, &String)| key == "swarm.cronjob.enable" && value.trim() == "true";
+        let restart = &service.deploy.restart;
+        if periodic.iter().any(|it| it == name) || service.deploy.labels.iter().any(is_cron) {
+            Cycle::Declared
+        } else if restart.condition == RestartCondition::Any && restart.delay > RestartPolicy::default().delay {
+            Cycle::Guessed
+        } else {
+            Cycle::No
+        }
+    }
+}
+
+/// What is shown of a failed health check: the end of what it said, where the error stands, behind curl's table of its
+/// progress. Most checks are told to be quiet, and have an exit code all the same.
+pub fn said_by_check(output: &str, code: i64, most: usize) -> String {
+    let output = output.trim();
+    if output.is_empty() && code != 0 {
+        return format!("nothing, and ends with exit code {code}");
+    }
+    let cut = output.chars().count().saturating_sub(most);
+    let end: String = output.chars().skip(cut).collect();
+    if cut > 0 { format!("…{end}") } else { end }
 }
 
 /// A named volume in the containers of a service.
@@ -64,12 +106,19 @@ impl ServiceState {
 
     /// Whether all of its work is done. Swarm pauses the update of such a service, because the new task ends "early".
     pub fn is_done(&self) -> bool {
-        self.replicas > 0 && self.done() == self.replicas as usize
+        self.replicas > 0 && (self.done() == self.replicas as usize || self.has_cycled())
+    }
+
+    /// Whether it is a job that runs again and again, and has run once to a good end.
+    pub fn has_cycled(&self) -> bool {
+        let is_over = |task: &TaskState| task.spec_version == self.spec_version && self.has_done(task);
+        self.cycle != Cycle::No && self.tasks.iter().any(is_over)
     }
 
     /// What was stopped for its health may end with code 0 as well, and has done nothing.
     fn has_done(&self, task: &TaskState) -> bool {
-        self.restarts != RestartCondition::Any && task.phase == TaskPhase::Complete && task.health != Health::Unhealthy
+        let goes_on = self.restarts == RestartCondition::Any && self.cycle == Cycle::No;
+        !goes_on && task.phase == TaskPhase::Complete && task.health != Health::Unhealthy
     }
 }
 
@@ -254,6 +303,40 @@ mod tests {
     fn counts(restarts: RestartCondition, tasks: Vec<TaskState>) -> (usize, usize) {
         let service = ServiceState { name: "job".into(), restarts, spec_version: 1, tasks, ..Default::default() };
         (service.done(), service.failures().count())
+    }
+
+    #[test]
+    fn of_a_check_the_end_is_kept_and_silence_has_an_exit_code() {
+        let curl = format!("{}\ncurl: (22) The requested URL returned error: 500\n", "0     0 --:--:--".repeat(40));
+        let said = said_by_check(&curl, 22, 60);
+        assert!(said.starts_with('…') && said.ends_with("curl: (22) The requested URL returned error: 500"), "{said}");
+        assert_eq!(said.chars().count(), 61);
+        assert_eq!(said_by_check("no page\n", 1, 60), "no page");
+        assert_eq!(said_by_check("\n", 1, 60), "nothing, and ends with exit code 1");
+        assert_eq!(said_by_check("", 0, 60), "");
+    }
+
+    #[test]
+    fn what_is_started_again_after_a_long_delay_may_be_meant_to() {
+        let delayed = |condition, seconds| Service {
+            deploy: crate::recipe::stack::Deploy {
+                restart: RestartPolicy {
+                    condition,
+                    delay: std::time::Duration::from_secs(seconds),
+                    ..RestartPolicy::default()
+                },
+                ..Default::default()
+            },
+            ..Service::default()
+        };
+        let of = |service: &Service| Cycle::of("bridge", service, &[]);
+        assert_eq!(of(&delayed(RestartCondition::Any, 30)), Cycle::Guessed);
+        assert_eq!(of(&delayed(RestartCondition::Any, 5)), Cycle::No);
+        assert_eq!(of(&delayed(RestartCondition::OnFailure, 30)), Cycle::No);
+        assert_eq!(Cycle::of("bridge", &Service::default(), &["bridge".to_owned()]), Cycle::Declared);
+        let mut cron = Service::default();
+        cron.deploy.labels = [("swarm.cronjob.enable".to_owned(), "true".to_owned())].into();
+        assert_eq!(of(&cron), Cycle::Declared);
     }
 
     #[test]

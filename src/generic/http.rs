@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::no_page;
 use crate::app::{App, Page, skip};
 use crate::config::page::PageCheck;
 use crate::poll::{Look, Poll};
@@ -48,12 +49,14 @@ const SMALL: usize = 512;
 /// The app answers through its own route with one of the accepted statuses, and with what `recipe.toml` wants to see
 /// there, within the `call` deadline.
 pub async fn answers_over_http(app: &App) -> Result<()> {
-    if app.base().is_err() && app.way().await?.is_none {
-        return skip(
-            "unverified: no service has a Traefik router or service in its labels, so there is no page to ask for",
-        );
+    let http = &app.settings().recipe_toml.http;
+    if let Some(why) = &http.none {
+        return skip(why.clone());
     }
-    for check in app.settings().recipe_toml.http.pages() {
+    if app.base().is_err() && app.way().await?.is_none {
+        return skip(no_page("ask for"));
+    }
+    for check in http.pages() {
         let page = answered(app, &check).await?;
         // What a recipe says of a page counts for more than what anybody suspects.
         if !check.is_described() {
@@ -68,7 +71,7 @@ async fn answered(app: &App, check: &PageCheck) -> Result<Page> {
     let accepted = &check.status;
     let poll = Poll { interval: Duration::from_millis(50), deadline: app.settings().call };
     // A status that is not accepted may still become one: an app that migrates answers 503 until it is done.
-    let what = format!("`{}` of `{}` to answer with {accepted:?}{}", check.path, app.domain(), check.described());
+    let what = format!("`{}` of `{}` to answer with {accepted:?}{}", check.path, app.host(), check.described());
     // A request has a deadline of its own, and says more about its end than that nothing was seen.
     let answered = poll.until_seen(what, async || {
         let page = app.get(&check.path).await?;

@@ -1,7 +1,7 @@
 //! Waiting for a deployment by evidence: update state, task identity, health, failures. Never by "something answers".
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Keeper;
@@ -31,6 +31,23 @@ pub struct Expect<'a> {
     /// Tasks that had ended before the change: they are not what it did.
     pub ended: BTreeSet<String>,
     pub ages: Ages,
+    pub bumps: Bumps,
+}
+
+/// Tasks that ended while another service was still on its way up. Swarm ignores `depends_on`, so that this is how jobs and
+/// workers wait for their database; how long they may, the deadline says.
+#[derive(Default)]
+pub struct Bumps(Mutex<BTreeSet<String>>);
+
+impl Bumps {
+    fn forgive<'a>(&self, tasks: impl Iterator<Item = &'a TaskState>) {
+        let mut forgiven = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        forgiven.extend(tasks.map(|task| task.id.clone()));
+    }
+
+    fn are(&self, task: &TaskState) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&task.id)
+    }
 }
 
 /// Waits until every service of the stack runs what was deployed, or can no longer get there.
@@ -101,8 +118,11 @@ fn judge(services: &[ServiceState], expect: &Expect<'_>) -> Verdict {
             continue;
         };
         let changed = expect.before.get(name) != Some(&service.spec_version);
+        if has_to_wait(name, services, expect) {
+            expect.bumps.forgive(service.failures());
+        }
         let ended = || if in_flight(service, changed) { None } else { for_ever(service, &declared.deploy.restart) };
-        if let Some(reason) = hopeless(service, changed, &expect.ended).or_else(ended) {
+        if let Some(reason) = hopeless(service, changed, expect).or_else(ended) {
             return Verdict::Never { service: name.clone(), reason };
         }
         waiting.extend(unsettled_because(service, changed, &expect.ages));
@@ -110,9 +130,19 @@ fn judge(services: &[ServiceState], expect: &Expect<'_>) -> Verdict {
     if waiting.is_empty() { Verdict::Converged } else { Verdict::NotYet(waiting.join("; ")) }
 }
 
+/// Whether another service may be what this one is waiting for: one that is not up yet, and does not fail as well.
+fn has_to_wait(name: &str, services: &[ServiceState], expect: &Expect<'_>) -> bool {
+    expect.stack.services.keys().filter(|other| *other != name).any(|other| {
+        let Some(service) = services.iter().find(|service| service.name == *other) else { return true };
+        let changed = expect.before.get(other) != Some(&service.spec_version);
+        let is_failing = service.failures().filter(|task| !expect.ended.contains(&task.id)).count() >= CRASH_LOOP;
+        !is_failing && unsettled_because(service, changed, &expect.ages).is_some()
+    })
+}
+
 /// Why a service will not converge any more. Of the update states only `updating` and `rollback_started` are in
 /// flight; `paused` is for ever, and a rollback leaves healthy replicas of the old version behind.
-fn hopeless(service: &ServiceState, changed: bool, ended: &BTreeSet<String>) -> Option<String> {
+fn hopeless(service: &ServiceState, changed: bool, expect: &Expect<'_>) -> Option<String> {
     let name = &service.name;
     if let Some(update) = service.update.as_ref().filter(|_| changed) {
         let failed =
@@ -126,10 +156,11 @@ fn hopeless(service: &ServiceState, changed: bool, ended: &BTreeSet<String>) -> 
     if in_flight(service, changed) {
         return None;
     }
-    let failures: Vec<&TaskState> = service.failures().filter(|task| !ended.contains(&task.id)).collect();
+    let mut failures: Vec<&TaskState> = service.failures().filter(|task| !expect.ended.contains(&task.id)).collect();
     if let Some(rejected) = failures.iter().find(|task| task.phase == TaskPhase::Rejected && !may_pass(task)) {
         return Some(format!("service `{name}` cannot start: {}", describe(rejected)));
     }
+    failures.retain(|task| !expect.bumps.are(task));
     if failures.len() >= CRASH_LOOP {
         let last = describe(failures[0]);
         return Some(format!(
@@ -171,6 +202,9 @@ fn unsettled_because(service: &ServiceState, changed: bool, ages: &Ages) -> Opti
     let name = &service.name;
     if let Some(update) = service.update.as_ref().filter(|_| in_flight(service, changed)) {
         return Some(format!("service `{name}` is {}: {}", update.state, tasks(service)));
+    }
+    if service.has_cycled() {
+        return None;
     }
     let settled = |task: &&TaskState| {
         task.phase == TaskPhase::Running
@@ -217,13 +251,25 @@ pub fn describe(task: &TaskState) -> String {
     if is_ill && !task.health_output.is_empty() {
         text.push_str(&format!(", its health check says {:?}", task.health_output.trim()));
     }
-    if task.killed_while_starting() {
+    if task.killed_while_starting() && cannot_run(&task.health_output) {
+        text.push_str(
+            ": it was killed while it was still starting, because its health check cannot be run in the container: the \
+             program, or a file that it needs, is not there",
+        );
+    } else if task.killed_while_starting() {
         text.push_str(
             ": it was killed while it was still starting, because its health check failed beyond `start_period` and \
              `retries`; an app that needs longer for its first start or a migration needs a longer `start_period`",
         );
     }
     text
+}
+
+/// Whether a health check failed for itself, whatever the app does.
+fn cannot_run(said: &str) -> bool {
+    let said = said.to_lowercase();
+    let signs = ["executable file not found", ": not found", "cannot find module", "exit code 126", "exit code 127"];
+    signs.iter().any(|sign| said.contains(sign))
 }
 
 async fn observe(keeper: &Keeper) -> anyhow::Result<Vec<ServiceState>> {
@@ -305,7 +351,16 @@ mod tests {
         let service =
             ServiceState { name: "app".into(), replicas: 1, spec_version: 2, update, tasks, ..Default::default() };
         let before = [("app".to_owned(), 1)].into();
-        judge(&[service], &Expect { stack: &stack, before: &before, ended: BTreeSet::new(), ages: Ages::default() })
+        judge(
+            &[service],
+            &Expect {
+                stack: &stack,
+                before: &before,
+                ended: BTreeSet::new(),
+                ages: Ages::default(),
+                bumps: Bumps::default(),
+            },
+        )
     }
 
     #[test]
@@ -325,6 +380,44 @@ mod tests {
             reason,
             "the update of service `app` failed: rollback_completed (said Swarm); task `app.1.x` is failed (exit code 1)"
         );
+    }
+
+    /// A job that needs its database ends again and again until it is there, and then no more.
+    #[test]
+    fn what_ends_while_another_service_comes_up_is_no_crash_loop_until_that_is_there() {
+        let stack = Stack {
+            services: [("app".to_owned(), Service::default()), ("db".to_owned(), Service::default())].into(),
+            ..Stack::default()
+        };
+        let before = BTreeMap::new();
+        let expect = Expect {
+            stack: &stack,
+            before: &before,
+            ended: BTreeSet::new(),
+            ages: Ages::default(),
+            bumps: Bumps::default(),
+        };
+        let failed = |id: u32| TaskState { id: format!("app.1.{id}"), ..task(TaskPhase::Failed) };
+        let service = |name: &str, tasks| ServiceState {
+            name: name.into(),
+            replicas: 1,
+            spec_version: 2,
+            tasks,
+            ..Default::default()
+        };
+        let look = |app: std::ops::Range<u32>, db: TaskState| {
+            judge(&[service("app", app.map(failed).collect()), service("db", vec![db])], &expect)
+        };
+        let starting = || TaskState { health: Health::Starting, ..task(TaskPhase::Running) };
+        assert!(matches!(look(0..5, starting()), Verdict::NotYet(_)));
+        // What came before the database was there is forgiven, and three more are not.
+        assert!(matches!(look(0..5, task(TaskPhase::Running)), Verdict::NotYet(_)));
+        let Verdict::Never { service: name, reason } = look(3..8, task(TaskPhase::Running)) else { panic!() };
+        let expected = "service `app` does not stay up: 3 tasks ended by themselves, the last one: task `app.1.5`";
+        assert!(name == "app" && reason.starts_with(expected), "{reason}");
+        // Two that fail wait for nobody.
+        let both = [service("app", (10..13).map(failed).collect()), service("db", (20..23).map(failed).collect())];
+        assert!(matches!(judge(&both, &expect), Verdict::Never { .. }));
     }
 
     #[test]
@@ -369,7 +462,13 @@ mod tests {
         };
         judge(
             &[state],
-            &Expect { stack: &stack, before: &BTreeMap::new(), ended: BTreeSet::new(), ages: Ages::default() },
+            &Expect {
+                stack: &stack,
+                before: &BTreeMap::new(),
+                ended: BTreeSet::new(),
+                ages: Ages::default(),
+                bumps: Bumps::default(),
+            },
         )
     }
 
@@ -469,7 +568,13 @@ mod tests {
         let stack = Stack { services: [("app".to_owned(), Service::default())].into(), ..Stack::default() };
         let Verdict::NotYet(reason) = judge(
             &[],
-            &Expect { stack: &stack, before: &BTreeMap::new(), ended: BTreeSet::new(), ages: Ages::default() },
+            &Expect {
+                stack: &stack,
+                before: &BTreeMap::new(),
+                ended: BTreeSet::new(),
+                ages: Ages::default(),
+                bumps: Bumps::default(),
+            },
         ) else {
             panic!()
         };

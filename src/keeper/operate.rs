@@ -19,7 +19,7 @@ use super::journal::{Event, millis};
 use super::protocol::{Deployed, OperationReport};
 use super::{AppRecord, DeployedState, Keeper, databases, photo, usage};
 use crate::config::Settings;
-use crate::engine::{Ages, Deployment, FetchError, Origin, TaskState};
+use crate::engine::{Ages, Cycle, Deployment, FetchError, Origin, TaskState};
 use crate::fault::{Failure, Fault};
 use crate::mask::Masks;
 use crate::recipe::AppState;
@@ -161,7 +161,8 @@ async fn deploy(keeper: &Arc<Keeper>, state: &AppState, form: Deployed, what: &s
         note(keeper, engine.take_notes())?;
         deployed.map_err(blame)?;
     }
-    let expect = Expect { stack, before: &before, ended: Default::default(), ages: Ages::default() };
+    let expect =
+        Expect { stack, before: &before, ended: Default::default(), ages: Ages::default(), bumps: Default::default() };
     converge::wait(keeper, expect, converge_deadline(keeper, stack)).await?;
     publish(keeper, state).await?;
     converge::ready(keeper, converge_deadline(keeper, stack)).await?;
@@ -261,6 +262,8 @@ async fn publish(keeper: &Keeper, state: &AppState) -> Result<(), Failure> {
                 if route.tls {
                     url = format!("https://127.0.0.1:{address}");
                 }
+            } else if let Some(domain) = url.strip_prefix("https://").filter(|it| *it == keeper.spec.domain) {
+                url = format!("https://{}", keeper.spec.settings.recipe_toml.http.host(domain));
             }
             Ok(url)
         }
@@ -274,8 +277,8 @@ async fn publish(keeper: &Keeper, state: &AppState) -> Result<(), Failure> {
 /// The way to the page that `http.path` names.
 pub fn way(keeper: &Keeper, stack: &Stack) -> Way {
     let http = &keeper.spec.settings.recipe_toml.http;
-    let asked = Asked { domain: &keeper.spec.domain, path: &http.path, entrypoints: &http.entrypoints };
-    route::way(stack, asked)
+    let host = http.host(&keeper.spec.domain);
+    route::way(stack, Asked { domain: &host, path: &http.path, entrypoints: &http.entrypoints })
 }
 
 /// The assertions of this operation's tier speak of what has ended by now.
@@ -312,7 +315,7 @@ async fn note_failures(keeper: &Keeper, is_forgiven: impl Fn(&str) -> bool) -> R
             );
             keeper.journal.write(Event::Note { text }).map_err(Failure::infrastructure)?;
         }
-        if service.done() > 0 && app.done.insert(service.name.clone()) {
+        if service.done() > 0 && service.cycle == Cycle::No && app.done.insert(service.name.clone()) {
             let text = format!("service `{}` has ended with code 0, and its restart policy leaves it so", service.name);
             keeper.journal.write(Event::Note { text }).map_err(Failure::infrastructure)?;
         }

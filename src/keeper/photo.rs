@@ -114,7 +114,8 @@ async fn take(keeper: &Arc<Keeper>, tier: Tier) -> Result<String> {
     let settings = &keeper.spec.settings;
     let program = find(settings.screenshots.chromium.as_deref())?;
     let url = keeper.app.lock().await.url.clone().map_err(|reason| anyhow!("the app has no address: {reason}"))?;
-    let (door, inside) = door(&url, &keeper.spec.domain, &settings.https).await?;
+    let host = settings.recipe_toml.http.host(&keeper.spec.domain);
+    let (door, inside) = door(&url, &host, &settings.https).await?;
     let dir = keeper.dir.join("cage");
     crate::config::state::create_private(&dir)?;
     let dir = tempfile::Builder::new().prefix("photo-").tempdir_in(dir).context("failed to create a directory")?;
@@ -124,7 +125,7 @@ async fn take(keeper: &Arc<Keeper>, tier: Tier) -> Result<String> {
     fs::set_permissions(&out, fs::Permissions::from_mode(0o777)).context("failed to open a directory to the cage")?;
     let address = format!("{inside}{}", settings.recipe_toml.http.path);
     let mut argv = vec![format!("{}/photograph", builtin::BIN), program, address, "/out".into()];
-    argv.push(format!("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {}", keeper.spec.domain));
+    argv.push(format!("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {host}"));
     if !settings.https.verify {
         argv.push("--ignore-certificate-errors".into());
     }

@@ -42,7 +42,8 @@ async fn probe(keeper: Arc<Keeper>, tier: Tier, mut over: oneshot::Receiver<()>)
         if let Some(url) = &url {
             let start = Instant::now();
             let path = &settings.recipe_toml.http.path;
-            let look = http::look(url, &keeper.spec.domain, &settings.https, path, PATIENCE);
+            let host = settings.recipe_toml.http.host(&keeper.spec.domain);
+            let look = http::look(url, &host, &settings.https, path, PATIENCE);
             let status = tokio::select! {
                 status = look => status.map_err(|error| format!("{error:#}")),
                 _ = &mut over => break,

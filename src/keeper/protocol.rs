@@ -18,6 +18,7 @@ use crate::plan::Skip;
 use crate::recipe::abra::Identity;
 use crate::recipe::backup::Lost;
 use crate::recipe::fresh::Fresh;
+use crate::recipe::route::ports::Port;
 use crate::recipe::route::{Rewrite, Way};
 use crate::recipe::version::Revision;
 use crate::recipe::version::Version;
@@ -189,6 +190,8 @@ pub struct Context {
     pub run_id: String,
     pub tier: Tier,
     pub domain: String,
+    /// The host that is asked for pages.
+    pub host: String,
     pub stack: String,
     /// `http://127.0.0.1:40123`, or why there is no address.
     pub url: Result<String, String>,
@@ -212,6 +215,9 @@ pub struct Evidence {
     pub images: BTreeMap<String, String>,
     /// Tasks by service, as those compose files want them; global services are not among them.
     pub replicas: BTreeMap<String, u32>,
+    /// Ports beside that of its page that others reach the app at, by those compose files.
+    #[serde(default)]
+    pub ports: Vec<Port>,
     /// The longest that a container of base or head may take to stop.
     pub stop_grace: Duration,
     /// What went right, by tier.

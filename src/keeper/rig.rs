@@ -7,6 +7,7 @@ mod edit;
 mod fake_router;
 mod fits;
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -17,14 +18,16 @@ use anyhow::{Context as _, Result};
 use crate::engine::outside::Outside;
 use crate::engine::printed::{Hit, Secrets, Tail};
 use crate::engine::{
-    CallError, Deployment, Engine, Exec, ExecOutput, FileEntry, Kind, LogLine, ServiceState, TaskPhase, UpdateState,
-    is_out_of_reach,
+    CallError, Cycle, Deployment, Engine, Exec, ExecOutput, FileEntry, Kind, LogLine, ServiceState, TaskPhase,
+    UpdateState, is_out_of_reach,
 };
 use crate::keeper::outage::Outage;
+use crate::keeper::spec::RunSpec;
 use crate::poll::{Look, Poll};
 use crate::recipe::AppState;
 use crate::recipe::abra::APP;
 use crate::recipe::secret::SecretValue;
+use crate::recipe::stack::Service;
 use crate::sabotage::Sabotage;
 use crate::tier::Tier;
 use fake_router::FakeRouter;
@@ -43,6 +46,8 @@ pub struct Rig {
     sabotage: Option<Sabotage>,
     /// The head, for the fault that installs it.
     head: AppState,
+    /// Services that end and are started again on purpose.
+    cycles: BTreeMap<String, Cycle>,
     memory: Mutex<Memory>,
     /// Of all looks together: who comes later need not wait again for a daemon that was found to be away for long.
     outage: Outage,
@@ -80,8 +85,13 @@ impl Deref for Rig {
 }
 
 impl Rig {
-    pub fn new(engine: Engine, sabotage: Option<Sabotage>, head: &AppState) -> Self {
-        Rig { engine, sabotage, head: head.clone(), memory: Mutex::default(), outage: Outage::default() }
+    pub fn new(engine: Engine, spec: &RunSpec) -> Self {
+        let (head, sabotage) = (spec.head.clone(), spec.sabotage);
+        let cycle = |(name, service): (&String, &Service)| {
+            (name.clone(), Cycle::of(name, service, &spec.settings.recipe_toml.periodic))
+        };
+        let cycles = head.stack.services.iter().map(cycle).collect();
+        Rig { engine, sabotage, head, cycles, memory: Mutex::default(), outage: Outage::default() }
     }
 
     fn is(&self, sabotage: Sabotage) -> bool {
@@ -151,7 +161,10 @@ impl Rig {
 
     /// Every service, at the first look.
     pub async fn services_now(&self) -> Result<Vec<ServiceState>> {
-        let services = self.engine.services().await?;
+        let mut services = self.engine.services().await?;
+        for service in &mut services {
+            service.cycle = self.cycles.get(&service.name).copied().unwrap_or_default();
+        }
         let old = self.is(Sabotage::OldContainerAnswers);
         Ok(if old { with_old_container(services, self.memory().upgraded) } else { services })
     }

@@ -21,6 +21,7 @@ use crate::mask::Masks;
 use crate::poll::Poll;
 use crate::recipe::backup::{self, Lost};
 use crate::recipe::fresh::Fresh;
+use crate::recipe::route::ports;
 use crate::recipe::secret::SecretValue;
 use crate::recipe::stack::Stack;
 use crate::recipe::{AppState, abra};
@@ -243,6 +244,7 @@ async fn evidence(keeper: &Keeper) -> Evidence {
         deployed: app.deployed.form.unwrap_or(super::protocol::Deployed::Nothing),
         images: state.map(|it| operate::images(&it.stack)).unwrap_or_default(),
         replicas: state.map(|it| operate::replicas(&it.stack)).unwrap_or_default(),
+        ports: state.map(|it| ports::of(&it.stack)).unwrap_or_default(),
         stop_grace: stop_grace(&keeper.spec),
         operations: app.operations.clone(),
         unwatched: state.map(|it| unwatched(it, &app.secrets)).unwrap_or_default(),

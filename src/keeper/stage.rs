@@ -242,6 +242,7 @@ impl Keeper {
             run_id: self.spec.run_id.clone(),
             tier,
             domain: self.spec.domain.clone(),
+            host: self.spec.settings.recipe_toml.http.host(&self.spec.domain),
             stack: self.spec.stack(),
             url: app.url.clone(),
             rewrites: app.rewrites.clone(),

@@ -31,20 +31,60 @@ pub fn problem(
     Some(text)
 }
 
+/// The reference in full, as Docker completes it: with registry, `library` and tag. Two that are the same in full name the
+/// same image: `docker stack deploy` shortens what a compose file writes in full, and adds the tag that it leaves out.
+pub fn in_full(image: &str) -> String {
+    let (name, tag, digest) = parts(image);
+    let (registry, path) = match name.split_once('/') {
+        Some(("index.docker.io", path)) => ("docker.io", path),
+        Some((first, path)) if is_registry(first) => (first, path),
+        _ => ("docker.io", name),
+    };
+    let library = if registry == "docker.io" && !path.contains('/') { "library/" } else { "" };
+    let tag = match (tag, digest) {
+        (Some(tag), _) => format!(":{tag}"),
+        (None, None) => ":latest".to_owned(),
+        (None, Some(_)) => String::new(),
+    };
+    let digest = digest.map(|digest| format!("@{digest}")).unwrap_or_default();
+    format!("{registry}/{library}{path}{tag}{digest}")
+}
+
+/// A note for every image that may be another one tomorrow under the same name.
+pub fn notes<'a>(images: impl Iterator<Item = (&'a String, &'a str)>) -> Vec<String> {
+    let moves = |image: &str| {
+        let is_special = image == "host" || image.starts_with("builtin:") || image.starts_with("oci:");
+        let (_, tag, digest) = parts(image);
+        !is_special && digest.is_none() && tag.is_none_or(|tag| tag == "latest")
+    };
+    let note = |(service, image): (&String, &str)| {
+        format!(
+            "service `{service}` runs `{image}`, which is whatever was published last: it changes without a commit of the \
+             recipe, and no upgrade of it can be told. A tag such as `:1.2` says which it is"
+        )
+    };
+    images.filter(|(_, image)| moves(image)).map(note).collect()
+}
+
+/// Name, tag and digest.
+fn parts(image: &str) -> (&str, Option<&str>, Option<&str>) {
+    let (rest, digest) = match image.split_once('@') {
+        Some((rest, digest)) => (rest, Some(digest)),
+        None => (image, None),
+    };
+    match rest.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag), digest),
+        _ => (rest, None, digest),
+    }
+}
+
 /// Why a text is no reference.
 fn refusal(image: &str) -> Option<String> {
     // These are no references, and the policy has the word on them.
     if image == "host" || image.starts_with("builtin:") || image.starts_with("oci:") {
         return None;
     }
-    let (rest, digest) = match image.split_once('@') {
-        Some((rest, digest)) => (rest, Some(digest)),
-        None => (image, None),
-    };
-    let (name, tag) = match rest.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
-        _ => (rest, None),
-    };
+    let (name, tag, digest) = parts(image);
     of_tag(tag).or_else(|| of_digest(digest)).or_else(|| of_name(name))
 }
 
@@ -191,6 +231,40 @@ mod tests {
         ] {
             let said = refusal(image).unwrap_or_else(|| panic!("`{image}` was taken"));
             assert!(said.starts_with(why), "{image}: {said}");
+        }
+    }
+
+    #[test]
+    fn short_and_full_names_are_the_same_image() {
+        for (short, full) in [
+            ("mariadb", "docker.io/library/mariadb:latest"),
+            ("index.docker.io/library/nginx:1.19.2", "docker.io/library/nginx:1.19.2"),
+            ("docker.io/nginx:1", "docker.io/library/nginx:1"),
+            ("team/app:1", "docker.io/team/app:1"),
+            ("localhost:5000/app", "localhost:5000/app:latest"),
+            ("codeberg.org/app", "codeberg.org/app:latest"),
+            ("nginx@sha256:ab", "docker.io/library/nginx@sha256:ab"),
+            ("nginx:1@sha256:ab", "docker.io/library/nginx:1@sha256:ab"),
+        ] {
+            assert_eq!(in_full(short), full);
+            assert_eq!(in_full(full), full, "what is full stays so");
+        }
+        assert_ne!(in_full("nginx:1"), in_full("nginx"));
+        assert_ne!(in_full("team/nginx"), in_full("nginx"));
+    }
+
+    #[test]
+    fn an_image_without_a_version_is_noted() {
+        let service = "db".to_owned();
+        let noted = |image| notes([(&service, image)].into_iter());
+        for image in ["mariadb", "mariadb:latest", "docker.io/library/mariadb:latest", "localhost:5000/mariadb"] {
+            let start = format!("service `db` runs `{image}`, which is whatever was published last");
+            assert!(noted(image)[0].starts_with(&start), "{image}");
+        }
+        for image in
+            ["mariadb:11", "mariadb@sha256:ab", "mariadb:latest@sha256:ab", "host", "oci:x", "builtin:static-web"]
+        {
+            assert_eq!(noted(image), Vec::<String>::new(), "{image}");
         }
     }
 

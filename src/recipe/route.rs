@@ -2,6 +2,7 @@
 //! it from the recipe's labels.
 
 mod labels;
+pub mod ports;
 pub mod rule;
 
 use std::collections::BTreeSet;

@@ -2,6 +2,7 @@
 
 use crate::client::runtime;
 use crate::keeper::protocol::{Answer, Call};
+use crate::prepare::again::quoted;
 use crate::runner::RecipeRun;
 use crate::spelling;
 
@@ -11,8 +12,10 @@ pub fn print(run: &RecipeRun) {
     eprintln!("\nkept     {recipe} is still up, under the domain {}", run.prepared.spec.domain);
     match runtime().block_on(run.session.ask(&Call::Address)) {
         Ok(Answer::Address(Ok(url))) => {
-            let host = &run.prepared.spec.domain;
-            eprintln!("reach    curl -H 'Host: {host}' {url}{}", run.prepared.spec.settings.recipe_toml.http.path);
+            let http = &run.prepared.spec.settings.recipe_toml.http;
+            let host = http.host(&run.prepared.spec.domain);
+            let address = format!("{url}{}", http.path);
+            eprintln!("reach    curl -H 'Host: {host}' {}", quoted(&address));
         }
         Ok(Answer::Address(Err(reason))) => eprintln!("reach    no address: {reason}"),
         _ => eprintln!("reach    the keeper did not say"),

@@ -85,6 +85,7 @@ mod tests {
             run_id: "wiki-1".into(),
             tier: Tier::Install,
             domain: "wiki.harness.test".into(),
+            host: "wiki.harness.test".into(),
             stack: "wiki_harness_test".into(),
             url: Err("nobody serves it".into()),
             rewrites: Vec::new(),

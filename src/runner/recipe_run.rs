@@ -19,6 +19,7 @@ use crate::config::cli::Cli;
 use crate::fault::Failure;
 use crate::keeper::journal::{Outcome, Trial as Ended};
 use crate::prepare::Prepared;
+use crate::recipe::route::ports;
 use crate::report::progress;
 use crate::tier::Tier;
 
@@ -205,10 +206,17 @@ fn is_among(only: &Option<BTreeSet<String>>, name: &str) -> bool {
     name == TEARDOWN || only.as_ref().is_none_or(|only| only.contains(name))
 }
 
+/// Whether base or head have ports beside that of the page.
+fn has_ports(prepared: &Prepared) -> bool {
+    let spec = &prepared.spec;
+    spec.base.iter().chain([&spec.head]).any(|state| !ports::of(&state.stack).is_empty())
+}
+
 impl Selected<'_> {
     /// Tiers that were not asked for have no trials at all.
     pub fn is_planned(&self, prepared: &Prepared) -> bool {
         self.tier.is_none_or(|tier| prepared.spec.plan.step(tier).is_some())
+            && (!self.is_about_ports() || has_ports(prepared))
     }
 
     /// Why it is known beforehand that this trial proves nothing.

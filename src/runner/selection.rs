@@ -163,6 +163,11 @@ impl Selected<'_> {
         matches!(self.what, What::Assertion(Registered { scope: Scope::Generic, .. }))
     }
 
+    /// Whether the trial asks ports beside that of the page, which few apps have.
+    pub fn is_about_ports(&self) -> bool {
+        self.is_generic() && self.name.ends_with("::ports_answer")
+    }
+
     /// The trial as the journal knows it.
     pub fn fact(&self) -> TrialFact {
         let kind = match self.what {

@@ -35,6 +35,7 @@ mod misplaced;
 mod outside;
 mod pages;
 mod program;
+mod real;
 mod red;
 mod repo_local;
 mod reported;

@@ -7,46 +7,48 @@ use crate::hung::with_overlay;
 use crate::runner::{Ended, World};
 
 /// A recipe with one service on one volume, as `(text, replacement)` makes it of the test data's.
-struct Case {
-    world: World,
-    root: tempfile::TempDir,
+pub struct Case {
+    pub world: World,
+    pub root: tempfile::TempDir,
 }
 
 impl Case {
     /// The recipe of the test data, with its overlay's `recipe.toml`.
-    fn of(recipe: &str, toml: &str) -> Case {
+    pub fn of(recipe: &str, toml: &str) -> Case {
         let (world, root) = with_overlay(recipe, &[("recipe.toml", toml)]);
         Case { world, root }
     }
 
     /// Replaces a text of one version's compose file, which has to have it.
-    fn edit(self, recipe: &str, version: &str, from: &str, to: &str) -> Case {
+    pub fn edit(self, recipe: &str, version: &str, from: &str, to: &str) -> Case {
         edit(&self.root.path().join("recipes").join(recipe).join(version).join("compose.yml"), from, to);
         self
     }
 
-    fn run(&self, recipe: &str, tiers: &str) -> Ended {
+    pub fn run(&self, recipe: &str, tiers: &str) -> Ended {
         self.world.run(&["--recipe", recipe, "--tiers", tiers])
     }
 }
 
 const BASE: &str = "1.0.0+1.27.4";
 
-fn edit(file: &Path, from: &str, to: &str) {
+/// Replaces a text of a file, which has to have it.
+pub fn edit(file: &Path, from: &str, to: &str) {
     let text = std::fs::read_to_string(file).unwrap();
     assert!(text.contains(from), "{} has no `{from}`", file.display());
     std::fs::write(file, text.replace(from, to)).unwrap();
 }
 
 /// The trial is red with this text in its message, and everything is torn down.
-fn is_red(ended: &Ended, trial: &str, message: &str) {
+pub fn is_red(ended: &Ended, trial: &str, message: &str) {
     assert_eq!(ended.code, 101, "{ended}");
     assert_eq!(ended.outcome(trial), Some("FAILED"), "{ended}");
     assert!(ended.message(trial).contains(message), "expected: {message}\n{ended}");
     assert_eq!(ended.outcome("tier::teardown"), Some("ok"), "{ended}");
 }
 
-fn is_green(ended: &Ended) {
+/// Nothing failed.
+pub fn is_green(ended: &Ended) {
     assert_eq!(ended.code, 0, "{ended}");
 }
 
@@ -270,6 +272,9 @@ fn a_volume_with_nothing_in_it_yet_is_backed_up_and_comes_back() {
     let ended =
         case.edit("whole", "head", "date > /srv/uploads/first;", "").run("whole", "install,upgrade,backup,restore");
     is_green(&ended);
+    let note = "the volume `uploads` holds nothing of the app's own yet: that it is backed up is proven by a file of the \
+                harness alone\n";
+    assert!(ended.stderr.contains(note), "{ended}");
     let path = Case::of("whole", "").edit("whole", "head", "volumes.data.path=dump", "volumes.data.path=./dump");
     is_green(&path.run("whole", "install,upgrade,backup,restore"));
 }

@@ -175,6 +175,7 @@ mod tests {
             image: "nginx".into(),
             replicas: 1,
             restarts: Default::default(),
+            cycle: Default::default(),
             labels,
             spec_version: version,
             update: None,

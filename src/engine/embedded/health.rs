@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::{Health, TaskPhase};
+use super::super::{Health, TaskPhase, said_by_check};
 use super::call;
 use super::container::{Container, Plan};
 use super::core::Core;
@@ -77,7 +77,7 @@ async fn probe(core: &Core, container: &Container, check: &Check) -> (bool, Stri
         Ok(finished) => {
             let mut output = String::from_utf8_lossy(&finished.stdout).into_owned();
             output.push_str(&String::from_utf8_lossy(&finished.stderr));
-            (finished.code == 0, output.trim().chars().take(MAX_OUTPUT).collect())
+            (finished.code == 0, said_by_check(&output, finished.code.into(), MAX_OUTPUT))
         }
         Err(error) => (false, format!("{error:#}").chars().take(MAX_OUTPUT).collect()),
     }

@@ -145,6 +145,7 @@ impl Record {
             image: self.spec.service.image.clone(),
             replicas: self.spec.service.deploy.mode.replicas(),
             restarts: self.spec.service.deploy.restart.condition,
+            cycle: Default::default(),
             labels: self.spec.service.deploy.labels.clone(),
             spec_version: self.spec_version,
             update: self.update.clone(),
@@ -345,7 +346,7 @@ mod tests {
         let mut service = Service::default();
         service.deploy.restart = restart;
         let networks = [("n".to_owned(), Vec::new())].into();
-        let spec = Spec { service, files: Vec::new(), mounts: Vec::new(), networks };
+        let spec = Spec { stack: String::new(), service, files: Vec::new(), mounts: Vec::new(), networks };
         let mut state = State::default();
         state.networks.insert("n".into(), 3);
         state.services.insert("app".into(), Record::new(Arc::new(spec)));

@@ -10,7 +10,9 @@ use bollard::models::{
 };
 use bollard::query_parameters::{InspectContainerOptions, ListServicesOptionsBuilder, ListTasksOptionsBuilder};
 
-use super::super::{Health, ServiceState, TaskPhase, TaskState as Seen, UpdateState, UpdateStatus, VolumeMount};
+use super::super::{
+    Cycle, Health, ServiceState, TaskPhase, TaskState as Seen, UpdateState, UpdateStatus, VolumeMount, said_by_check,
+};
 use super::versions::Versions;
 use super::{Core, is_missing};
 use crate::recipe::stack::RestartCondition;
@@ -78,6 +80,7 @@ fn state(core: &Core, service: &Service, tasks: &[Task], observed: &mut Observed
         image: without_digest(&image).0,
         replicas,
         restarts: restarts(template),
+        cycle: Cycle::No,
         labels: labels(spec.labels.as_ref()),
         spec_version: observed.versions[&name].current,
         update: service.update_status.as_ref().and_then(|status| update(&name, status, &mut observed.causes)),
@@ -269,7 +272,8 @@ async fn look(core: &Core, container: &str) -> Result<Option<Seeing>> {
     let log = health.log.unwrap_or_default();
     let passed = verdict == Health::Healthy || log.iter().any(|result| result.exit_code == Some(0));
     let verdict = if ended && !failing { before_its_end(verdict, passed) } else { verdict };
-    let output = output(&log, ended).trim().chars().take(MAX_OUTPUT).collect();
+    let (output, code) = output(&log, ended);
+    let output = said_by_check(output, code, MAX_OUTPUT);
     Ok(Some(Seeing { health: Some(verdict), output, passed, settled: ended }))
 }
 
@@ -282,11 +286,13 @@ fn before_its_end(verdict: Health, passed: bool) -> Health {
     }
 }
 
-/// The output of the latest check. One that ran into the end of its container says nothing about the app.
-fn output(log: &[HealthcheckResult], ended: bool) -> &str {
+/// The output of the latest check, and its exit code. One that ran into the end of its container says nothing about the app.
+fn output(log: &[HealthcheckResult], ended: bool) -> (&str, i64) {
     let cut_off = |text: &str| ended && (text.is_empty() || text.starts_with("OCI runtime exec failed"));
-    let outputs: Vec<&str> = log.iter().rev().map(|it| it.output.as_deref().unwrap_or_default()).collect();
-    let telling = outputs.iter().find(|text| !cut_off(text)).or(outputs.first());
+    let of = |it: &'_ HealthcheckResult| it.exit_code.unwrap_or_default();
+    let outputs: Vec<(&str, i64)> =
+        log.iter().rev().map(|it| (it.output.as_deref().unwrap_or_default(), of(it))).collect();
+    let telling = outputs.iter().find(|(text, _)| !cut_off(text)).or(outputs.first());
     telling.copied().unwrap_or_default()
 }
 
@@ -357,14 +363,14 @@ mod tests {
     fn a_check_that_ran_into_the_end_of_its_container_is_not_quoted() {
         let result = |output: &str| HealthcheckResult { output: Some(output.into()), ..Default::default() };
         let (told, cut) = (result("connection refused"), result("OCI runtime exec failed: exec failed: setns"));
-        assert_eq!(output(&[told.clone(), cut.clone(), result("")], true), "connection refused");
-        assert_eq!(output(&[told, cut.clone()], false), cut.output.as_deref().unwrap());
+        assert_eq!(output(&[told.clone(), cut.clone(), result("")], true).0, "connection refused");
+        assert_eq!(output(&[told, cut.clone()], false).0, cut.output.as_deref().unwrap());
         assert_eq!(
-            output(std::slice::from_ref(&cut), true),
+            output(std::slice::from_ref(&cut), true).0,
             cut.output.as_deref().unwrap(),
             "no other: its program is missing"
         );
-        assert_eq!(output(&[], true), "");
+        assert_eq!(output(&[], true), ("", 0));
     }
 
     #[test]

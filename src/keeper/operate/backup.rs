@@ -13,6 +13,7 @@ use crate::engine::{Exec, FileEntry, Kind, Ledger as _, again};
 use crate::fault::{Failure, Fault};
 use crate::keeper::blame::blame;
 use crate::keeper::contents::Listing;
+use crate::keeper::journal::Event;
 use crate::keeper::protocol::Snapshot;
 use crate::keeper::rig::Rig;
 use crate::keeper::{Keeper, canary, contents, databases};
@@ -28,6 +29,13 @@ pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     let id = format!("snapshot-{}", &keeper.spec.run_id[keeper.spec.run_id.len().saturating_sub(6)..]);
     let dir = keeper.snapshots_dir().join(&id);
     let snapshot = make(keeper, &plan, &dir, id, &listing).await.map_err(blame)?;
+    for volume in &snapshot.empty {
+        let text = format!(
+            "the volume `{volume}` holds nothing of the app's own yet: that it is backed up is proven by a file of the harness \
+             alone"
+        );
+        keeper.journal.write(Event::Note { text }).map_err(Failure::infrastructure)?;
+    }
     keeper.app.lock().await.snapshot = Some(snapshot);
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::recipe::checkout::Checkout;
 /// nothing to upgrade from.
 pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     let (checkout, engine) = tokio::join!(check_out(keeper), start(keeper));
-    *keeper.engine.write().await = Some(Rig::new(engine?, keeper.spec.sabotage, &keeper.spec.head));
+    *keeper.engine.write().await = Some(Rig::new(engine?, &keeper.spec));
     keeper.app.lock().await.checkout = Some(checkout?);
     surroundings::remember(keeper).await;
     lint::begin(keeper);

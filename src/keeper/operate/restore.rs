@@ -24,8 +24,8 @@ pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     put_back(keeper, &plan, &snapshot, dumps).await.map_err(blame)?;
     let state = keeper.app.lock().await.deployed.state.clone().ok_or_else(missing)?;
     let deadline = keeper.spec.settings.backup;
-    let (before, ages) = Default::default();
-    let expect = converge::Expect { stack: &state.stack, before: &before, ended: ended.clone(), ages };
+    let (before, ages, bumps) = Default::default();
+    let expect = converge::Expect { stack: &state.stack, before: &before, ended: ended.clone(), ages, bumps };
     converge::wait(keeper, expect, deadline).await?;
     converge::ready(keeper, deadline).await?;
     // The backup's assertions have told what ended before it was over. Without a hook nothing was restarted since: what

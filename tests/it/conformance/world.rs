@@ -328,9 +328,9 @@ impl World {
 
 /// A service and its newest tasks, a line each.
 pub fn brief(service: &ServiceState) -> String {
-    let ServiceState { name, image, replicas, restarts, labels, spec_version, update, tasks, mounts } = service;
+    let ServiceState { name, image, replicas, restarts, labels, spec_version, update, tasks, mounts, cycle } = service;
     let mut text = format!(
-        "`{name}` {image} x{replicas} {restarts:?} v{spec_version} {update:?} {labels:?} {mounts:?}, {} tasks:",
+        "`{name}` {image} x{replicas} {restarts:?} {cycle:?} v{spec_version} {update:?} {labels:?} {mounts:?}, {} tasks:",
         tasks.len()
     );
     for task in tasks.iter().take(6) {
