@@ -23,6 +23,7 @@ fn relay(toml: &str, tcp: u16, udp: u16) -> Ended {
     let case = Case::of("keeps-notes", toml).edit("keeps-notes", "head", PAGE, &labels);
     let talk = "import socket\n\nTALK = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\nTALK.bind((\"0.0.0.0\", 64738))\nNOTES =";
     edit(&case.root.path().join("recipes/keeps-notes/head/notes.py"), "NOTES =", talk);
+    let case = case.edit("keeps-notes", "head", "_notes_v1", "_notes_v2");
     case.run("keeps-notes", "install")
 }
 
@@ -40,10 +41,9 @@ fn an_app_without_a_page_is_asked_for_its_ports() {
 
 #[test]
 fn a_port_on_which_nobody_listens_is_red() {
-    let by = "traefik.tcp.services.";
     let ended = relay(ANY_HOST, 64739, 64738);
     is_red(&ended, PORTS, "service `app` must be there on port 64739, which the label `traefik.tcp.services.");
-    assert!(ended.message(PORTS).contains("last seen: it refuses them"), "{by}: {ended}");
+    assert!(ended.message(PORTS).contains("last seen: it refuses them"), "{ended}");
     let ended = relay(ANY_HOST, 80, 64739);
     is_red(&ended, PORTS, "service `app` must be there on port 64739, which the label `traefik.udp.services.");
     assert!(ended.message(PORTS).contains("last seen: no socket has that port"), "{ended}");
@@ -76,7 +76,7 @@ fn job(toml: &str, command: &str) -> Ended {
          restart_policy: {{condition: any, delay: 6s}}\n\nnetworks:\n  proxy:\n    external: true\n"
     );
     let networks = "\nnetworks:\n  proxy:\n    external: true\n";
-    let toml = format!("{toml}[http]\npath = \"/index\"\nstatus = [404]\n");
+    let toml = format!("{toml}[http]\npath = \"/index\"\n");
     let case = Case::of("keeps-notes", &toml).edit("keeps-notes", "head", networks, &service);
     case.run("keeps-notes", "install,custom")
 }
@@ -118,6 +118,7 @@ fn an_app_that_insists_on_https_is_told_that_it_was_asked_so() {
     ];
     let (world, root) = with_overlay("keeps-notes", &overlay);
     edit(&root.path().join("recipes/keeps-notes/head/notes.py"), "    def do_GET(self):\n", SCHEME);
+    edit(&root.path().join("recipes/keeps-notes/head/compose.yml"), "_notes_v1", "_notes_v2");
     let ended = world.run(&["--recipe", "keeps-notes", "--tiers", "install"]);
     assert_eq!(ended.with_outcome("FAILED"), ["overlays::keeps_notes::install::test_install_twin"], "{ended}");
     for trial in ["overlays::keeps_notes::install::test_install_own", "generic::install::answers_over_http"] {
