@@ -182,9 +182,9 @@ fn what_visitors_and_others_would_meet() {
     );
     check(
         "strange-label",
-        "9: `services.app.deploy.labels.swarm.cronjob.enable` is `true`",
+        "9: `services.app.deploy.labels.ofelia.enabled` is `true`",
         "nobody knows what acts on this label",
-        "labels = [\"swarm.cronjob.enable\"]",
+        "labels = [\"ofelia.enabled\"]",
     );
     check(
         "log-driver",
