@@ -218,7 +218,8 @@ fn what_an_app_uses_is_measured_after_every_operation() {
         let usage = tier.usage.unwrap_or_else(|| panic!("nobody looked at {}", tier.tier));
         let app = &usage.services["app"];
         let (memory, peak) = (app.memory.amount().unwrap(), app.memory_peak.amount().unwrap());
-        assert!(memory > 1 << 20 && peak >= memory && app.cpu_millis.amount().is_some(), "{usage:?}");
+        // What containers have in common is shared out among them, and others run beside this one.
+        assert!(memory > 100 << 10 && peak >= memory && app.cpu_millis.amount().is_some(), "{usage:?}");
         assert!(usage.looks > 0 && usage.volumes["content"].amount().unwrap() > 0, "{usage:?}");
         let image = usage.images.values().next().unwrap();
         let stand_in = "`builtin:static-web` runs in its place, which is made of this machine's own programs";
