@@ -85,7 +85,7 @@ impl World {
             run.env("HARNESS_ROOT", &self.root).env("HARNESS_STATE", self.state()).env("HARNESS_ENGINE", self.engine);
         // A browser for each of them would take longer than most of these runs.
         let run = run.env("HARNESS_SCREENSHOTS", "0");
-        run.cwd(self.dir.path()).deadline(Duration::from_secs(120))
+        run.cwd(self.dir.path()).deadline(Duration::from_secs(300))
     }
 
     /// Runs the runner to its end.
