@@ -25,7 +25,7 @@ const PLANTED: [Sabotage; 9] = [
 
 fn seen() {
     let faults = if sample::all() { Sabotage::ALL.to_vec() } else { PLANTED.to_vec() };
-    let faults = sample::of("planted faults through abra", 3, faults);
+    let faults = sample::of("planted faults through abra", 6, faults);
     let abra = Abra::in_world(World::of_test_data(), &[]);
     let score = drill_of(abra.command(&["--recipe", "whole"]), &faults, false);
     let without_room: Vec<Sabotage> = faults.iter().filter(|fault| !PLANTED.contains(fault)).copied().collect();

@@ -53,7 +53,10 @@ pub fn trials() -> Vec<Trial> {
         trials.extend([On::Swarm, On::Embedded].map(|on| world::trial(*case, on)));
         // The abra engine asks its Swarm for these, so that the same proof would stand twice.
         let asks_its_swarm = BY_SWARM.iter().any(|cases| cases.iter().any(|(name, _)| *name == case.0));
-        let left_out = if asks_its_swarm { sample::left_out("questions through abra", 4, number) } else { None };
+        let left_out = match asks_its_swarm {
+            true => sample::left_out("questions through abra", 8, number),
+            false => sample::left_out("deployments through abra", 3, number),
+        };
         trials.push(match left_out {
             Some(reason) => world::left_out(case.0, On::Abra, reason),
             None => world::trial(*case, On::Abra),
