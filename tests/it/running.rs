@@ -114,7 +114,7 @@ pub fn wait(what: &str, mut until: impl FnMut() -> bool) {
 /// The same, with what is seen for as long as it is not so.
 fn wait_saying(what: &str, mut until: impl FnMut() -> Result<(), String>) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let poll = harness::poll::Poll::within(Duration::from_secs(100));
+    let poll = harness::poll::Poll::within(Duration::from_secs(240));
     let look = || {
         let look = match until() {
             Ok(()) => harness::poll::Look::Ready(()),
