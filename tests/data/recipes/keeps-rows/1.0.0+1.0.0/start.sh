@@ -1,6 +1,8 @@
 #!/bin/sh
 # Starts one of the databases on its volume; a first start makes it.
 set -eu
+# Where Debian has the programs of PostgreSQL, which are on nobody's PATH.
+PATH=$PATH:$(echo /usr/lib/postgresql/*/bin | tr " " :)
 
 as_nobody() { exec chroot --userspec=65534:65534 / "$@"; }
 
