@@ -30,6 +30,7 @@ pub mod http;
 pub mod init;
 pub mod keeper;
 pub mod mask;
+mod memory;
 pub mod plain;
 pub mod plan;
 pub mod poll;

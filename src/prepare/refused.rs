@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::engine::EngineSpec;
 use crate::fault::{Failure, Fault};
+use crate::memory;
 use crate::recipe::refused::{self, Node};
 use crate::recipe::{AppState, abra};
 
@@ -41,10 +42,6 @@ fn refuse(mut problems: Vec<String>) -> Result<()> {
 
 /// What this machine has; what nobody can tell is enough for everything.
 fn this_machine() -> Node {
-    let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
-    });
     let cpus = std::thread::available_parallelism().map_or(f64::MAX, |cpus| cpus.get() as f64);
-    Node { cpus, memory: memory.map_or(u64::MAX, |kilobytes| kilobytes * 1024) }
+    Node { cpus, memory: memory::total().unwrap_or(u64::MAX) }
 }

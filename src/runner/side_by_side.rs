@@ -5,6 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use anyhow::{Result, bail};
 
 use crate::config::cli::Cli;
+use crate::memory;
 
 /// What one run is reckoned to take beside its processor: the apps of most recipes, with a database, fit into it.
 const MEMORY: u64 = 1 << 30;
@@ -81,10 +82,7 @@ fn allowed(recipes: usize, cores: usize, memory: Option<u64>, all_embedded: bool
 
 /// Bytes that are free, on the machine and in the control group that this process is in; `None` when nobody can tell.
 fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let machine = line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024;
-    Some(machine.min(group_memory().unwrap_or(u64::MAX)))
+    Some(memory::available()?.min(group_memory().unwrap_or(u64::MAX)))
 }
 
 /// What is left of a container's limit, as it sees its own group at the top.

@@ -17,6 +17,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use self::machine::{Machine, Place};
+use crate::memory;
 use crate::poll::{Look, Poll};
 use crate::recipe::stack::Limits;
 
@@ -95,7 +96,7 @@ impl Groups {
     /// Makes the app's groups. A place that refuses is done without.
     pub fn make(&mut self) {
         let all = Limits {
-            memory: machine::memory().map(|all| all / SHARE.1 * SHARE.0),
+            memory: memory::total().map(|all| all / SHARE.1 * SHARE.0),
             pids: Some(ALL_PROCESSES),
             cpus: None,
         };

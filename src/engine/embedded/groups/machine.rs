@@ -163,13 +163,6 @@ fn writable(dir: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// What this machine has of memory, in bytes.
-pub fn memory() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? << 10)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
