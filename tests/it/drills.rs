@@ -1,9 +1,30 @@
 //! Drills with planted faults, as the tests run them on either engine.
 
+use std::collections::BTreeSet;
+
 use harness::sabotage::Sabotage;
 use harness::sabotage::drill::{Drill, Outcome, Score};
 
 use crate::runner::{World, tell};
+
+/// The recipe `whole` has no database for these, which `databases.rs` has.
+pub const OF_DATABASES: [Sabotage; 2] = [Sabotage::DatabaseForgets, Sabotage::RestoreHookLoadsNothing];
+
+/// What no fault turns red in the recipe `whole`, for want of a database or of a port of its own: `databases.rs` and `real.rs`
+/// have recipes with those.
+const RED_ELSEWHERE: [&str; 5] = [
+    "generic::install::ports_answer",
+    "generic::restore::databases_are_restored",
+    "generic::restore::ports_answer",
+    "generic::upgrade::databases_are_kept",
+    "generic::upgrade::ports_answer",
+];
+
+/// Every generic assertion is turned red by a fault, but for those.
+pub fn all_are_seen(score: &Score) {
+    let unseen: BTreeSet<&str> = score.never_red("generic::").into_iter().collect();
+    assert_eq!(unseen, BTreeSet::from(RED_ELSEWHERE), "{}", score.line());
+}
 
 /// Runs the drill in a world of its own.
 pub fn drill(world: &World, recipe: &str, faults: &[Sabotage], whole: bool) -> Score {

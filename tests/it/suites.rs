@@ -51,7 +51,9 @@ fn main() -> ExitCode {
     arguments.test_threads = arguments.test_threads.or(Some(AT_A_TIME));
     let needs = Needs { arguments: &arguments };
     let suites = [swarm::trials(&needs), conformance::trials(), reports::trials(&needs), abra::trials(&needs)];
-    libtest_mimic::run(&arguments, in_turns(suites.into())).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, in_turns(suites.into()));
+    abra::fake::remove_proxy_network();
+    conclusion.exit_code()
 }
 
 /// A trial of each suite in turn, as far as each goes in the time of the longest.

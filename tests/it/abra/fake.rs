@@ -9,13 +9,23 @@ use crate::runner::{Ended, World};
 use crate::running::Running;
 use crate::swarm::docker::{docker, named, stack};
 
+/// Whether the network is these tests' own.
+static MADE: Mutex<bool> = Mutex::new(false);
+
 /// The network that Traefik would listen on; abra's users make it once on every server.
 fn make_proxy_network() {
     // By one of those who run side by side.
-    static MADE: Mutex<()> = Mutex::new(());
-    let _turn = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     if !docker(vec!["network", "ls", "--format", "{{.Name}}"]).lines().any(|name| name == "proxy") {
         docker(vec!["network", "create", "--driver", "overlay", "proxy"]);
+        *made = true;
+    }
+}
+
+/// Removes the network, if it was made here. To be called when no trial runs any more.
+pub fn remove_proxy_network() {
+    if std::mem::take(&mut *MADE.lock().unwrap_or_else(PoisonError::into_inner)) {
+        docker(vec!["network", "rm", "proxy"]);
     }
 }
 

@@ -1,9 +1,8 @@
 //! Whole runs that deploy through abra, for which `fake-abra` stands in: on a real Swarm, with the habits of abra that
 //! mislead.
 
-//!
 mod doctor;
-mod fake;
+pub mod fake;
 mod green;
 mod quirks;
 mod refused;

@@ -1,6 +1,6 @@
 //! Reports, as the programs that read them see them: XML schemas, a browser, nextest, an editor's language server and its
 //! debugger.
-//!
+
 mod browser;
 mod debugger;
 mod editor;

@@ -1,6 +1,5 @@
 //! Whole runs on a real Docker Swarm: green ones, broken ones, and broken-off ones.
 
-//!
 mod auto;
 mod crashes;
 mod databases;

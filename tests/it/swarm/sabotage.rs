@@ -1,18 +1,13 @@
 //! Planted faults on a real Swarm: those that no other engine has room for, and some of the others or all of them.
 
-use std::collections::BTreeSet;
-
 use harness::sabotage::Sabotage;
 
 use super::docker::named;
-use crate::drills::{check, drill, swept};
+use crate::drills::{OF_DATABASES, all_are_seen, check, drill, swept};
 use crate::runner::{World, tell};
 use crate::sample;
 
 pub const CASES: &[crate::Case] = &[("every_planted_fault_is_seen_on_a_swarm", every_planted_fault_is_seen)];
-
-/// `databases.rs` plants them in a recipe that has one.
-const OF_DATABASES: [Sabotage; 2] = [Sabotage::DatabaseForgets, Sabotage::RestoreHookLoadsNothing];
 
 const ONLY_HERE: [Sabotage; 3] = [Sabotage::LeavesAVolume, Sabotage::LeavesASecret, Sabotage::LeavesANetwork];
 
@@ -28,9 +23,7 @@ fn every_planted_fault_is_seen() {
     let score = drill(&world, "whole", &faults, false);
     check(&score, &[]);
     if sample::all() {
-        let unseen: BTreeSet<&str> = score.never_red("generic::").into_iter().collect();
-        let of_databases = ["generic::restore::databases_are_restored", "generic::upgrade::databases_are_kept"];
-        assert_eq!(unseen, of_databases.into(), "{}", score.line());
+        all_are_seen(&score);
     }
     tell(&format!("swarm: {}", score.line()));
     // What was left on purpose is still there, under the run's mark, and a sweep takes it away.
