@@ -38,8 +38,8 @@ pub fn watch(sessions: Vec<Arc<Session>>) {
     watch_cargo(tell);
     tokio::spawn(async move {
         let Some(first) = told.recv().await else { return };
-        let (why, code) = reason(first, &mut told).await;
         INTERRUPTED.store(true, Ordering::SeqCst);
+        let (why, code) = reason(first, &mut told).await;
         eprintln!("\n{why}: tearing down (once more to leave it to the keeper in the background)");
         tokio::select! {
             clean = tear_down(sessions, why) => end(if clean { code } else { Code::Trouble.number().into() }),
