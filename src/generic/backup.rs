@@ -83,6 +83,15 @@ pub async fn dumps_are_new_and_whole(app: &App) -> Result<()> {
 /// files has not got them.
 pub async fn changes_since_the_backup_are_undone(app: &App) -> Result<()> {
     canaries_are_in_place(app, "the restore did not bring it back").await?;
+    restore_is_a_while_ago(app).await?;
+    canaries_are_in_place(app, CHANGED_AGAIN).await
+}
+
+/// What has become of what a restore brought back, when it is looked at for the second time.
+pub(super) const CHANGED_AGAIN: &str = "a moment after the restore it was changed again";
+
+/// Waits until the app has had the time to undo a restore, as one does that writes its own memory over it.
+pub(super) async fn restore_is_a_while_ago(app: &App) -> Result<()> {
     let stable = app.settings().stable;
     let poll = Poll { interval: Duration::from_millis(50), deadline: stable + app.settings().call };
     let what = format!("the restore to be {} ago", humantime::format_duration(stable));
@@ -90,6 +99,5 @@ pub async fn changes_since_the_backup_are_undone(app: &App) -> Result<()> {
         let settled = app.evidence().await?.settled;
         Ok(if settled >= stable { Look::Ready(()) } else { Look::NotYet(format!("it ended {settled:?} ago")) })
     })
-    .await?;
-    canaries_are_in_place(app, "a moment after the restore it was changed again").await
+    .await
 }

@@ -1,21 +1,16 @@
 //! The app's databases have what they had, asked through their own clients.
 
-use std::time::Duration;
+use anyhow::{Result, ensure};
 
-use anyhow::{Result, bail};
-
+use super::backup::{CHANGED_AGAIN, restore_is_a_while_ago};
 use crate::app::{App, skip};
 use crate::keeper::protocol::{Databases, Row};
-use crate::poll::{Look, Poll};
 
 /// Every database still has the row that was written into it before the upgrade. A recipe without any has nothing to keep
 /// here, as one without secrets has none to print.
 pub async fn databases_are_kept(app: &App) -> Result<()> {
     let seen = app.databases().await?;
-    let lost: Vec<String> = seen.rows.iter().filter_map(|row| lost(row, "the upgrade lost it")).collect();
-    if !lost.is_empty() {
-        bail!("{}", lost.join("; "));
-    }
+    none_is_lost(&seen, "the upgrade lost it")?;
     judged(&seen)
 }
 
@@ -25,33 +20,19 @@ pub async fn databases_are_restored(app: &App) -> Result<()> {
     let seen = app.databases().await?;
     let by = "the restore did not bring it back into the running database: a dump has to be loaded by a \
               `backupbot.restore.post-hook`, and a server does not read its files again by itself";
-    let lost: Vec<String> = seen.rows.iter().filter_map(|row| self::lost(row, by)).collect();
-    if !lost.is_empty() {
-        bail!("{}", lost.join("; "));
-    }
+    none_is_lost(&seen, by)?;
     if !seen.rows.is_empty() {
-        stay_restored(app).await?;
-    }
-    if seen.rows.is_empty() && !seen.outside.is_empty() {
+        restore_is_a_while_ago(app).await?;
+        none_is_lost(&app.databases().await?, CHANGED_AGAIN)?;
+    } else if !seen.outside.is_empty() {
         return skip(format!("unverified: the labels put {} into no snapshot", seen.outside.join(", and ")));
     }
     judged(&seen)
 }
 
-async fn stay_restored(app: &App) -> Result<()> {
-    let stable = app.settings().stable;
-    let poll = Poll { interval: Duration::from_millis(50), deadline: stable + app.settings().call };
-    poll.until(format!("the restore to be {} ago", humantime::format_duration(stable)), async || {
-        let settled = app.evidence().await?.settled;
-        Ok(if settled >= stable { Look::Ready(()) } else { Look::NotYet(format!("it ended {settled:?} ago")) })
-    })
-    .await?;
-    let seen = app.databases().await?;
-    let by = "a moment after the restore it was changed again";
+fn none_is_lost(seen: &Databases, by: &str) -> Result<()> {
     let lost: Vec<String> = seen.rows.iter().filter_map(|row| lost(row, by)).collect();
-    if !lost.is_empty() {
-        bail!("{}", lost.join("; "));
-    }
+    ensure!(lost.is_empty(), "{}", lost.join("; "));
     Ok(())
 }
 

@@ -7,8 +7,9 @@ use anyhow::{Result, bail};
 use crate::app::{App, skip};
 use crate::config::files::Upgrade;
 use crate::engine::ServiceState;
-use crate::keeper::mounts::{tidy, untagged};
+use crate::keeper::mounts::tidy;
 use crate::keeper::protocol::{Evidence, Place};
+use crate::recipe::image;
 
 /// Every volume of the base is mounted by the same service at the same place in the head, and as writable as it was.
 /// That the volume itself is kept helps nobody whose app looks elsewhere.
@@ -47,7 +48,7 @@ struct Displaced<'a> {
 /// its data elsewhere. The same software looks where it always looked.
 fn is_of_other_software(place: &Place, evidence: &Evidence, services: &[ServiceState]) -> bool {
     let ran = evidence.ran_before.get(&place.service).map(|ran| ran.image.as_str());
-    let runs = services.iter().find(|it| it.name == place.service).map(|it| untagged(&it.image));
+    let runs = services.iter().find(|it| it.name == place.service).map(|it| image::name(&it.image));
     evidence.held_nothing.contains(&place.volume) && ran.is_some() && runs.is_some() && ran != runs
 }
 

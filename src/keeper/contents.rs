@@ -43,11 +43,16 @@ pub async fn list(keeper: &Arc<Keeper>) -> Result<Listing, Failure> {
     Ok(listing)
 }
 
+/// Whether nothing but what is left out of account lies in a volume. What was not seen whole may hold anything.
+pub fn holds_nothing(listed: &Result<Contents, String>, but: impl Fn(&str) -> bool) -> bool {
+    listed
+        .as_ref()
+        .is_ok_and(|it| it.cut.is_none() && it.entries.iter().all(|entry| entry.size == 0 || but(&entry.path)))
+}
+
 /// The volumes in which there is nothing at all.
 pub fn empty(listing: &Listing) -> BTreeSet<String> {
-    let is_empty = |listed: &Result<Contents, String>| {
-        listed.as_ref().is_ok_and(|it| it.cut.is_none() && it.entries.iter().all(|entry| entry.size == 0))
-    };
+    let is_empty = |listed: &Result<Contents, String>| holds_nothing(listed, |_| false);
     listing.iter().filter(|(_, listed)| is_empty(listed)).map(|(volume, _)| volume.clone()).collect()
 }
 

@@ -34,6 +34,18 @@ pub struct Expect<'a> {
     pub bumps: Bumps,
 }
 
+impl<'a> Expect<'a> {
+    /// Of a change before which no task had ended.
+    pub fn new(stack: &'a Stack, before: &'a BTreeMap<String, u64>) -> Self {
+        Expect { stack, before, ended: BTreeSet::new(), ages: Ages::default(), bumps: Bumps::default() }
+    }
+
+    /// Whether the service was changed.
+    fn is_changed(&self, service: &ServiceState) -> bool {
+        self.before.get(&service.name) != Some(&service.spec_version)
+    }
+}
+
 /// Tasks that ended while another service was still on its way up. Swarm ignores `depends_on`, so that this is how jobs and
 /// workers wait for their database; how long they may, the deadline says.
 #[derive(Default)]
@@ -112,13 +124,15 @@ enum Verdict {
 
 fn judge(services: &[ServiceState], expect: &Expect<'_>) -> Verdict {
     let mut waiting = Vec::new();
+    let under_way = under_way(services, expect);
     for (name, declared) in &expect.stack.services {
         let Some(service) = services.iter().find(|service| service.name == *name) else {
             waiting.push(format!("service `{name}` does not exist yet"));
             continue;
         };
-        let changed = expect.before.get(name) != Some(&service.spec_version);
-        if has_to_wait(name, services, expect) {
+        let changed = expect.is_changed(service);
+        // Another one may be what it is waiting for.
+        if under_way.iter().any(|other| *other != name) {
             expect.bumps.forgive(service.failures());
         }
         let ended = || if in_flight(service, changed) { None } else { for_ever(service, &declared.deploy.restart) };
@@ -130,14 +144,14 @@ fn judge(services: &[ServiceState], expect: &Expect<'_>) -> Verdict {
     if waiting.is_empty() { Verdict::Converged } else { Verdict::NotYet(waiting.join("; ")) }
 }
 
-/// Whether another service may be what this one is waiting for: one that is not up yet, and does not fail as well.
-fn has_to_wait(name: &str, services: &[ServiceState], expect: &Expect<'_>) -> bool {
-    expect.stack.services.keys().filter(|other| *other != name).any(|other| {
-        let Some(service) = services.iter().find(|service| service.name == *other) else { return true };
-        let changed = expect.before.get(other) != Some(&service.spec_version);
+/// The services that are not up yet, and do not fail as well.
+fn under_way<'a>(services: &[ServiceState], expect: &Expect<'a>) -> Vec<&'a String> {
+    let is_under_way = |name: &String| {
+        let Some(service) = services.iter().find(|service| service.name == *name) else { return true };
         let is_failing = service.failures().filter(|task| !expect.ended.contains(&task.id)).count() >= CRASH_LOOP;
-        !is_failing && unsettled_because(service, changed, &expect.ages).is_some()
-    })
+        !is_failing && unsettled_because(service, expect.is_changed(service), &expect.ages).is_some()
+    };
+    expect.stack.services.keys().filter(|name| is_under_way(name)).collect()
 }
 
 /// Why a service will not converge any more. Of the update states only `updating` and `rollback_started` are in
@@ -297,8 +311,8 @@ async fn unless_no_room(keeper: &Keeper, failure: Failure) -> Failure {
 async fn unsettled(keeper: &Keeper, expect: &Expect<'_>) -> Vec<String> {
     let Ok(services) = observe(keeper).await else { return Vec::new() };
     let unsettled = services.iter().filter(|service| {
-        let changed = expect.before.get(&service.name) != Some(&service.spec_version);
-        expect.stack.services.contains_key(&service.name) && unsettled_because(service, changed, &expect.ages).is_some()
+        let is_awaited = expect.stack.services.contains_key(&service.name);
+        is_awaited && unsettled_because(service, expect.is_changed(service), &expect.ages).is_some()
     });
     unsettled.map(|service| service.name.clone()).collect()
 }
@@ -351,16 +365,7 @@ mod tests {
         let service =
             ServiceState { name: "app".into(), replicas: 1, spec_version: 2, update, tasks, ..Default::default() };
         let before = [("app".to_owned(), 1)].into();
-        judge(
-            &[service],
-            &Expect {
-                stack: &stack,
-                before: &before,
-                ended: BTreeSet::new(),
-                ages: Ages::default(),
-                bumps: Bumps::default(),
-            },
-        )
+        judge(&[service], &Expect::new(&stack, &before))
     }
 
     #[test]
@@ -390,13 +395,7 @@ mod tests {
             ..Stack::default()
         };
         let before = BTreeMap::new();
-        let expect = Expect {
-            stack: &stack,
-            before: &before,
-            ended: BTreeSet::new(),
-            ages: Ages::default(),
-            bumps: Bumps::default(),
-        };
+        let expect = Expect::new(&stack, &before);
         let failed = |id: u32| TaskState { id: format!("app.1.{id}"), ..task(TaskPhase::Failed) };
         let service = |name: &str, tasks| ServiceState {
             name: name.into(),
@@ -460,16 +459,7 @@ mod tests {
             tasks,
             ..Default::default()
         };
-        judge(
-            &[state],
-            &Expect {
-                stack: &stack,
-                before: &BTreeMap::new(),
-                ended: BTreeSet::new(),
-                ages: Ages::default(),
-                bumps: Bumps::default(),
-            },
-        )
+        judge(&[state], &Expect::new(&stack, &BTreeMap::new()))
     }
 
     #[test]
@@ -566,18 +556,7 @@ mod tests {
     #[test]
     fn a_service_that_is_not_there_is_waited_for() {
         let stack = Stack { services: [("app".to_owned(), Service::default())].into(), ..Stack::default() };
-        let Verdict::NotYet(reason) = judge(
-            &[],
-            &Expect {
-                stack: &stack,
-                before: &BTreeMap::new(),
-                ended: BTreeSet::new(),
-                ages: Ages::default(),
-                bumps: Bumps::default(),
-            },
-        ) else {
-            panic!()
-        };
+        let Verdict::NotYet(reason) = judge(&[], &Expect::new(&stack, &BTreeMap::new())) else { panic!() };
         assert_eq!(reason, "service `app` does not exist yet");
     }
 }

@@ -21,7 +21,6 @@ use data_encoding::HEXLOWER;
 use super::Keeper;
 use super::blame::blame;
 use super::contents::Listing;
-use super::journal::Event;
 use super::operate::backup::volumes_of;
 use super::protocol::{Databases, Row};
 use super::rig::Rig;
@@ -83,8 +82,6 @@ pub struct Record {
     pub planted: Vec<Planted>,
     /// A sentence for every database that nobody could look into, by what it is.
     closed: BTreeMap<String, String>,
-    /// What was said already.
-    noted: Vec<String>,
 }
 
 /// Writes a row into every database of what is deployed. Where there is one of an earlier tier it says something else
@@ -109,7 +106,10 @@ pub async fn plant(keeper: &Arc<Keeper>, listing: &Listing) -> Result<(), Failur
             Err(why) => _ = record.closed.insert(what, why),
         }
     }
-    note(keeper, &mut record).await?;
+    for row in &record.planted {
+        let text = format!("{} is watched from inside: the table or key `{}` is the harness's", row.what(), row.name);
+        keeper.note_once(text).await?;
+    }
     keeper.app.lock().await.databases = record;
     Ok(())
 }
@@ -135,16 +135,10 @@ async fn written(
         word,
     };
     let engine = keeper.engine().await?;
-    let poll = Poll { interval: Duration::from_millis(200), deadline: patience };
-    let what = format!("{} to take a client", store.what());
-    let said =
-        poll.until_done(what, async || asked(&engine, &state.stack, &planted, Op::Write).await.map(again)?).await;
-    Ok(match said {
+    Ok(match answered(&engine, &state.stack, &planted, Op::Write, patience).await? {
         Ok(Said::Text(place)) => Ok(Some(Planted { place, ..planted })),
         Ok(Said::Cache(_)) => Ok(None),
-        Ok(Said::Closed(why) | Said::Gone(why)) => Err(why),
-        Err(error) if crate::engine::is_out_of_reach(&error) => return Err(blame(error)),
-        Err(error) => Err(format!("{error:#}")),
+        Ok(Said::Closed(why) | Said::Gone(why)) | Err(why) => Err(why),
     })
 }
 
@@ -154,10 +148,7 @@ pub async fn change(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     let engine = keeper.engine().await?;
     for row in planted.iter().filter(|row| row.backed_up) {
         let changed = Planted { word: format!("changed-{}", row.word), ..row.clone() };
-        let what = format!("{} to take a client", row.what());
-        let poll = Poll { interval: Duration::from_millis(200), deadline: keeper.spec.settings.call };
-        let written =
-            poll.until_done(what, async || asked(&engine, &stack, &changed, Op::Write).await.map(again)?).await;
+        let written = patiently(&engine, &stack, &changed, Op::Write, keeper.spec.settings.call).await;
         match written.with_context(|| format!("failed to change the row in {}", row.what())).map_err(blame)? {
             Said::Text(_) => {}
             Said::Gone(why) | Said::Cache(why) | Said::Closed(why) => {
@@ -192,14 +183,9 @@ pub async fn look(keeper: &Arc<Keeper>) -> Result<Databases, Failure> {
 
 async fn read_row(keeper: &Keeper, stack: &Stack, row: &Planted) -> Result<Row, Failure> {
     let engine = keeper.engine().await?;
-    let poll = Poll { interval: Duration::from_millis(100), deadline: keeper.spec.settings.call };
-    let what = format!("{} to take a client", row.what());
-    let said = poll.until_done(what, async || asked(&engine, stack, row, Op::Read).await.map(again)?).await;
-    let found = match said {
+    let found = match answered(&engine, stack, row, Op::Read, keeper.spec.settings.call).await? {
         Ok(Said::Text(word)) => Ok(word),
-        Ok(Said::Gone(why) | Said::Cache(why) | Said::Closed(why)) => Err(why),
-        Err(error) if crate::engine::is_out_of_reach(&error) => return Err(blame(error)),
-        Err(error) => Err(format!("{error:#}")),
+        Ok(Said::Gone(why) | Said::Cache(why) | Said::Closed(why)) | Err(why) => Err(why),
     };
     Ok(Row { what: row.what(), expected: row.word.clone(), found })
 }
@@ -222,6 +208,32 @@ async fn deployed(keeper: &Keeper) -> (Stack, Vec<Planted>) {
     (stack, app.databases.planted.clone())
 }
 
+/// What a client says, or why none got in. A daemon that is away says nothing about the database.
+async fn answered(
+    engine: &Rig,
+    stack: &Stack,
+    row: &Planted,
+    op: Op,
+    deadline: Duration,
+) -> Result<Result<Said, String>, Failure> {
+    match patiently(engine, stack, row, op, deadline).await {
+        Ok(said) => Ok(Ok(said)),
+        Err(error) if crate::engine::is_out_of_reach(&error) => Err(blame(error)),
+        Err(error) => Ok(Err(format!("{error:#}"))),
+    }
+}
+
+/// Has the script do something with a row, again and again until the database takes a client.
+async fn patiently(engine: &Rig, stack: &Stack, row: &Planted, op: Op, deadline: Duration) -> Result<Said> {
+    let poll = Poll { interval: Duration::from_millis(100), deadline };
+    let what = format!("{} to take a client", row.what());
+    poll.until_done(what, async || {
+        let said = asked(engine, stack, row, op).await?;
+        Ok(said.map_or_else(|error| Look::NotYet(format!("{error:#}")), Look::Ready))
+    })
+    .await
+}
+
 /// Has the script do something with a row. The inner error may pass by itself.
 async fn asked(engine: &Rig, stack: &Stack, row: &Planted, op: Op) -> Result<Result<Said>> {
     let Some(service) = stack.services.get(&row.service) else {
@@ -236,23 +248,6 @@ async fn asked(engine: &Rig, stack: &Stack, row: &Planted, op: Op) -> Result<Res
         Err(CallError::Interrupted(error)) => Ok(Err(error)),
         Err(CallError::NotFound(error) | CallError::Failed(error)) => Err(error),
     }
-}
-
-fn again(said: Result<Said>) -> Result<Look<Said>> {
-    Ok(said.map_or_else(|error| Look::NotYet(format!("{error:#}")), Look::Ready))
-}
-
-/// Says once which databases are watched.
-async fn note(keeper: &Keeper, record: &mut Record) -> Result<(), Failure> {
-    record.noted = std::mem::take(&mut keeper.app.lock().await.databases.noted);
-    for row in &record.planted {
-        let text = format!("{} is watched from inside: the table or key `{}` is the harness's", row.what(), row.name);
-        if !record.noted.contains(&text) {
-            keeper.journal.write(Event::Note { text: text.clone() }).map_err(Failure::infrastructure)?;
-            record.noted.push(text);
-        }
-    }
-    Ok(())
 }
 
 /// Whether the labels put a database into a snapshot: as a dump that a hook of its own service writes, or with its files.

@@ -7,6 +7,7 @@ use super::blame::blame;
 use super::protocol::{Place, Ran};
 use crate::engine::ServiceState;
 use crate::fault::Failure;
+use crate::recipe::image;
 use crate::recipe::stack::{MountKind, Stack};
 
 /// Remembers what runs, and where volumes are, right before the upgrade. Both count: a mount that only one of them shows is one that
@@ -23,7 +24,7 @@ pub async fn remember(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     let ran = |service: &ServiceState| Ran {
         replicas: service.replicas,
         done: service.is_done(),
-        image: untagged(&service.image).to_owned(),
+        image: image::name(&service.image).to_owned(),
     };
     app.ran_before = services.iter().map(|service| (service.name.clone(), ran(service))).collect();
     Ok(())
@@ -62,15 +63,6 @@ pub fn of_services(services: &[ServiceState], stack: &Stack) -> Vec<Place> {
     places.collect()
 }
 
-/// An image's name, whatever its version.
-pub fn untagged(image: &str) -> &str {
-    let name = image.split('@').next().unwrap_or(image);
-    match name.rsplit_once(':') {
-        Some((untagged, tag)) if !tag.contains('/') => untagged,
-        _ => name,
-    }
-}
-
 /// `/srv//data/.` and `/srv/data/` are one place.
 pub fn tidy(target: &str) -> String {
     let parts: Vec<&str> = target.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
@@ -86,12 +78,5 @@ mod tests {
         for written in ["/srv/data", "/srv/data/", "/srv//./data/."] {
             assert_eq!(tidy(written), "/srv/data");
         }
-    }
-
-    #[test]
-    fn an_image_is_one_in_every_version() {
-        assert_eq!(untagged("registry:5000/app:1.2"), "registry:5000/app");
-        assert_eq!(untagged("registry:5000/app@sha256:00"), "registry:5000/app");
-        assert_eq!(untagged("app:1@sha256:00"), "app");
     }
 }

@@ -114,7 +114,7 @@ async fn take(keeper: &Arc<Keeper>, tier: Tier) -> Result<String> {
     let settings = &keeper.spec.settings;
     let program = find(settings.screenshots.chromium.as_deref())?;
     let url = keeper.app.lock().await.url.clone().map_err(|reason| anyhow!("the app has no address: {reason}"))?;
-    let host = settings.recipe_toml.http.host(&keeper.spec.domain);
+    let host = keeper.spec.host();
     let (door, inside) = door(&url, &host, &settings.https).await?;
     let dir = keeper.dir.join("cage");
     crate::config::state::create_private(&dir)?;

@@ -36,13 +36,12 @@ pub async fn during<T>(
 
 async fn probe(keeper: Arc<Keeper>, tier: Tier, mut over: oneshot::Receiver<()>) -> Option<Downtime> {
     let settings = &keeper.spec.settings;
-    let mut seen = Seen::new(tier, &settings.recipe_toml.http.path);
+    let (mut seen, host) = (Seen::new(tier, &settings.recipe_toml.http.path), keeper.spec.host());
     loop {
         let url = keeper.app.lock().await.url.clone().ok();
         if let Some(url) = &url {
             let start = Instant::now();
             let path = &settings.recipe_toml.http.path;
-            let host = settings.recipe_toml.http.host(&keeper.spec.domain);
             let look = http::look(url, &host, &settings.https, path, PATIENCE);
             let status = tokio::select! {
                 status = look => status.map_err(|error| format!("{error:#}")),

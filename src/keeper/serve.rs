@@ -126,7 +126,7 @@ async fn ask(keeper: &Arc<Keeper>, call: Call) -> Result<Answer, Failure> {
             let memory = keeper.memory.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             Ok(Answer::Recalled(memory.get(&key).cloned()))
         }
-        Call::Note { text } => note(keeper, text).await.map(|()| Answer::Done),
+        Call::Note { text } => keeper.note_once(text).await.map(|()| Answer::Done),
         Call::Ping => Ok(Answer::Done),
         Call::Evidence => Ok(Answer::Evidence(Box::new(evidence(keeper).await))),
         Call::Canaries => canary::look(keeper).await.map(Answer::Canaries),
@@ -194,18 +194,9 @@ async fn scattered(keeper: &Keeper) -> Result<Scattered, Failure> {
     let seen = keeper.engine().await?.outside().await.map_err(Failure::infrastructure)?;
     let scattered = outside::judge(&seen, &keeper.spec.settings.recipe_toml.upgrade.ephemeral);
     for text in &scattered.notes {
-        note(keeper, text.clone()).await?;
+        keeper.note_once(text.clone()).await?;
     }
     Ok(scattered)
-}
-
-/// Journals a sentence that was not there yet.
-async fn note(keeper: &Keeper, text: String) -> Result<(), Failure> {
-    let is_new = keeper.app.lock().await.noted.insert(text.clone());
-    if is_new {
-        journal(keeper, Event::Note { text })?;
-    }
-    Ok(())
 }
 
 /// What a backup of the base would hold, and one of what is deployed would not.

@@ -117,6 +117,11 @@ impl RunSpec {
         stack_name(&self.domain)
     }
 
+    /// The host that visitors ask for: the domain, or what `http.host` makes of it.
+    pub fn host(&self) -> String {
+        self.settings.recipe_toml.http.host(&self.domain)
+    }
+
     /// What install deploys.
     pub fn base_or_head(&self) -> Revision {
         self.base_revision.clone().unwrap_or_else(|| self.plan.head.clone())

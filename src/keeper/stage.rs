@@ -205,6 +205,15 @@ fn cancelled() -> Failure {
 }
 
 impl Keeper {
+    /// Journals a sentence that was not there yet.
+    pub async fn note_once(&self, text: String) -> Result<(), Failure> {
+        let is_new = self.app.lock().await.noted.insert(text.clone());
+        if is_new {
+            self.journal.write(Event::Note { text }).map_err(Failure::infrastructure)?;
+        }
+        Ok(())
+    }
+
     /// Changes the progress, and tells everyone who waits.
     pub fn progress<T>(&self, change: impl FnOnce(&mut Progress) -> T) -> T {
         let result = change(&mut self.lock_progress());
@@ -242,7 +251,7 @@ impl Keeper {
             run_id: self.spec.run_id.clone(),
             tier,
             domain: self.spec.domain.clone(),
-            host: self.spec.settings.recipe_toml.http.host(&self.spec.domain),
+            host: self.spec.host(),
             stack: self.spec.stack(),
             url: app.url.clone(),
             rewrites: app.rewrites.clone(),

@@ -66,6 +66,17 @@ pub fn notes<'a>(images: impl Iterator<Item = (&'a String, &'a str)>) -> Vec<Str
     images.filter(|(_, image)| moves(image)).map(note).collect()
 }
 
+/// The name without tag and digest: an image's, whatever its version.
+pub fn name(image: &str) -> &str {
+    parts(image).0
+}
+
+/// The last part of the name: what the image is of, whoever's it is.
+pub fn short_name(image: &str) -> &str {
+    let name = name(image);
+    name.rsplit('/').next().unwrap_or(name)
+}
+
 /// Name, tag and digest.
 fn parts(image: &str) -> (&str, Option<&str>, Option<&str>) {
     let (rest, digest) = match image.split_once('@') {
@@ -182,6 +193,17 @@ fn is_component(part: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_is_one_in_every_version() {
+        assert_eq!(name("registry:5000/app:1.2"), "registry:5000/app");
+        assert_eq!(name("registry:5000/app@sha256:00"), "registry:5000/app");
+        assert_eq!(name("app:1@sha256:00"), "app");
+        assert_eq!(
+            [short_name("registry:5000/team/app:1@sha256:00"), short_name("app"), short_name("")],
+            ["app", "app", ""]
+        );
+    }
 
     #[test]
     fn what_docker_takes_is_a_reference() {

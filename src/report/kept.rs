@@ -12,10 +12,8 @@ pub fn print(run: &RecipeRun) {
     eprintln!("\nkept     {recipe} is still up, under the domain {}", run.prepared.spec.domain);
     match runtime().block_on(run.session.ask(&Call::Address)) {
         Ok(Answer::Address(Ok(url))) => {
-            let http = &run.prepared.spec.settings.recipe_toml.http;
-            let host = http.host(&run.prepared.spec.domain);
-            let address = format!("{url}{}", http.path);
-            eprintln!("reach    curl -H 'Host: {host}' {}", quoted(&address));
+            let address = format!("{url}{}", run.prepared.spec.settings.recipe_toml.http.path);
+            eprintln!("reach    curl -H 'Host: {}' {}", run.prepared.spec.host(), quoted(&address));
         }
         Ok(Answer::Address(Err(reason))) => eprintln!("reach    no address: {reason}"),
         _ => eprintln!("reach    the keeper did not say"),

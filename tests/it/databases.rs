@@ -5,7 +5,7 @@ use harness::sabotage::Sabotage;
 
 use crate::drills::{check, drill_of};
 use crate::hung::with_overlay;
-use crate::runner::{Ended, World, tell};
+use crate::runner::{Ended, World, edit, is_red, tell};
 
 const RECIPE: &str = "keeps-rows";
 const KEPT: &str = "generic::upgrade::databases_are_kept";
@@ -41,23 +41,11 @@ fn is_there(program: &str) -> bool {
 fn run(toml: &str, changes: &[(&str, &str, &str)], tiers: &str) -> Ended {
     let (world, root) = with_overlay(RECIPE, &[("recipe.toml", toml)]);
     for (file, from, to) in changes {
-        let file = root.path().join("recipes").join(RECIPE).join(file);
-        let text = std::fs::read_to_string(&file).unwrap();
-        assert!(text.contains(from), "{} has no `{from}`", file.display());
-        std::fs::write(&file, text.replace(from, to)).unwrap();
+        edit(&root.path().join("recipes").join(RECIPE).join(file), from, to);
     }
     // A config that changed needs a new version.
-    let compose = root.path().join("recipes").join(RECIPE).join("head/compose.yml");
-    let text = std::fs::read_to_string(&compose).unwrap();
-    std::fs::write(&compose, text.replace("_start_v1", "_start_v2")).unwrap();
+    edit(&root.path().join("recipes").join(RECIPE).join("head/compose.yml"), "_start_v1", "_start_v2");
     world.run(&["--recipe", RECIPE, "--tiers", tiers])
-}
-
-fn is_red(ended: &Ended, trial: &str, message: &str) {
-    assert_eq!(ended.code, 101, "{ended}");
-    assert_eq!(ended.outcome(trial), Some("FAILED"), "{ended}");
-    assert!(ended.message(trial).contains(message), "expected: {message}\n{ended}");
-    assert_eq!(ended.outcome("tier::teardown"), Some("ok"), "{ended}");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Healthy recipes of a shape that real ones have: each is green, and its broken twin is red at the trial that is named.
 
 use crate::hung::with_overlay;
-use crate::runner::Ended;
-use crate::truth::{Case, edit, is_green, is_red};
+use crate::runner::{Ended, edit, is_red};
+use crate::truth::{Case, is_green};
 
 const PAGE: &str = "        - \"traefik.http.services.${STACK_NAME}.loadbalancer.server.port=80\"\n        - \"traefik.http.\
                     routers.${STACK_NAME}.rule=Host(`${DOMAIN}`)\"\n";

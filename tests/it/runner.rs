@@ -283,6 +283,21 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Replaces a text of a file, which has to have it.
+pub fn edit(file: &Path, from: &str, to: &str) {
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(text.contains(from), "{} has no `{from}`", file.display());
+    std::fs::write(file, text.replace(from, to)).unwrap();
+}
+
+/// The trial is red with this text in its message, and everything is torn down.
+pub fn is_red(ended: &Ended, trial: &str, message: &str) {
+    assert_eq!(ended.code, 101, "{ended}");
+    assert_eq!(ended.outcome(trial), Some("FAILED"), "{ended}");
+    assert!(ended.message(trial).contains(message), "expected: {message}\n{ended}");
+    assert_eq!(ended.outcome("tier::teardown"), Some("ok"), "{ended}");
+}
+
 /// Gives a tree to a user.
 fn give(path: &Path, user: u32) {
     std::os::unix::fs::chown(path, Some(user), Some(user)).unwrap();

@@ -1,10 +1,8 @@
 //! Recipes that look well and are not: their users lose data, or never reach the app. Each is the recipe `whole`, or a
 //! part of it, with one change, and must turn red at the trial that is named, with this message.
 
-use std::path::Path;
-
 use crate::hung::with_overlay;
-use crate::runner::{Ended, World};
+use crate::runner::{Ended, World, edit, is_red};
 
 /// A recipe with one service on one volume, as `(text, replacement)` makes it of the test data's.
 pub struct Case {
@@ -30,22 +28,7 @@ impl Case {
     }
 }
 
-const BASE: &str = "1.0.0+1.27.4";
-
-/// Replaces a text of a file, which has to have it.
-pub fn edit(file: &Path, from: &str, to: &str) {
-    let text = std::fs::read_to_string(file).unwrap();
-    assert!(text.contains(from), "{} has no `{from}`", file.display());
-    std::fs::write(file, text.replace(from, to)).unwrap();
-}
-
-/// The trial is red with this text in its message, and everything is torn down.
-pub fn is_red(ended: &Ended, trial: &str, message: &str) {
-    assert_eq!(ended.code, 101, "{ended}");
-    assert_eq!(ended.outcome(trial), Some("FAILED"), "{ended}");
-    assert!(ended.message(trial).contains(message), "expected: {message}\n{ended}");
-    assert_eq!(ended.outcome("tier::teardown"), Some("ok"), "{ended}");
-}
+pub const BASE: &str = "1.0.0+1.27.4";
 
 /// Nothing failed.
 pub fn is_green(ended: &Ended) {

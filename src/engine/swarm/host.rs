@@ -11,6 +11,7 @@ use super::super::FetchError;
 use super::endpoint::Endpoint;
 use super::{Checked, Wanted, images, is_missing, preflight};
 use crate::process::Run;
+use crate::recipe::image;
 
 /// The label by which abra finds its backup bot; recalled, so that the image's name counts as well.
 const BOT_LABEL: &str = "coop-cloud.backupbot.enabled";
@@ -149,9 +150,9 @@ impl Host {
 /// The last part of the image's name, without tag and digest.
 fn image_name(service: &Service) -> &str {
     let template = service.spec.as_ref().and_then(|spec| spec.task_template.as_ref());
-    let image = template.and_then(|template| template.container_spec.as_ref()?.image.as_deref()).unwrap_or_default();
-    let image = image.split('@').next().unwrap_or_default();
-    image.rsplit('/').next().unwrap_or_default().split(':').next().unwrap_or_default()
+    image::short_name(
+        template.and_then(|template| template.container_spec.as_ref()?.image.as_deref()).unwrap_or_default(),
+    )
 }
 
 /// Swarm's own default for a network: 254 addresses, of which every service takes one, and every task.

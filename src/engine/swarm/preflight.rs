@@ -17,6 +17,7 @@ use super::publish::BRIDGE;
 use super::{NameTaken, STACK_LABEL, SwarmSpec, images, is_missing};
 use crate::fault::{Failure, Fault};
 use crate::process::Run;
+use crate::recipe::image;
 use crate::recipe::stack::Stack;
 
 /// The network that Co-op Cloud's Traefik listens on: created once per server, by hand.
@@ -268,10 +269,8 @@ fn missing(foreign: &BTreeSet<(Kind, String)>, there: &[Object]) -> Vec<String> 
 fn has_traefik(network: &Network, services: &[Service]) -> bool {
     services.iter().filter_map(|service| service.spec.as_ref()?.task_template.as_ref()).any(|template| {
         let image = template.container_spec.as_ref().and_then(|container| container.image.as_deref());
-        let name = image.unwrap_or_default().split('@').next().unwrap_or_default();
-        let name = name.rsplit('/').next().unwrap_or_default().split(':').next().unwrap_or_default();
         let on_it = template.networks.iter().flatten().any(|it| it.target.is_some() && it.target == network.id);
-        on_it && name == "traefik"
+        on_it && image::short_name(image.unwrap_or_default()) == "traefik"
     })
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{KINDS, Kind};
 use crate::engine::contents::Contents;
 use crate::keeper::contents::{self, Listing};
+use crate::recipe::image;
 use crate::recipe::stack::{Mode, MountKind, Service, Stack};
 
 /// Words in an image's name that say that it only has to do with a database.
@@ -127,18 +128,11 @@ fn volumes(service: &Service) -> impl Iterator<Item = (&str, &str)> {
 }
 
 fn is_server(kind: &Kind, service: &Service) -> bool {
-    let name = image_name(&service.image);
+    let name = image::short_name(&service.image);
     let parts: Vec<&str> = name.split(['-', '_', '.']).collect();
     let by_image = kind.images.iter().any(|it| parts.contains(it)) && !parts.iter().any(|it| OTHERS.contains(it));
     let by_command = words(service).any(|word| kind.programs.contains(&word.rsplit('/').next().unwrap_or(word)));
     by_image || by_command || kind.variables.iter().any(|it| service.environment.contains_key(*it))
-}
-
-/// The last part of an image's name, without tag and digest.
-fn image_name(image: &str) -> &str {
-    let image = image.split('@').next().unwrap_or(image);
-    let last = image.rsplit('/').next().unwrap_or(image);
-    last.split(':').next().unwrap_or(last)
 }
 
 /// What entry point and command are made of.

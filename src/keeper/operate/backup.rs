@@ -116,8 +116,7 @@ async fn look_into(
     }
     let planted = keeper.app.lock().await.planted.clone();
     let is_canary = |path: &str| planted.iter().any(|it| it.volume == volume && it.path == path);
-    let listed = listing.get(volume).and_then(|listed| listed.as_ref().ok());
-    let had_nothing = listed.is_some_and(|it| it.entries.iter().all(|entry| entry.size == 0 || is_canary(&entry.path)));
+    let had_nothing = listing.get(volume).is_some_and(|listed| contents::holds_nothing(listed, is_canary));
     if had_nothing && files.iter().any(|file| is_canary(&file.path)) {
         snapshot.empty.insert(volume.to_owned());
     }

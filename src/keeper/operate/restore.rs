@@ -1,5 +1,6 @@
 //! Restore: that very snapshot, by its id, over the running app.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -24,8 +25,8 @@ pub async fn run(keeper: &Arc<Keeper>) -> Result<(), Failure> {
     put_back(keeper, &plan, &snapshot, dumps).await.map_err(blame)?;
     let state = keeper.app.lock().await.deployed.state.clone().ok_or_else(missing)?;
     let deadline = keeper.spec.settings.backup;
-    let (before, ages, bumps) = Default::default();
-    let expect = converge::Expect { stack: &state.stack, before: &before, ended: ended.clone(), ages, bumps };
+    let before = BTreeMap::new();
+    let expect = converge::Expect { ended: ended.clone(), ..converge::Expect::new(&state.stack, &before) };
     converge::wait(keeper, expect, deadline).await?;
     converge::ready(keeper, deadline).await?;
     // The backup's assertions have told what ended before it was over. Without a hook nothing was restarted since: what

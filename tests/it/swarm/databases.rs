@@ -1,12 +1,10 @@
 //! Rows in a real PostgreSQL on a real Swarm: the guestbook's heads that lose its database, each in a way that leaves a
 //! healthy app behind.
 
-use std::path::Path;
-
 use harness::sabotage::Sabotage;
 
 use crate::drills::{check, drill};
-use crate::runner::{Ended, World, checkout, copy, tell};
+use crate::runner::{Ended, World, checkout, copy, edit, is_red, tell};
 
 pub const CASES: &[crate::Case] = &[
     ("a_head_that_moves_pgdata_out_of_its_volume_is_red", moved),
@@ -26,25 +24,11 @@ fn run(changes: &[(&str, &str, &str)], tiers: &str) -> Ended {
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();
         copy(&checkout().join(name), &to);
     }
-    changes.iter().for_each(|change| edit(&root.path().join("recipes/guestbook/head"), change));
+    changes.iter().for_each(|(file, from, to)| edit(&root.path().join("recipes/guestbook/head").join(file), from, to));
     let world = World::new(root.path().to_owned()).on("swarm");
     let ended = world.run(&["--recipe", "guestbook", "--tiers", tiers]);
     assert_eq!(world.leftovers(), Vec::<String>::new());
     ended
-}
-
-fn edit(head: &Path, (file, from, to): &(&str, &str, &str)) {
-    let file = head.join(file);
-    let text = std::fs::read_to_string(&file).unwrap();
-    assert!(text.contains(from), "{} has no `{from}`", file.display());
-    std::fs::write(&file, text.replace(from, to)).unwrap();
-}
-
-fn is_red(ended: &Ended, trial: &str, message: &str) {
-    assert_eq!(ended.code, 101, "{ended}");
-    assert_eq!(ended.outcome(trial), Some("FAILED"), "{ended}");
-    assert!(ended.message(trial).contains(message), "expected: {message}\n{ended}");
-    assert_eq!(ended.outcome("tier::teardown"), Some("ok"), "{ended}");
 }
 
 const LOST: &str = "but the upgrade lost it: there is no table `public.";
