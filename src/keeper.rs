@@ -127,11 +127,11 @@ pub struct AppRecord {
     pub held_nothing: BTreeSet<String>,
     /// What ran right before the upgrade, by service.
     pub ran_before: BTreeMap<String, Ran>,
-    /// What was noted of what lies outside of volumes.
+    /// What was noted, each sentence once.
     pub noted: BTreeSet<String>,
     /// When the last operation ended.
     pub operated: Option<std::time::Instant>,
-    /// Tasks that had ended when it did, by their ids: the assertions of its tier speak of them.
+    /// Tasks that had ended when the backup did, by their ids: its assertions speak of them.
     pub ended: BTreeSet<String>,
     /// What became of what the volumes held, by the listings before and after the upgrade.
     pub losses: Losses,

@@ -11,7 +11,7 @@ use crate::config::page::PageCheck;
 use crate::poll::{Look, Poll};
 use crate::tier::Tier;
 
-/// Where the size of the base's page is kept between tiers.
+/// Under what the size of a page of the base is kept between tiers, with its path.
 const BEFORE: &str = "harness: the size of the page before the upgrade";
 
 /// Titles of pages that are none of a working app: errors, and what a web server shows of its own.
@@ -114,13 +114,14 @@ fn title(text: &str) -> Option<String> {
 
 /// Notes a page that looks like none of a working app: it proves that somebody answers, and no more.
 async fn remark(app: &App, page: &Page, path: &str) -> Result<()> {
-    let before = match app.tier() {
-        Tier::Install => None,
-        _ => app.recall(BEFORE).await.ok().and_then(|size| size.parse().ok()),
+    // Each page has its own size.
+    let key = format!("{BEFORE}: {path}");
+    let before = if app.tier() == Tier::Install {
+        app.remember(&key, page.body.len().to_string()).await?;
+        None
+    } else {
+        app.recall(&key).await.ok().and_then(|size| size.parse().ok())
     };
-    if app.tier() == Tier::Install {
-        app.remember(BEFORE, page.body.len().to_string()).await?;
-    }
     let is_html = page.header("content-type").is_none_or(|kind| kind.contains("html"));
     if let Some(remark) = suspicious(page.status, &page.text(), is_html, before) {
         let text = format!(

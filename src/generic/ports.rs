@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 
 use crate::app::{App, skip};
-use crate::poll::{Look, Poll};
+use crate::poll::Look;
 use crate::recipe::route::ports::Port;
 
 /// Every port that the recipe publishes, or routes over TCP or UDP, is listened on, within the `call` deadline.
@@ -32,9 +32,8 @@ pub async fn ports_answer(app: &App) -> Result<()> {
 }
 
 async fn over_tcp(app: &App, port: &Port) -> Result<()> {
-    let poll = Poll::within(app.settings().call);
     let what = format!("port {} of service `{}` to accept connections", port.number, port.service);
-    poll.until(what, async || {
+    app.eventually(&what, async || {
         let accepts = app.connects(&port.service, port.number).await?;
         Ok(if accepts { Look::Ready(()) } else { Look::NotYet("it refuses them".into()) })
     })
@@ -44,19 +43,18 @@ async fn over_tcp(app: &App, port: &Port) -> Result<()> {
 /// A datagram that is sent says nothing of whether it was taken: the kernel knows who has bound the port. `false` when
 /// nobody can look.
 async fn over_udp(app: &App, port: &Port) -> Result<bool> {
-    let poll = Poll::within(app.settings().call);
     let what = format!("the UDP port {} of service `{}` to be bound", port.number, port.service);
-    let look = poll.until(what, async || {
-        let table = app.exec(&port.service, ["cat", "/proc/net/udp", "/proc/net/udp6"]).await;
-        let Ok(table) = table else { return Ok(Look::Ready(false)) };
+    app.eventually(&what, async || {
+        let table = app.exec(&port.service, ["cat", "/proc/net/udp", "/proc/net/udp6"]).await?;
+        // Without `cat` there is no table; what keeps anybody from looking is an error, and no want of `cat`.
         let is_readable = table.text().contains("local_address");
         Ok(match bound(&table.text(), port.number) {
             _ if !is_readable => Look::Ready(false),
             true => Look::Ready(true),
             false => Look::NotYet("no socket has that port".into()),
         })
-    });
-    look.await
+    })
+    .await
 }
 
 /// Whether `/proc/net/udp` has a socket on the port.

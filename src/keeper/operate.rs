@@ -19,7 +19,7 @@ use super::journal::{Event, millis};
 use super::protocol::{Deployed, OperationReport};
 use super::{AppRecord, DeployedState, Keeper, databases, photo, usage};
 use crate::config::Settings;
-use crate::engine::{Ages, Cycle, Deployment, FetchError, Origin, TaskState};
+use crate::engine::{Cycle, Deployment, FetchError, Origin, TaskState};
 use crate::fault::{Failure, Fault};
 use crate::mask::Masks;
 use crate::recipe::AppState;
@@ -47,7 +47,7 @@ pub async fn perform(keeper: &Arc<Keeper>, tier: Tier, what: String) -> Result<(
     let deadline = if swallows { AT_ONCE } else { deadline(keeper, tier) };
     let (result, looks) = usage::during(keeper, within(deadline, swallows, operation(keeper, tier))).await;
     let result = match result {
-        Ok(()) => plant(keeper, tier).await.and(remember_ended(keeper).await),
+        Ok(()) => plant(keeper, tier).await.and(remember_ended(keeper, tier).await),
         failed => failed,
     };
     let result = masked(keeper, result).await.map_err(|failure| unless_full(failure, &keeper.dir, &keeper.spec));
@@ -161,9 +161,7 @@ async fn deploy(keeper: &Arc<Keeper>, state: &AppState, form: Deployed, what: &s
         note(keeper, engine.take_notes())?;
         deployed.map_err(blame)?;
     }
-    let expect =
-        Expect { stack, before: &before, ended: Default::default(), ages: Ages::default(), bumps: Default::default() };
-    converge::wait(keeper, expect, converge_deadline(keeper, stack)).await?;
+    converge::wait(keeper, Expect::new(stack, &before), converge_deadline(keeper, stack)).await?;
     publish(keeper, state).await?;
     converge::ready(keeper, converge_deadline(keeper, stack)).await?;
     note_failures(keeper, |_| true).await
@@ -262,8 +260,8 @@ async fn publish(keeper: &Keeper, state: &AppState) -> Result<(), Failure> {
                 if route.tls {
                     url = format!("https://127.0.0.1:{address}");
                 }
-            } else if let Some(domain) = url.strip_prefix("https://").filter(|it| *it == keeper.spec.domain) {
-                url = format!("https://{}", keeper.spec.settings.recipe_toml.http.host(domain));
+            } else if url.strip_prefix("https://") == Some(&keeper.spec.domain) {
+                url = format!("https://{}", keeper.spec.host());
             }
             Ok(url)
         }
@@ -277,12 +275,15 @@ async fn publish(keeper: &Keeper, state: &AppState) -> Result<(), Failure> {
 /// The way to the page that `http.path` names.
 pub fn way(keeper: &Keeper, stack: &Stack) -> Way {
     let http = &keeper.spec.settings.recipe_toml.http;
-    let host = http.host(&keeper.spec.domain);
+    let host = keeper.spec.host();
     route::way(stack, Asked { domain: &host, path: &http.path, entrypoints: &http.entrypoints })
 }
 
-/// The assertions of this operation's tier speak of what has ended by now.
-async fn remember_ended(keeper: &Keeper) -> Result<(), Failure> {
+/// The backup's assertions speak of what has ended by now, so that the restore has not to.
+async fn remember_ended(keeper: &Keeper, tier: Tier) -> Result<(), Failure> {
+    if tier != Tier::Backup {
+        return Ok(());
+    }
     let ended = ended(keeper).await?;
     keeper.app.lock().await.ended = ended;
     Ok(())

@@ -1,30 +1,25 @@
 //! What a visitor must find on a page, what only looks like a page, and what Docker refuses of a recipe before there is one.
 
-use crate::hung::with_overlay;
 use crate::runner::Ended;
+use crate::truth::{BASE, Case};
 
 const HTTP: &str = "generic::upgrade::answers_over_http";
 const SERVES: &str = "    image: nginx:1.27.5\n    volumes:\n      - content:";
 
 /// The recipe `whole`, with changes to its head's compose file.
 fn run(toml: &str, changes: &[(&str, &str)], tiers: &str) -> Ended {
-    let (world, root) = with_overlay("whole", &[("recipe.toml", toml)]);
-    let file = root.path().join("recipes/whole/head/compose.yml");
-    let mut text = std::fs::read_to_string(&file).unwrap();
-    for (from, to) in changes {
-        assert!(text.contains(from), "there is no `{from}`");
-        text = text.replace(from, to);
-    }
-    std::fs::write(&file, text).unwrap();
-    world.run(&["--recipe", "whole", "--tiers", tiers])
+    let case = Case::of("whole", toml);
+    changes.iter().fold(case, |case, (from, to)| case.edit("whole", "head", from, to)).run("whole", tiers)
 }
 
 /// The head's page.
 fn page(toml: &str, page: &str) -> Ended {
-    let command = format!(
-        "    command: [\"/bin/sh\", \"-c\", \"echo '{page}' > /usr/share/nginx/html/index.html; exec static-web\"]\n"
-    );
-    run(toml, &[(SERVES, &format!("{command}{SERVES}"))], "install,upgrade")
+    run(toml, &[(SERVES, &served(&format!("echo '{page}' > /usr/share/nginx/html/index.html")))], "install,upgrade")
+}
+
+/// A service that does something before it serves.
+fn served(before: &str) -> String {
+    format!("    command: [\"/bin/sh\", \"-c\", \"{before}; exec static-web\"]\n{SERVES}")
 }
 
 #[test]
@@ -50,8 +45,29 @@ fn a_page_that_looks_like_an_error_is_a_note_unless_it_is_described() {
     let ended = page("", "<title>Fatal error</title>");
     assert_eq!(ended.outcome(HTTP), Some("ok"), "{ended}");
     assert_eq!(ended.stderr.matches(note).count(), 1, "{ended}");
-    let ended = page("", "<title>Terror of the seas</title>");
-    assert!(!ended.stderr.contains("answers with 200, but"), "{ended}");
+    let described = page("[http]\ntitle = \"Fatal error\"\n", "<title>Fatal error</title>");
+    for ended in [page("", "<title>Terror of the seas</title>"), described] {
+        assert_eq!(ended.outcome(HTTP), Some("ok"), "{ended}");
+        assert!(!ended.stderr.contains("answers with 200, but"), "{ended}");
+    }
+}
+
+/// A page that becomes much smaller is noted, and each is held against itself.
+#[test]
+fn a_page_that_shrinks_is_a_note_and_a_small_one_beside_a_large_one_is_none() {
+    let toml = "[[http.pages]]\npath = \"/large.html\"\nstatus = [200]\n";
+    let write = |name: &str, count: usize| format!("printf '%0{count}d' 0 > /usr/share/nginx/html/{name}.html");
+    let serves = |large: usize| served(&format!("{}; {}", write("index", 600), write("large", large)));
+    let noted = |large: usize| {
+        let base = SERVES.replace("1.27.5", "1.27.4");
+        let case = Case::of("whole", toml).edit("whole", BASE, &base, &serves(9000).replace("1.27.5", "1.27.4"));
+        let ended = case.edit("whole", "head", SERVES, &serves(large)).run("whole", "install,upgrade");
+        assert_eq!(ended.outcome(HTTP), Some("ok"), "{ended}");
+        ended.stderr.lines().filter(|line| line.contains("answers with 200, but")).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(noted(9000), "");
+    let shrunken = noted(1000);
+    assert!(shrunken.contains("`/large.html` answers with 200, but ") && shrunken.lines().count() == 1, "{shrunken}");
 }
 
 /// A recipe that Docker refuses is red before anything is created, with what is wrong.
